@@ -1,0 +1,45 @@
+# boxwright: `make` lists what can be made.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint format bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
+
+install: $(STAMP)  ## install everything into .venv (uv is bootstrapped there)
+
+# --inexact keeps uv itself, which pip has put into the same environment.
+$(STAMP): pyproject.toml uv.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv sync --frozen --inexact --all-extras --group dev
+	@touch $@
+
+demo: install  ## make synthetic aerial scenes, train, evaluate, write runs/demo/report/index.html
+	$(BIN)/boxwright demo
+
+test: install  ## run the test suite
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: install  ## run the test suite with the slow tests
+	$(BIN)/python -m pytest
+
+lint: install  ## check format, style, types and the walls between packages
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: install  ## format the code
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: install  ## measure the blood-cell runs that README's table shows
+	$(BIN)/python benchmarks/bccd.py
+
+clean:  ## remove the environment and the demo's files
+	rm -rf $(VENV) runs demo-data

@@ -1,0 +1,47 @@
+"""boxwright: build, judge and ship object detectors on your own data.
+
+Each command of the command line is a function here, imported when it is first used: `import boxwright`
+costs nothing, and only what trains or predicts needs torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from boxwright.data.formats import read as read
+    from boxwright.data.formats import write as write
+    from boxwright.evaluation.evaluate import evaluate as evaluate
+    from boxwright.prediction.predict import predict as predict
+    from boxwright.reporting.report import report as report
+    from boxwright.reporting.runs import runs as runs
+    from boxwright.training.train import train as train
+
+__version__ = "0.1.0"
+
+# Public name to the module that holds it.
+_HOMES = {
+    "read": "boxwright.data.formats",
+    "write": "boxwright.data.formats",
+    "evaluate": "boxwright.evaluation.evaluate",
+    "predict": "boxwright.prediction.predict",
+    "report": "boxwright.reporting.report",
+    "runs": "boxwright.reporting.runs",
+    "train": "boxwright.training.train",
+}
+# Modules above that need an extra, by name.
+_EXTRAS = {"predict": "train", "train": "train"}
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'boxwright' has no attribute '{name}'")
+    if name in _EXTRAS:
+        from boxwright.errors import import_extra
+
+        return getattr(import_extra(_HOMES[name], _EXTRAS[name]), name)
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,61 @@
+"""Max-IoU assignment of anchors, with low-quality matches and ignore regions."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from boxwright.assign import BACKGROUND
+from boxwright.geometry.torch_boxes import pairwise_coverage, pairwise_iou
+
+
+class MaxIoU(NamedTuple):
+    matched_gt: Tensor  # (B, A) int64, -1 for background and for ignored
+    ignored: Tensor  # (B, A) bool: neither positive nor negative
+
+
+@torch.no_grad()
+def max_iou_assign(
+    anchors: Tensor,
+    gt_boxes: Tensor,
+    gt_mask: Tensor,
+    ignore_mask: Tensor,
+    positive_iou: float = 0.5,
+    negative_iou: float = 0.4,
+    low_quality: bool = True,
+    ignore_coverage: float = 0.5,
+) -> MaxIoU:
+    """Give each anchor the box it overlaps most, if that is enough.
+
+    Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2; thresholds of Lin et al., Focal Loss for Dense
+    Object Detection, ICCV 2017, section 4.
+
+    Args:
+        anchors: (A, 4) xyxy pixels.
+        gt_boxes: (B, G, 4) xyxy pixels, padded; objects and ignore regions.
+        gt_mask: (B, G) bool, objects.
+        ignore_mask: (B, G) bool, ignore regions.
+        positive_iou: from here an anchor answers for its box.
+        negative_iou: below it is background; between the two it doesn't count.
+        low_quality: the best anchors of a box answer for it whatever their IoU (but not at 0).
+        ignore_coverage: background anchors with this share inside an ignore region don't count.
+    """
+    if gt_boxes.shape[1] == 0:
+        shape = (len(gt_boxes), len(anchors))
+        none = torch.full(shape, BACKGROUND, device=anchors.device)
+        return MaxIoU(none, torch.zeros_like(none, dtype=torch.bool))
+    iou = pairwise_iou(gt_boxes, anchors) * gt_mask[:, :, None]  # (B, G, A)
+    best_iou, best_gt = iou.max(dim=1)  # (B, A)
+    positive = best_iou >= positive_iou
+    if low_quality:
+        peak = iou.amax(dim=2, keepdim=True)
+        is_peak = (iou == peak) & (peak > 0)
+        # Of several boxes whose best anchor this is, the last stays, as in the original.
+        order = torch.arange(1, iou.shape[1] + 1, device=iou.device)[:, None]
+        forced = (is_peak * order).amax(dim=1)
+        best_gt = torch.where(forced > 0, forced - 1, best_gt)
+        positive = positive | (forced > 0)
+    ignored = ~positive & (best_iou >= negative_iou)
+    coverage = pairwise_coverage(anchors, gt_boxes) * ignore_mask[:, None]  # (B, A, G)
+    ignored |= ~positive & (coverage.amax(dim=2) >= ignore_coverage)
+    return MaxIoU(torch.where(positive, best_gt, BACKGROUND), ignored)

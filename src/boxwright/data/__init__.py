@@ -1,0 +1,1 @@
+"""Tables, the formats they come in, and what a detector trains on."""

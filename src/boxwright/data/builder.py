@@ -1,0 +1,236 @@
+"""Rows from a reader become checked tables: one behaviour for every format.
+
+A reader tells the builder what it reads and where it read it. What is wrong with boxes as boxes (NaN,
+negative or zero size, outside the image, exact duplicates ...) is found here, once, vectorised.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+
+from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
+from boxwright.errors import Fault
+
+Place = tuple[str, int]  # "annotations/0042.xml, object", 3
+
+MAX_SIDE = 1_000_000  # px; beyond it a declared image side is damage, not an image
+MAX_COORDINATE = 1e9  # px; beyond it arithmetic on areas loses pixels
+OUTSIDE_TOLERANCE = 0.01  # px; formats that store text or relative numbers round
+
+
+def as_number(value: Any) -> float | None:
+    """A finite or infinite float out of a JSON or text value; None where it isn't a number."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def as_integer(value: Any) -> int | None:
+    """An integer of 64 bits out of a JSON or text value; None where it isn't one."""
+    number = as_number(value)
+    if number is None or not math.isfinite(number) or number != int(number):
+        return None
+    return int(number) if abs(number) < 2**53 else None
+
+
+def as_flag(value: Any) -> bool | None:
+    """A bool out of 0, 1, false, true or their text; None where it is something else."""
+    if isinstance(value, bool):
+        return value
+    number = as_number(value)
+    if number in (0.0, 1.0):
+        return bool(number)
+    text = value.strip().lower() if isinstance(value, str) else ""
+    return {"true": True, "false": False, "yes": True, "no": False}.get(text)
+
+
+def pack(attributes: dict[str, Any] | None) -> str | None:
+    """Attributes as JSON text; None for none."""
+    if not attributes:
+        return None
+    return orjson.dumps(attributes, option=orjson.OPT_NON_STR_KEYS, default=str).decode()
+
+
+def unpack(attributes: str | None) -> dict[str, Any]:
+    """The inverse of `pack`."""
+    return orjson.loads(attributes) if attributes else {}
+
+
+class TableBuilder:
+    """Collects images, categories, boxes and faults; `build` checks them and makes the tables."""
+
+    def __init__(self, source: str):
+        self.source = source
+        self.faults: list[Fault] = []
+        self.images: list[tuple] = []
+        self.categories: list[tuple] = []
+        self._category_of_name: dict[str, int] = {}
+        self._boxes: list[tuple] = []
+
+    def error(self, code: str, place: str, message: str, dropped: bool = False) -> None:
+        self.faults.append(Fault(code, "error", place, message, dropped))
+
+    def warning(self, code: str, place: str, message: str) -> None:
+        self.faults.append(Fault(code, "warning", place, message))
+
+    def image(
+        self,
+        file_name: str | None,
+        path: str | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        source_id: int | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> int:
+        """Add an image and give its id. A size that can't be one is taken as unknown, and said."""
+        for side, value in (("width", width), ("height", height)):
+            if value is not None and not 0 < value <= MAX_SIDE:
+                self.error("image-size", str(file_name), f"{side} {value}, expected 1 to {MAX_SIDE}.")
+                width = height = None
+        row = (file_name, path, width, height, source_id, pack(attributes))
+        self.images.append(row)
+        return len(self.images) - 1
+
+    def category(
+        self, name: str, source_id: int | None = None, attributes: dict[str, Any] | None = None
+    ) -> int:
+        """Add a category, unless one of that name is there, and give its id."""
+        if name not in self._category_of_name:
+            self._category_of_name[name] = len(self.categories)
+            self.categories.append((name, source_id, pack(attributes)))
+        return self._category_of_name[name]
+
+    def has_category(self, name: str) -> bool:
+        return name in self._category_of_name
+
+    def box(
+        self,
+        place: Place,
+        image_id: int,
+        category_id: int,
+        xywh: tuple[float, float, float, float],
+        *,
+        angle: float | None = None,
+        score: float | None = None,
+        crowd: bool = False,
+        ignore: bool = False,
+        difficult: bool = False,
+        area: float | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:
+        """Add a box; `place` says where it was read."""
+        self._boxes.append(
+            (image_id, category_id, *xywh, angle, score, crowd, ignore, difficult, area)
+            + (pack(attributes), place)
+        )
+
+    def build(self) -> Tables:
+        """Check the boxes, leave out (and name) those that are none, and make the tables."""
+        images = _columns(self.images, list(IMAGE_SCHEMA)[1:])
+        images["image_id"] = np.arange(len(self.images))
+        categories = _columns(self.categories, list(CATEGORY_SCHEMA)[1:])
+        categories["category_id"] = np.arange(len(self.categories))
+        image_table = frame(IMAGE_SCHEMA, images)
+
+        names = [n for n in BOX_SCHEMA if n not in ("source", "attributes")]
+        boxes = _columns(self._boxes, [*names, "attributes", "place"])
+        places: list[Place] = boxes.pop("place")
+        xywh = np.array([boxes[c] for c in "xywh"], dtype=np.float64).reshape(4, -1).T
+        score = np.array([np.nan if s is None else s for s in boxes["score"]], dtype=np.float64)
+        scored = np.array([s is not None for s in boxes["score"]], dtype=bool)
+        keep = self._check_boxes(xywh, score, scored, places)
+
+        area = np.array([np.nan if a is None else a for a in boxes["area"]], dtype=np.float64)
+        unusable = ~np.isnan(area) & ~(np.isfinite(area) & (area >= 0)) & keep
+        for i in np.flatnonzero(unusable):
+            self.error("area", _say(places[i]), f"area {area[i]}, expected >= 0; w * h is used.")
+        boxes["area"] = np.where(np.isfinite(area) & (area >= 0), area, xywh[:, 2] * xywh[:, 3])
+
+        boxes["source"] = [self.source] * len(places)
+        box_table = frame(BOX_SCHEMA, boxes).filter(keep)
+        self._check_against_images(box_table, image_table, [p for p, k in zip(places, keep) if k])
+        category_table = frame(CATEGORY_SCHEMA, categories)
+        self._check_empty(box_table, image_table, category_table)
+        return Tables(image_table, box_table, category_table, tuple(self.faults))
+
+    def _check_boxes(self, xywh, score, scored, places) -> np.ndarray:
+        """Numbers that no box can have; gives which boxes stay, (N,) bool."""
+        with np.errstate(invalid="ignore"):
+            finite = np.isfinite(xywh).all(axis=1) & (np.abs(xywh) <= MAX_COORDINATE).all(axis=1)
+            negative = finite & (xywh[:, 2:] < 0).any(axis=1)
+            zero = finite & ~negative & (xywh[:, 2:] == 0).any(axis=1)
+        bad_score = scored & ~np.isfinite(score)
+        odd_score = scored & ~bad_score & ((score < 0) | (score > 1))
+        for i in np.flatnonzero(~finite):
+            found = ", ".join(f"{v:g}" for v in xywh[i])
+            self.error("not-finite", _say(places[i]), f"box {found}, expected numbers.", True)
+        for i in np.flatnonzero(negative):
+            x, y, w, h = xywh[i]
+            self.error(
+                "negative-size",
+                _say(places[i]),
+                f"corners {x:g}, {y:g} and {x + w:g}, {y + h:g} (width {w:g}, height {h:g}), "
+                "expected the second right of and below the first.",
+                True,
+            )
+        for i in np.flatnonzero(zero):
+            x, y, w, h = xywh[i]
+            self.error(
+                "zero-size", _say(places[i]), f"a box of {w:g} x {h:g} at {x:g}, {y:g} has no area."
+            )
+        for i in np.flatnonzero(bad_score):
+            self.error("score", _say(places[i]), f"score {score[i]}, expected 0 to 1.", True)
+        for i in np.flatnonzero(odd_score):
+            self.warning("score", _say(places[i]), f"score {score[i]:g}, expected 0 to 1.")
+        return finite & ~negative & ~bad_score
+
+    def _check_against_images(self, boxes, images, places) -> None:
+        """Boxes that leave their image, and exact duplicates."""
+        of_box = boxes["image_id"].to_numpy()
+        width = images["width"].cast(pl.Float64).fill_null(np.inf).to_numpy()[of_box]
+        height = images["height"].cast(pl.Float64).fill_null(np.inf).to_numpy()[of_box]
+        x, y, w, h = (boxes[c].to_numpy() for c in "xywh")
+        upright = boxes["angle"].is_null().to_numpy()
+        outside = upright & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
+        least = np.minimum.reduce([x, y, width - x - w, height - y - h])
+        leaves = upright & ~outside & (least < -OUTSIDE_TOLERANCE)
+        for code, rows, report in (
+            ("outside-image", outside, self.error),
+            ("leaves-image", leaves, self.warning),
+        ):
+            for i in np.flatnonzero(rows):
+                report(
+                    code,
+                    _say(places[i]),
+                    f"box {x[i]:g}, {y[i]:g} to {x[i] + w[i]:g}, {y[i] + h[i]:g} "
+                    f"in an image of {width[i]:g} x {height[i]:g}.",
+                )
+        key = ["image_id", "category_id", "x", "y", "w", "h", "angle", "score"]
+        first = boxes.select(pl.struct(key).is_first_distinct()).to_series()
+        repeated = ~first.to_numpy()
+        for i in np.flatnonzero(repeated):
+            self.warning("duplicate", _say(places[i]), "the same box stands there before.")
+
+    def _check_empty(self, boxes, images, categories) -> None:
+        used = np.bincount(boxes["category_id"].to_numpy(), minlength=len(categories))
+        for i in np.flatnonzero(used == 0):
+            self.warning("category-without-boxes", f"category '{categories['name'][int(i)]}'", "no box.")
+        filled = np.bincount(boxes["image_id"].to_numpy(), minlength=len(images))
+        for i in np.flatnonzero(filled == 0):
+            name = images["file_name"][int(i)] or f"image {images['source_id'][int(i)]}"
+            self.warning("image-without-boxes", name, "no box.")
+
+
+def _columns(rows: list[tuple], names: list[str]) -> dict[str, Any]:
+    """Rows as lists by column."""
+    return {name: list(column) for name, column in zip(names, zip(*rows))} or {n: [] for n in names}
+
+
+def _say(place: Place) -> str:
+    return f"{place[0]} {place[1]}"

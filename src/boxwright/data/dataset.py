@@ -1,0 +1,229 @@
+"""Images and boxes as a detector trains on them.
+
+A sample depends on the seed, the epoch and the image alone, never on which worker made it or what came
+before: that is what makes a resumed run the same run.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from boxwright.config import AugmentConfig
+from boxwright.data.images import load_image
+from boxwright.data.tables import Tables
+from boxwright.data.targets import Batch, Targets
+from boxwright.data.transforms import (
+    PAD_VALUE,
+    compose,
+    fit_matrix,
+    fitted_size,
+    jitter_colors,
+    random_matrix,
+    resize,
+    transform_boxes,
+    warp,
+)
+from boxwright.errors import DataError
+
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image ready for a batch; arrays as in `Batch`, unpadded."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    boxes: np.ndarray  # (N, 4) float64 xyxy
+    labels: np.ndarray  # (N,)
+    ignore: np.ndarray  # (N,) bool
+    index: int
+    matrix: np.ndarray  # (2, 3), original to input pixels
+
+
+class DetectionDataset(Dataset):
+    """Samples of a box table.
+
+    Args:
+        tables: images, boxes and categories; never changed.
+        image_size: (width, height) that images are fitted into.
+        augment: random changes; None: none, the image lies fitted at the top left.
+        seed: of all randomness.
+        cache_bytes: memory for decoded pixels at training size; images beyond it are decoded each time.
+
+    Raises:
+        DataError: an image has no path.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        image_size: tuple[int, int],
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        cache_bytes: int = 0,
+    ):
+        missing = tables.images.filter(tables.images["path"].is_null())
+        if len(missing):
+            raise DataError(f"{len(missing):,} images have no path, first {missing['file_name'][0]!r}.")
+        self.tables = tables
+        self.image_size = image_size
+        self.augment = augment
+        self.seed = seed
+        self.cache_bytes = cache_bytes
+        self._paths = tables.images["path"].to_list()
+        self._sizes = [
+            (w, h) if w is not None else None
+            for w, h in tables.images.select("width", "height").iter_rows()
+        ]
+        self._rows = _rows_by_image(tables)
+        hulls = tables.upright()
+        self._boxes = np.concatenate([hulls[:, :2], hulls[:, :2] + hulls[:, 2:]], axis=1)
+        self._labels = tables.boxes["category_id"].to_numpy().astype(np.int64)
+        self._ignore = (tables.boxes["crowd"] | tables.boxes["ignore"]).to_numpy()
+        self._cache: dict[int, tuple[np.ndarray, tuple[int, int]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def fill_cache(self, tell: Callable[[int], None] = lambda count: None, threads: int = 4) -> int:
+        """Decode images into the cache until its memory is used up; gives how many it holds.
+
+        Args:
+            tell: called with the number of images of each portion done.
+            threads: that decode.
+
+        Raises:
+            DataError: images can't be read; all of them are counted, the first are named.
+        """
+        used, broken = 0, []
+        with ThreadPoolExecutor(threads) as pool:
+            # In portions, so that no more than a portion is decoded beyond the budget.
+            for start in range(0, len(self), 4 * threads):
+                portion = range(start, min(start + 4 * threads, len(self)))
+                for index, decoded in zip(portion, pool.map(self._try_decode, portion)):
+                    if isinstance(decoded, DataError):
+                        broken.append(str(decoded))
+                        continue
+                    used += decoded[0].nbytes
+                    if used <= self.cache_bytes:
+                        self._cache[index] = decoded
+                if used > self.cache_bytes:
+                    break
+                tell(len(portion))
+        if broken:
+            shown = "\n".join(broken[:10])
+            raise DataError(f"{len(broken):,} images can't be used:\n{shown}")
+        return len(self._cache)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """The sample of an image, or of an (epoch, image)."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        pixels, original = self._cache.get(index) or self._decode(index)
+        content = (pixels.shape[1], pixels.shape[0])
+        matrix = fit_matrix(original, self.image_size)
+        rows = self._rows[index]
+        labels, ignore = self._labels[rows], self._ignore[rows]
+        if self.augment is not None:
+            rng = np.random.default_rng([self.seed, epoch, index])
+            change = random_matrix(content, self.image_size, self.augment, rng)
+            pixels = jitter_colors(warp(pixels, change, self.image_size), self.augment, rng)
+            matrix = compose(matrix, change)
+        size = (pixels.shape[1], pixels.shape[0])
+        boxes, inside = _clip(transform_boxes(self._boxes[rows], matrix), size)
+        least = self.augment.min_visible if self.augment else 0.0
+        ignore = ignore | (inside < least)
+        kept = inside > 0
+        return Sample(pixels, boxes[kept], labels[kept], ignore[kept], index, matrix)
+
+    def _decode(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
+        pixels = load_image(self._paths[index], self._sizes[index])
+        original = (pixels.shape[1], pixels.shape[0])
+        return resize(pixels, fitted_size(original, self.image_size)), original
+
+    def _try_decode(self, index: int) -> tuple[np.ndarray, tuple[int, int]] | DataError:
+        try:
+            return self._decode(index)
+        except DataError as error:
+            return error
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """(epoch, image) in an order that the seed and the epoch alone decide.
+
+    Args:
+        length: images.
+        seed: of the order.
+        shuffle: False: as the table has them.
+        rank, world: of this process; each takes every `world`-th image, so that a step of all processes
+            holds the images of one process's step with a batch `world` times as large.
+        even: leave out the last images where they don't go round.
+    """
+
+    def __init__(
+        self, length: int, seed: int, shuffle: bool = True, rank: int = 0, world: int = 1, even: bool = True
+    ):
+        self.length, self.seed, self.shuffle = length, seed, shuffle
+        self.rank, self.world = rank, world
+        self.whole = length - length % world if even else length
+        self.epoch = 0
+        self.start = 0  # of this process's images to pass over, when a run goes on within an epoch
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch, and where in it to begin."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.whole, self.world)) - self.start
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        mine = order[: self.whole][self.rank :: self.world][self.start :]
+        return iter([(self.epoch, int(i)) for i in mine])
+
+
+def collate(samples: list[Sample], stride: int = 32) -> Batch:
+    """Pad samples to one size, a multiple of `stride`, and their boxes to one number."""
+    height, width = (
+        -(-max(s.pixels.shape[axis] for s in samples) // stride) * stride for axis in (0, 1)
+    )
+    pixels = np.full((len(samples), height, width, 3), PAD_VALUE, dtype=np.uint8)
+    most = max(len(s.boxes) for s in samples)
+    boxes = np.zeros((len(samples), most, 4), dtype=np.float32)
+    labels = np.zeros((len(samples), most), dtype=np.int64)
+    mask, ignore = (np.zeros((len(samples), most), dtype=bool) for _ in range(2))
+    for n, sample in enumerate(samples):
+        count = len(sample.boxes)
+        pixels[n, : sample.pixels.shape[0], : sample.pixels.shape[1]] = sample.pixels
+        boxes[n, :count], labels[n, :count] = sample.boxes, sample.labels
+        mask[n, :count], ignore[n, :count] = ~sample.ignore, sample.ignore
+    targets = Targets(*(torch.from_numpy(a) for a in (boxes, labels, mask, ignore)))
+    sizes = [(s.pixels.shape[1], s.pixels.shape[0]) for s in samples]
+    return Batch(
+        images=torch.from_numpy(pixels).permute(0, 3, 1, 2),
+        sizes=torch.tensor(sizes, dtype=torch.float32),
+        targets=targets,
+        indices=torch.tensor([s.index for s in samples]),
+        matrices=torch.from_numpy(np.stack([s.matrix for s in samples])),
+    )
+
+
+def _rows_by_image(tables: Tables) -> list[np.ndarray]:
+    """Rows of the boxes that have an area, of each image."""
+    usable = np.flatnonzero(((tables.boxes["w"] > 0) & (tables.boxes["h"] > 0)).to_numpy())
+    image = tables.boxes["image_id"].to_numpy()[usable]
+    order = np.argsort(image, kind="stable")
+    bounds = np.searchsorted(image[order], np.arange(len(tables.images) + 1))
+    return [usable[order[a:b]] for a, b in zip(bounds[:-1], bounds[1:])]
+
+
+def _clip(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes cut at the border, and the share of each that was inside."""
+    limit = np.array([*size, *size], dtype=np.float64)
+    clipped = np.clip(boxes, 0, limit)
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return clipped, np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) / np.maximum(area, 1e-12)

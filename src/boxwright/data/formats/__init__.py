@@ -1,0 +1,129 @@
+"""Readers and writers of annotation formats: one file each, found by name in the dicts below."""
+
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from boxwright.data.formats import (
+    citypersons,
+    coco,
+    coco_results,
+    eurocity,
+    odgt,
+    parquet,
+    text,
+    voc,
+    yolo,
+)
+from boxwright.data.formats.files import GZIP_MAGIC
+from boxwright.data.formats.options import ReadOptions
+from boxwright.data.tables import Tables
+from boxwright.errors import ConfigError, DataError, nearest
+
+READERS: dict[str, Callable[[Path, ReadOptions], Tables]] = {
+    "parquet": parquet.read,
+    "coco": coco.read,
+    "coco-results": coco_results.read,
+    "voc": voc.read,
+    "yolo": yolo.read,
+    "odgt": odgt.read,
+    "citypersons": citypersons.read,
+    "eurocity": eurocity.read,
+    "text": text.read,
+}
+WRITERS: dict[str, Callable[[Tables, Path], None]] = {
+    "parquet": parquet.write,
+    "coco": coco.write,
+    "coco-results": coco_results.write,
+    "voc": voc.write,
+    "yolo": yolo.write,
+    "odgt": odgt.write,
+    "citypersons": citypersons.write,
+    "eurocity": eurocity.write,
+    "text": text.write,
+}
+
+
+def read(
+    path: str | os.PathLike, format: str | None = None, options: ReadOptions | None = None
+) -> Tables:
+    """Read tables from any known format.
+
+    Args:
+        path: a file or folder.
+        format: a key of `READERS`; None: told from the path, see `guess_format`.
+        options: what the format should know beyond the path.
+
+    Returns:
+        The tables, with every fault met on the way in `faults`.
+
+    Raises:
+        DataError: nothing can be read there.
+        ConfigError: an unknown format, or an option it doesn't take.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise DataError(f"{place}: no such file or folder.")
+    name = format or guess_format(place)
+    if name not in READERS:
+        raise ConfigError(f"format '{name}' is unknown. {nearest(name, READERS)}")
+    return READERS[name](place, options or ReadOptions())
+
+
+def write(tables: Tables, path: str | os.PathLike, format: str | None = None) -> None:
+    """Write tables in any known format; without `format` by suffix: .parquet, .odgt, or .json (results
+    where every box has a score, else truth).
+
+    Raises:
+        DataError: the format can't hold these tables.
+        ConfigError: an unknown format or suffix.
+    """
+    place = Path(path)
+    name = format or _format_of_suffix(tables, place)
+    if name not in WRITERS:
+        raise ConfigError(f"format '{name}' is unknown. {nearest(name, WRITERS)}")
+    WRITERS[name](tables, place)
+
+
+def guess_format(path: str | os.PathLike) -> str:
+    """The format of a path: by suffix, by a JSON's first bracket, by what a folder holds.
+
+    Raises:
+        DataError: nothing fits.
+    """
+    path = Path(path)
+    if path.is_file():
+        by_suffix = {".parquet": "parquet", ".odgt": "odgt", ".yaml": "yolo", ".yml": "yolo", ".txt": "text"}
+        if path.suffix.lower() in (".json", ".gz"):
+            return "coco-results" if _first_bracket(path) == b"[" else "coco"
+        if path.suffix.lower() in by_suffix:
+            return by_suffix[path.suffix.lower()]
+    elif (path / "Annotations").is_dir() or next(path.glob("*.xml"), None) or next(path.glob("*/Annotations"), None):
+        return "voc"
+    elif next(path.glob("*.yaml"), None) or (path / "labels").is_dir():
+        return "yolo"
+    elif next(path.glob("*.txt"), None):
+        return "text"
+    raise DataError(f"{path}: can't tell its format; say it with --format. {nearest('', READERS)}")
+
+
+def _first_bracket(path: Path) -> bytes:
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if start[:2] == GZIP_MAGIC:
+        try:
+            start = zlib.decompressobj(wbits=31).decompress(start, 256)
+        except zlib.error as error:
+            raise DataError(f"{path}: damaged gzip: {error}.") from error
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+
+
+def _format_of_suffix(tables: Tables, path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        scored = len(tables.boxes) == 0 or tables.boxes["score"].null_count() == 0
+        return "coco-results" if scored else "coco"
+    if suffix in (".parquet", ".odgt"):
+        return suffix[1:]
+    raise ConfigError(f"{path}: can't tell a format from '{suffix}'. Expected .parquet, .json or .odgt, or a format.")

@@ -1,0 +1,218 @@
+"""COCO instances JSON: images, annotations and categories in one file.
+
+Format: https://cocodataset.org/#format-data. Image and category ids may be any integers. Keys that the
+tables have no column for (segmentation, keypoints ...) travel as attributes and are written back.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number, unpack
+from boxwright.data.formats.files import read_json, resolve_image, write_atomic
+from boxwright.data.formats.options import ReadOptions
+from boxwright.data.tables import Tables
+from boxwright.errors import DataError
+
+IMAGE_KEYS = {"id", "file_name", "filename", "im_name", "width", "height"}
+BOX_KEYS = {"image_id", "category_id", "bbox", "iscrowd", "ignore", "difficult", "area", "score"}
+# Keys that are expected beside those of the tables; any other is told of, once.
+USUAL_KEYS = {"id", "segmentation", "keypoints", "num_keypoints", "attributes", "caption", "license"} | {
+    "coco_url", "flickr_url", "date_captured", "pose", "truncated", "occluded", "vis_bbox", "vis_ratio",
+    "height", "supercategory", "skeleton", "extra",
+}  # fmt: skip
+TOP_KEYS = {"images", "annotations", "annotation", "categories", "info", "licenses", "type"}
+
+
+def read(path: Path, options: ReadOptions) -> Tables:
+    """Read COCO truth; images are numbered in the order of their ids, as pycocotools takes them.
+
+    Raises:
+        DataError: the file isn't JSON or has no lists of images and annotations.
+    """
+    options.only("coco", "images")
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: a JSON {type(document).__name__}, expected an object with images.")
+    builder = TableBuilder(path.stem)
+    for key in document.keys() - TOP_KEYS:
+        builder.warning("unknown-key", str(path), f"'{key}' is not a part of COCO; not read.")
+    if "annotation" in document and "annotations" not in document:
+        builder.warning("unknown-key", str(path), "'annotation' is taken for 'annotations'.")
+        document["annotations"] = document["annotation"]
+    parts = {name: _records(path, document, name) for name in ("images", "annotations", "categories")}
+
+    category_of = _read_categories(builder, path, parts["categories"])
+    image_of = _read_images(builder, path, parts["images"], options)
+    _read_annotations(builder, path, parts["annotations"], image_of, category_of)
+    return builder.build()
+
+
+def write(tables: Tables, path: Path) -> None:
+    """Write COCO truth. Ids that came from COCO are kept; else they count from 1."""
+    image_ids, category_ids = source_ids(tables.images), source_ids(tables.categories)
+    images = [
+        {"id": image_ids[row["image_id"]], "file_name": row["file_name"]}
+        | {side: row[side] for side in ("width", "height") if row[side] is not None}
+        | unpack(row["attributes"])
+        for row in tables.images.iter_rows(named=True)
+    ]
+    categories = [
+        {"id": category_ids[row["category_id"]], "name": row["name"]} | unpack(row["attributes"])
+        for row in tables.categories.iter_rows(named=True)
+    ]
+    attributes = [unpack(a) for a in tables.boxes["attributes"]]
+    own_ids = [a.pop("id", None) for a in attributes]
+    usable = len({i for i in own_ids if isinstance(i, int)}) == len(own_ids)
+    annotations = [
+        {"id": own_ids[n] if usable else n + 1}
+        | {"image_id": image_ids[row["image_id"]], "category_id": category_ids[row["category_id"]]}
+        | {"bbox": [row[c] for c in "xywh"], "area": row["area"], "iscrowd": int(row["crowd"])}
+        | {flag: 1 for flag in ("ignore", "difficult") if row[flag]}
+        | ({"score": row["score"]} if row["score"] is not None else {})
+        | attributes[n]
+        for n, row in enumerate(tables.boxes.iter_rows(named=True))
+    ]
+    document = {"images": images, "annotations": annotations, "categories": categories}
+    write_atomic(path, orjson.dumps(document))
+
+
+def source_ids(table) -> list[int]:
+    """Ids to write: the source's own where every row has one and no two are the same, else 1, 2, 3 ..."""
+    own = table["source_id"]
+    if own.null_count() == 0 and own.n_unique() == len(own):
+        return own.to_list()
+    return list(range(1, len(own) + 1))
+
+
+def _records(path: Path, document: dict, name: str) -> list[Any]:
+    records = document.get(name)
+    if not isinstance(records, list):
+        found = "missing" if records is None else f"a {type(records).__name__}"
+        raise DataError(f"{path}: '{name}' is {found}, expected a list.")
+    return records
+
+
+def _read_categories(builder: TableBuilder, path: Path, records: list) -> dict[int, int]:
+    category_of: dict[int, int] = {}
+    for n, record in enumerate(records):
+        place = f"{path}, category {n}"
+        source_id = as_integer(record.get("id")) if isinstance(record, dict) else None
+        if source_id is None or not isinstance(record.get("name"), str):
+            builder.error("category", place, f"{_short(record)}, expected an id and a name.", True)
+        elif source_id in category_of:
+            builder.error("category", place, f"id {source_id} stands there before.", True)
+        elif builder.has_category(record["name"]):
+            builder.error("category", place, f"name '{record['name']}' stands there before.")
+            category_of[source_id] = builder.category(record["name"])
+        else:
+            extra = {k: v for k, v in record.items() if k not in ("id", "name")}
+            category_of[source_id] = builder.category(record["name"], source_id, extra)
+    return category_of
+
+
+def _read_images(builder: TableBuilder, path: Path, records: list, options: ReadOptions) -> dict[int, int]:
+    image_of: dict[int, int] = {}
+    usable: dict[int, dict] = {}
+    for n, record in enumerate(records):
+        place = f"{path}, image {n}"
+        source_id = as_integer(record.get("id")) if isinstance(record, dict) else None
+        if source_id is None:
+            builder.error("image", place, f"{_short(record)}, expected an integer id.", True)
+        elif source_id in usable:
+            builder.error("image", place, f"id {source_id} stands there before.", True)
+        else:
+            usable[source_id] = record
+    folders = image_folders(path, options)
+    unknown: Counter[str] = Counter()
+    for source_id in sorted(usable):
+        record = usable[source_id]
+        place = f"{path}, image {source_id}"
+        names = [record[k] for k in ("file_name", "filename", "im_name") if k in record]
+        name = names[0] if names and isinstance(names[0], str) else None
+        if name is None:
+            builder.error("image", place, f"no file name in {_short(record)}.")
+        size = [as_integer(record.get(side)) for side in ("width", "height")]
+        if None in size:
+            found = f"{record.get('width')!r} x {record.get('height')!r}"
+            builder.warning("image-size", place, f"size {found}, expected integers.")
+        extra = {k: v for k, v in record.items() if k not in IMAGE_KEYS}
+        unknown.update(extra.keys() - USUAL_KEYS)
+        where = resolve_image(name, folders) if name else None
+        image_of[source_id] = builder.image(name, where, size[0], size[1], source_id, extra)
+    _tell_unknown(builder, path, unknown, "image")
+    return image_of
+
+
+def _read_annotations(builder, path, records, image_of, category_of) -> None:
+    unknown: Counter[str] = Counter()
+    seen: set[int] = set()
+    where = f"{path}, annotation"
+    for n, record in enumerate(records):
+        if not isinstance(record, dict):
+            builder.error("annotation", f"{where} {n}", f"{_short(record)}, expected an object.", True)
+            continue
+        own_id = as_integer(record.get("id"))
+        if own_id is not None and own_id in seen:
+            builder.warning("annotation", f"{where} {n}", f"id {own_id} stands there before.")
+        if own_id is not None:
+            seen.add(own_id)
+        row = read_row(builder, f"{where} {n}", record, image_of, category_of)
+        if row is None:
+            continue
+        extra = {k: v for k, v in record.items() if k not in BOX_KEYS}
+        unknown.update(extra.keys() - USUAL_KEYS)
+        image_id, category_id, xywh = row
+        flags = {}
+        for column, key in (("crowd", "iscrowd"), ("ignore", "ignore"), ("difficult", "difficult")):
+            flags[column] = as_flag(record.get(key, 0))
+            if flags[column] is None:
+                builder.error("flag", f"{where} {n}", f"{key} is {_short(record[key])}, expected 0 or 1.")
+                flags[column] = False
+        area = as_number(record.get("area"))
+        if area is None and "area" in record:
+            builder.error("area", f"{where} {n}", f"area {_short(record['area'])}, expected a number.")
+        score = as_number(record.get("score"))
+        if score is None and record.get("score") is not None:
+            builder.error("score", f"{where} {n}", f"score {_short(record['score'])}, expected a number.")
+        builder.box(
+            (where, n), image_id, category_id, xywh, score=score, area=area, attributes=extra, **flags
+        )
+    _tell_unknown(builder, path, unknown, "annotation")
+
+
+def read_row(builder: TableBuilder, place: str, record: dict, image_of: dict, category_of: dict):
+    """(image_id, category_id, xywh) of an annotation or result, or None and a fault."""
+    for key, known in (("image_id", image_of), ("category_id", category_of)):
+        if as_integer(record.get(key)) not in known:
+            found = _short(record.get(key))
+            builder.error(key.replace("_", "-"), place, f"{key} is {found}, which is not listed.", True)
+            return None
+    box = record.get("bbox")
+    numbers = [as_number(v) for v in box] if isinstance(box, list) else []
+    if len(numbers) != 4 or None in numbers:
+        builder.error("bbox", place, f"bbox is {_short(box)}, expected [x, y, width, height].", True)
+        return None
+    x, y, w, h = numbers
+    return image_of[as_integer(record["image_id"])], category_of[as_integer(record["category_id"])], (x, y, w, h)
+
+
+def image_folders(path: Path, options: ReadOptions) -> list[Path]:
+    """Where the images of an annotation file may be."""
+    if options.images is not None:
+        return [options.images]
+    near = path.parent
+    return [near, near / "images", near.parent / "images", near / path.stem, near.parent / path.stem]
+
+
+def _tell_unknown(builder: TableBuilder, path: Path, unknown: Counter, what: str) -> None:
+    for key, count in sorted(unknown.items()):
+        message = f"key '{key}' in {count:,} {what}s is not COCO's; kept as an attribute."
+        builder.warning("unknown-key", str(path), message)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,119 @@
+"""Reading annotation files that may be damaged or hostile, and writing them whole or not at all."""
+
+import json
+import os
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from boxwright.errors import DataError
+
+GZIP_MAGIC = b"\x1f\x8b"
+MAX_BYTES = 4 << 30  # a JSON of 10 million boxes is about 1.5 GiB
+
+
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        DataError: missing, unreadable, or larger than `limit`.
+    """
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: {'a folder, expected a file' if path.is_dir() else 'no such file'}.")
+        if path.stat().st_size > limit:
+            raise DataError(f"{path}: {path.stat().st_size:,} bytes, expected at most {limit:,}.")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: can't be read: {error}.") from error
+
+
+def read_lines(path: Path, limit: int = MAX_BYTES) -> tuple[list[str], bool]:
+    """The lines of a UTF-8 text file and whether every byte was UTF-8 (others become U+FFFD)."""
+    raw = read_bytes(path, limit)
+    text = raw.decode("utf-8-sig", errors="replace")
+    return text.splitlines(), "\ufffd" not in text
+
+
+def read_json(path: Path) -> Any:
+    """A JSON document; NaN and Infinity, which JSON doesn't have but Python writes, are taken.
+
+    Raises:
+        DataError: it isn't JSON; the message gives line and column.
+    """
+    raw = read_bytes(path)
+    if raw[:2] == GZIP_MAGIC:
+        raw = _gunzip(path, raw)
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return _read_lenient_json(path, raw)
+
+
+def _gunzip(path: Path, raw: bytes) -> bytes:
+    decompressor = zlib.decompressobj(wbits=31)
+    try:
+        content = decompressor.decompress(raw, MAX_BYTES)
+    except zlib.error as error:
+        raise DataError(f"{path}: damaged gzip: {error}.") from error
+    if not decompressor.eof:
+        raise DataError(f"{path}: a gzip that is cut off, or unpacks to more than {MAX_BYTES:,} bytes.")
+    return content
+
+
+def _read_lenient_json(path: Path, raw: bytes) -> Any:
+    try:
+        return json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start} is not UTF-8, expected JSON in UTF-8.") from error
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}."
+        ) from error
+    except (RecursionError, ValueError) as error:
+        raise DataError(f"{path}: not usable JSON: {type(error).__name__} while parsing.") from error
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the whole new one.
+
+    Raises:
+        DataError: it can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise DataError(f"{path}: can't be written: {error}.") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def safe_relative(name: str) -> bool:
+    """Whether a file name out of an annotation stays below the folder it is joined to."""
+    path = Path(name)
+    return bool(name) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
+
+
+def resolve_image(name: str, folders: list[Path]) -> str | None:
+    """Where an image is: the first of `folders` that holds `name`, else the first folder's guess."""
+    if not safe_relative(name) or len(name) > 1000:
+        return None
+    for folder in folders:
+        try:
+            if (folder / name).is_file():
+                return str(folder / name)
+        except OSError:
+            return None
+    return str(folders[0] / name) if folders else None

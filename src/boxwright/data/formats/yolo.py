@@ -1,0 +1,214 @@
+"""YOLO txt: a line a box, `class cx cy w h` in shares of the image, and a data.yaml with the names.
+
+Layout as Ultralytics documents it: `train`, `val`, `test` in data.yaml name image folders, lists of
+images, or several of them; labels stand in `labels/` where the images stand in `images/`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from boxwright.data.builder import TableBuilder, as_integer, as_number
+from boxwright.data.formats.files import read_bytes, read_lines, write_atomic
+from boxwright.data.formats.options import ReadOptions
+from boxwright.data.images import IMAGE_SUFFIXES, image_size
+from boxwright.data.tables import Tables
+from boxwright.errors import DataError, nearest
+
+MAX_YAML_BYTES = 4 << 20
+MAX_LABEL_BYTES = 64 << 20
+SPLITS = ("train", "val", "test")
+
+
+def read(path: Path, options: ReadOptions) -> Tables:
+    """Read a data.yaml or a folder that holds one (or images/ and labels/ alone).
+
+    Raises:
+        DataError: no names, no images, or no such split.
+    """
+    options.only("yolo", "list_name", "images")
+    config_file = _find_config(path)
+    config = _read_config(config_file) if config_file else {}
+    root = config_file.parent if config_file else path
+    if isinstance(config.get("path"), str) and (root / config["path"]).is_dir():
+        root = root / config["path"]
+    builder = TableBuilder(root.resolve().name)
+    _read_names(builder, config_file, config)
+    images = _find_split_images(builder, root, config, options)
+    for image in images:
+        _read_image(builder, root, image, named=bool(config.get("names")))
+    seen = {_label_of(i) for i in images}
+    if not options.list_name:
+        for label in sorted((root / "labels").rglob("*.txt")):
+            if label not in seen and label.name != "classes.txt":
+                builder.error("missing-image", str(label), "labels without an image beside them.", True)
+    return builder.build()
+
+
+def write(tables: Tables, path: Path) -> None:
+    """Write labels/*.txt and data.yaml; images are referred to by the list images.txt, not copied.
+
+    Raises:
+        DataError: an image has no size, which relative coordinates need, or no name.
+    """
+    by_image = tables.boxes.partition_by("image_id", as_dict=True)
+    stems: dict[str, str] = {}
+    listed = []
+    for row in tables.images.iter_rows(named=True):
+        if row["width"] is None or row["file_name"] is None:
+            raise DataError(f"{row['file_name'] or row['image_id']}: YOLO needs a file name and a size.")
+        stem = str(Path(row["file_name"]).with_suffix(""))
+        if stem in stems:
+            raise DataError(f"{row['file_name']} and {stems[stem]} would both be labels/{stem}.txt.")
+        stems[stem] = row["file_name"]
+        boxes = by_image.get((row["image_id"],))
+        lines = [_line(b, row) for b in boxes.iter_rows(named=True)] if boxes is not None else []
+        write_atomic(path / "labels" / f"{stem}.txt", "".join(lines).encode())
+        listed.append(f"./images/{row['file_name']}\n")
+    names = dict(enumerate(tables.categories["name"]))
+    config = {"path": ".", "train": "images.txt", "val": "images.txt", "names": names}
+    write_atomic(path / "images.txt", "".join(listed).encode())
+    write_atomic(path / "data.yaml", yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode())
+
+
+def _line(box: dict, image: dict) -> str:
+    width, height = image["width"], image["height"]
+    cx, cy = (box["x"] + box["w"] / 2) / width, (box["y"] + box["h"] / 2) / height
+    numbers = [cx, cy, box["w"] / width, box["h"] / height]
+    if box["score"] is not None:
+        numbers.append(box["score"])
+    return f"{box['category_id']} " + " ".join(f"{v:.17g}" for v in numbers) + "\n"
+
+
+def _find_config(path: Path) -> Path | None:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder.")
+    preferred = path / "data.yaml"
+    found = [preferred] if preferred.is_file() else sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
+    return found[0] if found else None
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(read_bytes(file, MAX_YAML_BYTES))
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not usable YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(config, dict):
+        raise DataError(f"{file}: a {type(config).__name__}, expected keys such as names, train, val.")
+    return config
+
+
+def _read_names(builder: TableBuilder, file: Path | None, config: dict) -> None:
+    names = config.get("names")
+    if isinstance(names, dict):
+        ids = [as_integer(k) for k in names]
+        if set(ids) != set(range(len(names))):
+            raise DataError(f"{file}: names has the ids {list(names)!r:.80}, expected 0 to {len(names) - 1}.")
+        names = [names[k] for _, k in sorted(zip(ids, names))]
+    if names is None:
+        builder.warning("category", str(file or "no data.yaml"), "no names; class numbers are taken as names.")
+        return
+    if not isinstance(names, list) or not all(isinstance(n, str | int | float) for n in names):
+        raise DataError(f"{file}: names is {names!r:.80}, expected a list of strings.")
+    for n, name in enumerate(map(str, names)):
+        if builder.has_category(name):
+            builder.error("category", f"{file}, name {n}", f"'{name}' stands there before.")
+            name = f"{name} ({n})"
+        builder.category(name, n)
+    declared = as_integer(config.get("nc"))
+    if declared is not None and declared != len(names):
+        builder.error("category", str(file), f"nc is {declared}, but there are {len(names)} names.")
+
+
+def _find_split_images(builder: TableBuilder, root: Path, config: dict, options: ReadOptions) -> list[Path]:
+    if options.images is not None:
+        return _images_below(options.images)
+    if options.list_name and options.list_name not in config:
+        raise DataError(f"{root}: no split '{options.list_name}'. {nearest(options.list_name, config)}")
+    wanted = [options.list_name] if options.list_name else [s for s in SPLITS if config.get(s)]
+    images: dict[Path, None] = {}
+    for split in wanted:
+        entries = config[split] if isinstance(config[split], list) else [config[split]]
+        for entry in entries:
+            found = _entry_images(root, entry)
+            if found is None:
+                builder.warning("split", str(root), f"{split}: '{entry}' isn't there.")
+            images.update(dict.fromkeys(found or []))
+    if not images and not options.list_name and (root / "images").is_dir():
+        images = dict.fromkeys(_images_below(root / "images"))
+    if not images:
+        raise DataError(f"{root}: no images (looked in {', '.join(wanted) or 'images/'}).")
+    return list(images)
+
+
+def _entry_images(root: Path, entry: Any) -> list[Path] | None:
+    place = root / str(entry)
+    try:
+        if place.is_dir():
+            return _images_below(place)
+        if place.suffix == ".txt" and place.is_file():
+            lines, _ = read_lines(place, MAX_LABEL_BYTES)
+            return [(root / line.strip()) for line in lines if line.strip()]
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _label_of(image: Path) -> Path:
+    parts = list(image.parts)
+    for n in range(len(parts) - 2, -1, -1):
+        if parts[n] == "images":
+            parts[n] = "labels"
+            return Path(*parts).with_suffix(".txt")
+    return image.with_suffix(".txt")
+
+
+def _read_image(builder: TableBuilder, root: Path, image: Path, named: bool) -> None:
+    label = _label_of(image)
+    name = _relative_name(root, image)
+    try:
+        width, height, _ = image_size(image)
+    except DataError as error:
+        builder.error("missing-image", name, f"{error} Its labels need its size.", True)
+        return
+    image_id = builder.image(name, str(image), width, height)
+    if not label.is_file():
+        return  # an image of background, which the builder tells of
+    lines, clean = read_lines(label, MAX_LABEL_BYTES)
+    if not clean:
+        builder.warning("encoding", str(label), "bytes that are not UTF-8.")
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if words:
+            _read_line(builder, f"{label}, line", number, words, image_id, (width, height), named)
+
+
+def _read_line(builder, where: str, number: int, words: list[str], image_id: int, size, named: bool) -> None:
+    place = f"{where} {number}"
+    category = as_integer(words[0])
+    numbers = [as_number(w) for w in words[1:]]
+    if len(words) not in (5, 6) or None in numbers:
+        builder.error("bbox", place, f"'{' '.join(words):.60}', expected: class cx cy w h [score].", True)
+        return
+    if category is None or category < 0 or (named and category >= len(builder.categories)):
+        builder.error("category-id", place, f"class {words[0]}, expected 0 to {len(builder.categories) - 1}.", True)
+        return
+    category_id = category if named else builder.category(str(category), category)
+    cx, cy, w, h = (v * s for v, s in zip(numbers[:4], (*size, *size)))
+    score = numbers[4] if len(numbers) == 5 else None
+    builder.box((where, number), image_id, category_id, (cx - w / 2, cy - h / 2, w, h), score=score)
+
+
+def _relative_name(root: Path, image: Path) -> str:
+    """The name below `images/`, as the labels have it."""
+    for base in (root / "images", root):
+        if image.is_relative_to(base):
+            return str(image.relative_to(base))
+    return image.name

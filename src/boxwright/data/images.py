@@ -1,0 +1,104 @@
+"""Image files to RGB pixels, whatever the file holds, or an error that says what is wrong.
+
+Behaviour by kind of file: grey is repeated to three channels; 16 bits are scaled to 8; alpha is left out;
+a palette is looked up; EXIF turns are applied, as every viewer does, unless the annotation's size is that
+of the file before its turn (then the boxes were drawn there); a truncated file is an error.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from boxwright.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 500_000_000  # an image of 22,000 x 22,000; a larger one needs tiles
+EXIF_ORIENTATION = 0x0112
+TURNED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow raises at twice this; `_open` at once it
+
+
+def find_images(place: str | os.PathLike) -> list[Path]:
+    """One image file, or every image below a folder, sorted.
+
+    Raises:
+        DataError: there is none.
+    """
+    path = Path(place)
+    if path.is_file():
+        return [path]
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not found:
+        what = "holds no image" if path.is_dir() else "doesn't exist"
+        raise DataError(f"{path} {what}. Expected a file or a folder of {', '.join(IMAGE_SUFFIXES)}.")
+    return found
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int, bool]:
+    """(width, height, turned) as displayed, from the header alone; `turned`: EXIF swaps the sides.
+
+    Raises:
+        DataError: no image can be read there.
+    """
+    with _open(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
+    return (height, width, True) if turned else (width, height, False)
+
+
+def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode an image.
+
+    Args:
+        path: the file.
+        size: (width, height) that the annotation states, None where it states none.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        DataError: missing, unreadable, truncated, too large, or of another size than stated.
+    """
+    with _open(path) as image:
+        upright = size is None or tuple(image.size) != tuple(size) or size[0] == size[1]
+        try:
+            image.load()
+            if upright:
+                image = ImageOps.exif_transpose(image)
+            pixels = _to_rgb(image)
+        except (OSError, ValueError, SyntaxError, MemoryError) as error:
+            raise DataError(f"{path}: can't be decoded: {error}.") from error
+    found = (pixels.shape[1], pixels.shape[0])
+    if size is not None and found != tuple(size):
+        raise DataError(
+            f"{path}: the image is {found[0]} x {found[1]}, its annotation says {size[0]} x {size[1]}."
+        )
+    return pixels
+
+
+def _open(path: str | os.PathLike) -> Image.Image:
+    try:
+        image = Image.open(path)
+        width, height = image.size
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file.") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not an image, or a damaged one.") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: can't be read: {error}.") from error
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise DataError(f"{path}: {width} x {height} is more than {MAX_PIXELS:,} pixels.")
+    return image
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range; save them as 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits, which some files bring in as 32
+        grey = np.clip(np.rint(np.asarray(image) / 257.0), 0, 255).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,87 @@
+"""From what an experiment says of its data to one set of tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from boxwright.config import SourceConfig
+from boxwright.data import formats
+from boxwright.data.formats.options import ReadOptions
+from boxwright.data.tables import CATEGORY_SCHEMA, Tables, frame
+from boxwright.errors import ConfigError, nearest
+
+
+def load_source(source: SourceConfig | list[SourceConfig]) -> Tables:
+    """Read one or several sources into one set of tables.
+
+    Raises:
+        DataError: a source can't be read.
+        ConfigError: a format or option is wrong.
+    """
+    sources = source if isinstance(source, list) else [source]
+    if not sources:
+        raise ConfigError("a list of data sources is empty.")
+    return concat([_read(s) for s in sources])
+
+
+def concat(parts: Sequence[Tables]) -> Tables:
+    """Tables one behind the other; categories of one name become one.
+
+    Ids of the sources are kept only where there is one source, since several may use the same.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    names = list(dict.fromkeys(n for p in parts for n in p.categories["name"]))
+    row_of = {name: n for n, name in enumerate(names)}
+    columns = {"category_id": np.arange(len(names)), "name": names}
+    images, boxes, offset = [], [], 0
+    for part in parts:
+        new_id = np.array([row_of[n] for n in part.categories["name"]], dtype=np.int32)
+        category_id = pl.Series(new_id[part.boxes["category_id"].to_numpy()], dtype=pl.Int32)
+        image_id = pl.col("image_id") + offset
+        no_id = pl.lit(None, dtype=pl.Int64)
+        images.append(part.images.with_columns(image_id=image_id, source_id=no_id))
+        boxes.append(part.boxes.with_columns(image_id=image_id, category_id=category_id))
+        offset += len(part.images)
+    faults = tuple(f for p in parts for f in p.faults)
+    return Tables(pl.concat(images), pl.concat(boxes), frame(CATEGORY_SCHEMA, columns), faults)
+
+
+def select_classes(tables: Tables, names: list[str]) -> tuple[Tables, dict[str, int]]:
+    """The tables with exactly the categories `names`, in their order.
+
+    Returns:
+        The tables, and how many boxes of which other category were left out.
+
+    Raises:
+        ConfigError: none of `names` is a category of the tables, or one stands there twice.
+    """
+    if len(set(names)) < len(names):
+        raise ConfigError(f"classes holds a name twice: {names}.")
+    own = tables.categories["name"].to_list()
+    if not set(names) & set(own):
+        raise ConfigError(f"none of the classes {names} is in the data. {nearest(names[0], own)}")
+    row_of = {name: n for n, name in enumerate(names)}
+    new_id = np.array([row_of.get(n, -1) for n in own], dtype=np.int32)[tables.boxes["category_id"].to_numpy()]
+    counts = tables.boxes.filter(new_id < 0)["category_id"].value_counts()
+    left_out = {own[row["category_id"]]: row["count"] for row in counts.iter_rows(named=True)}
+    boxes = tables.boxes.with_columns(category_id=pl.Series(new_id, dtype=pl.Int32)).filter(new_id >= 0)
+    ids = {row["name"]: row["source_id"] for row in tables.categories.iter_rows(named=True)}
+    columns = {
+        "category_id": np.arange(len(names)),
+        "name": names,
+        "source_id": [ids.get(n) for n in names],
+    }
+    return Tables(tables.images, boxes, frame(CATEGORY_SCHEMA, columns), tables.faults), left_out
+
+
+def _read(source: SourceConfig) -> Tables:
+    options = ReadOptions(
+        list_name=source.list,
+        images=Path(source.images) if source.images else None,
+        boxes=source.boxes,
+        layout=source.layout,
+    )
+    return formats.read(source.root, source.format, options)

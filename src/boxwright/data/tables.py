@@ -1,0 +1,137 @@
+"""The three tables that everything reads and writes: images, boxes, categories.
+
+Ground truth, predictions, pseudo-labels and a second annotator's labels are all a box table beside an
+image table and a list of categories. The schemas below are the only contract between packages.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from boxwright.errors import DataError, Fault
+
+BOX_SCHEMA: dict[str, pl.DataType] = {
+    "image_id": pl.Int64(),  # row of the image table
+    "category_id": pl.Int32(),  # row of the category table
+    "x": pl.Float64(),  # top-left corner before the box is turned, pixels
+    "y": pl.Float64(),
+    "w": pl.Float64(),  # along the heading
+    "h": pl.Float64(),
+    "angle": pl.Float64(),  # radians about the centre, clockwise on screen; null: upright
+    "score": pl.Float64(),  # confidence; null: truth
+    "crowd": pl.Boolean(),  # COCO's iscrowd
+    "ignore": pl.Boolean(),  # neither object nor background
+    "difficult": pl.Boolean(),  # VOC's difficult
+    "area": pl.Float64(),  # pixels; the annotation's own where it gives one, else w * h
+    "source": pl.String(),  # data set, annotator or model
+    "attributes": pl.String(),  # whatever else the format carries, as a JSON object; null: nothing
+}
+IMAGE_SCHEMA: dict[str, pl.DataType] = {
+    "image_id": pl.Int64(),  # 0, 1, 2 ...: the row
+    "file_name": pl.String(),  # as the annotation names it
+    "path": pl.String(),  # where the file is expected; null: nobody said
+    "width": pl.Int32(),  # null: unknown
+    "height": pl.Int32(),
+    "source_id": pl.Int64(),  # the id in the file it came from; null: it had none
+    "attributes": pl.String(),
+}
+CATEGORY_SCHEMA: dict[str, pl.DataType] = {
+    "category_id": pl.Int32(),  # 0, 1, 2 ...: the row
+    "name": pl.String(),
+    "source_id": pl.Int64(),
+    "attributes": pl.String(),
+}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Images, boxes and categories that belong together, and the faults met while reading them.
+
+    Attributes:
+        images: one row an image, `IMAGE_SCHEMA`.
+        boxes: one row a box, `BOX_SCHEMA`.
+        categories: one row a category, `CATEGORY_SCHEMA`.
+        faults: what was wrong with the source.
+
+    Raises:
+        DataError: a column is missing, of another type, or breaks what the schema promises.
+    """
+
+    images: pl.DataFrame
+    boxes: pl.DataFrame
+    categories: pl.DataFrame
+    faults: tuple[Fault, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_schema("images", self.images, IMAGE_SCHEMA)
+        _check_schema("boxes", self.boxes, BOX_SCHEMA)
+        _check_schema("categories", self.categories, CATEGORY_SCHEMA)
+        for name, frame, key in (
+            ("images", self.images, "image_id"),
+            ("categories", self.categories, "category_id"),
+        ):
+            ids = frame[key].to_numpy()
+            if not np.array_equal(ids, np.arange(len(frame))):
+                raise DataError(f"{name} table: {key} must be 0, 1, 2 ... in order.")
+            if key in self.boxes.columns and len(self.boxes):
+                low, high = self.boxes[key].min(), self.boxes[key].max()
+                if not (0 <= low and high < len(frame)):  # type: ignore[operator]
+                    raise DataError(
+                        f"boxes table: {key} runs from {low} to {high}, "
+                        f"but there are {len(frame)} {name}."
+                    )
+        numbers = self.boxes.select("x", "y", "w", "h").to_numpy()
+        if not np.isfinite(numbers).all() or (numbers[:, 2:] < 0).any():
+            raise DataError("boxes table: x, y, w, h must be finite, and w, h not negative.")
+
+    def with_boxes(self, boxes: pl.DataFrame) -> "Tables":
+        """The same images and categories with other boxes."""
+        return replace(self, boxes=boxes)
+
+    def upright(self) -> np.ndarray:
+        """x, y, w, h of the boxes' upright hulls, (N, 4) float64 pixels; those without angle bit for bit."""
+        xywh = self.boxes.select("x", "y", "w", "h").to_numpy().copy()
+        angle = self.boxes["angle"].to_numpy()
+        turned = np.flatnonzero(~np.isnan(angle.astype(np.float64)))
+        if len(turned):
+            x, y, w, h = xywh[turned].T
+            cos, sin = np.abs(np.cos(angle[turned])), np.abs(np.sin(angle[turned]))
+            width, height = w * cos + h * sin, w * sin + h * cos
+            xywh[turned] = np.stack([x + (w - width) / 2, y + (h - height) / 2, width, height], axis=1)
+        return xywh
+
+    def select_images(self, keep: np.ndarray) -> "Tables":
+        """The images where `keep` (I,) bool is true, with their boxes, numbered anew."""
+        new_id = np.cumsum(keep) - 1
+        images = self.images.filter(keep).with_columns(
+            image_id=pl.int_range(int(keep.sum()), dtype=pl.Int64)
+        )
+        of_box = self.boxes["image_id"].to_numpy()
+        boxes = self.boxes.filter(keep[of_box]).with_columns(
+            image_id=pl.Series(new_id[of_box[keep[of_box]]], dtype=pl.Int64)
+        )
+        return replace(self, images=images, boxes=boxes)
+
+
+def frame(schema: dict[str, pl.DataType], columns: dict) -> pl.DataFrame:
+    """A frame with exactly `schema`: columns that are not given are null (flags: false)."""
+    length = max((len(values) for values in columns.values()), default=0)
+    blank = {
+        name: pl.Series(name, [False if kind == pl.Boolean() else None], dtype=kind)
+        .new_from_index(0, length)
+        for name, kind in schema.items()
+        if name not in columns
+    }
+    given = {name: pl.Series(name, values, dtype=schema[name], strict=True) for name, values in columns.items()}
+    return pl.DataFrame({name: given.get(name, blank.get(name)) for name in schema})
+
+
+def _check_schema(name: str, table: pl.DataFrame, schema: dict[str, pl.DataType]) -> None:
+    for column, kind in schema.items():
+        if column not in table.columns:
+            raise DataError(f"{name} table: column '{column}' is missing.")
+        if table.schema[column] != kind:
+            raise DataError(
+                f"{name} table: column '{column}' is {table.schema[column]}, expected {kind}."
+            )

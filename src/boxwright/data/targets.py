@@ -1,0 +1,56 @@
+"""What a batch carries: images, and padded targets with masks."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Truth of a batch of B images, padded to the G boxes of the fullest.
+
+    Attributes:
+        boxes: (B, G, 4) xyxy float32, pixels of the network's input.
+        labels: (B, G) int64.
+        mask: (B, G) bool, objects to find; False for padding and for ignore regions.
+        ignore: (B, G) bool, regions that are neither object nor background.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    mask: Tensor
+    ignore: Tensor
+
+    def to(self, device: torch.device) -> "Targets":
+        """The same on another device."""
+        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images and targets of one step.
+
+    Attributes:
+        images: (B, 3, H, W) uint8 RGB, padded to the stride.
+        sizes: (B, 2) float32, width and height of the content within the padding.
+        targets: their truth.
+        indices: (B,) int64, rows of the image table.
+        matrices: (B, 2, 3) float64, original pixels to input pixels.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    targets: Targets
+    indices: Tensor
+    matrices: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Images, sizes and targets on another device; indices and matrices stay."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=True),
+            sizes=self.sizes.to(device, non_blocking=True),
+            targets=self.targets.to(device),
+        )

@@ -1,0 +1,138 @@
+"""`boxwright.evaluate`: two tables in, COCO's numbers out."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from boxwright.data import formats
+from boxwright.data.formats.options import ReadOptions
+from boxwright.data.tables import Tables
+from boxwright.errors import ConfigError
+from boxwright.evaluation import coco
+from boxwright.evaluation.matching import Matching, align, match
+
+DEFAULT_MAX_DETS = (1, 10, 100)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        coco: the twelve numbers by name; -1 where there is no truth for one.
+        per_class: a dict a category: id (of the source where it has one), name, truth, detections, AP,
+            AP50, AP75 (None: no truth).
+        ap_by_iou: AP at each IoU threshold, by the threshold.
+        curves: precision over recall, of every category.
+        matching: the match all this was read from.
+        truth, predictions: the aligned tables.
+        notes: what the reader should know before believing a number.
+    """
+
+    coco: dict[str, float]
+    per_class: list[dict[str, Any]]
+    ap_by_iou: dict[float, float]
+    curves: coco.PrecisionRecall
+    matching: Matching
+    truth: Tables
+    predictions: Tables
+    notes: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as plain values: `coco`, `per_class` (by id), `ap_by_iou`, `notes`."""
+        return {
+            "coco": self.coco,
+            "per_class": {str(c["id"]): {k: v for k, v in c.items() if k != "id"} for c in self.per_class},
+            "ap_by_iou": {f"{t:.2f}": ap for t, ap in self.ap_by_iou.items()},
+            "notes": self.notes,
+        }
+
+
+def evaluate(
+    truth: Tables | str | os.PathLike,
+    predictions: Tables | str | os.PathLike,
+    max_dets: tuple[int, ...] = DEFAULT_MAX_DETS,
+) -> Evaluation:
+    """Judge predictions by COCO's metric, as pycocotools computes it.
+
+    Args:
+        truth: tables or a path in any known format.
+        predictions: tables or a path; COCO results use the truth's ids.
+        max_dets: limits of detections an image and category, ascending. AR is given for each, AP for the
+            last.
+
+    Raises:
+        DataError: a file can't be read, or the two don't belong together.
+        ConfigError: `max_dets` isn't ascending and positive.
+
+    Example:
+        >>> boxwright.evaluate("truth.json", "predictions.parquet").coco["AP50"]
+    """
+    if not max_dets or list(max_dets) != sorted(set(max_dets)) or max_dets[0] < 1:
+        raise ConfigError(f"max_dets is {max_dets}, expected ascending positive numbers.")
+    truth = truth if isinstance(truth, Tables) else formats.read(truth)
+    if not isinstance(predictions, Tables):
+        results = formats.guess_format(predictions) == "coco-results"
+        predictions = formats.read(predictions, options=ReadOptions(truth=truth) if results else None)
+    predictions = align(truth, predictions)
+    matching = match(truth, predictions, coco.IOU_THRESHOLDS, coco.AREA_RANGES, max_dets[-1])
+    curves = coco.precision_recall(matching, len(truth.categories), max_dets)
+    overall = curves.precision[:, :, :, coco.ALL, -1]
+    by_iou = {
+        round(float(t), 2): coco.mean_where_defined(overall[i]) for i, t in enumerate(coco.IOU_THRESHOLDS)
+    }
+    return Evaluation(
+        coco=coco.summary(curves, max_dets),
+        per_class=_per_class(truth, matching, curves),
+        ap_by_iou=by_iou,
+        curves=curves,
+        matching=matching,
+        truth=truth,
+        predictions=predictions,
+        notes=_notes(truth, predictions, matching, max_dets),
+    )
+
+
+def _per_class(truth: Tables, matching: Matching, curves: coco.PrecisionRecall) -> list[dict[str, Any]]:
+    detections = np.bincount(matching.det_category, minlength=len(truth.categories))
+    rows = []
+    for row in truth.categories.iter_rows(named=True):
+        k = row["category_id"]
+        precision = curves.precision[:, :, k, coco.ALL, -1]
+        count = int(curves.truth_count[k, coco.ALL])
+        numbers = {"AP": precision, "AP50": precision[0], "AP75": precision[5]}
+        rows.append(
+            {
+                "id": k if row["source_id"] is None else row["source_id"],
+                "name": row["name"],
+                "truth": count,
+                "detections": int(detections[k]),
+                **{n: coco.mean_where_defined(p) if count else None for n, p in numbers.items()},
+            }
+        )
+    return rows
+
+
+def _notes(truth: Tables, predictions: Tables, matching: Matching, max_dets: tuple[int, ...]) -> list[str]:
+    notes = []
+    if matching.dropped:
+        notes.append(
+            f"{matching.dropped:,} detections lie beyond the limit of {max_dets[-1]} an image and class and "
+            f"were not counted; raise it with --max-dets."
+        )
+    counted = truth.boxes.filter(~truth.boxes["crowd"] & ~truth.boxes["ignore"])
+    if len(counted):
+        crowded = int(counted.group_by("image_id", "category_id").len()["len"].max())  # type: ignore[arg-type]
+        if crowded > max_dets[-1]:
+            notes.append(
+                f"an image has {crowded:,} boxes of one class, more than the limit of {max_dets[-1]} "
+                "detections: full recall can't be reached."
+            )
+    if not truth.boxes["angle"].is_null().all() or not predictions.boxes["angle"].is_null().all():
+        notes.append("some boxes have an angle: all are compared by their upright hulls.")
+    empty = int((counted["w"] * counted["h"] == 0).sum())
+    if empty:
+        notes.append(f"{empty:,} boxes of truth have no area: no detection can match them.")
+    return notes

@@ -1,0 +1,62 @@
+"""Boxes as tensors: the differentiable, batched twins of `kernels`. Boxes are xyxy pixels."""
+
+import torch
+from torch import Tensor
+
+EPS = 1e-7  # keeps a quotient of areas defined for boxes without area
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Area of (..., 4) boxes."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """Area of the overlap of (..., 4) boxes that broadcast against each other."""
+    top_left = torch.maximum(a[..., :2], b[..., :2])
+    bottom_right = torch.minimum(a[..., 2:], b[..., 2:])
+    width, height = (bottom_right - top_left).clamp(min=0).unbind(-1)
+    return width * height
+
+
+def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of every (..., N, 4) with every (..., M, 4); (..., N, M), 0 where both have no area."""
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    overlap = intersection(a, b)
+    return overlap / (box_area(a) + box_area(b) - overlap).clamp(min=EPS)
+
+
+def pairwise_coverage(a: Tensor, b: Tensor) -> Tensor:
+    """Share of every (..., N, 4) that lies in every (..., M, 4); (..., N, M)."""
+    a, b = a[..., :, None, :], b[..., None, :, :]
+    return intersection(a, b) / box_area(a).clamp(min=EPS)
+
+
+def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
+    """GIoU of boxes that broadcast against each other; (...).
+
+    Rezatofighi et al., Generalized Intersection over Union, CVPR 2019, algorithm 1.
+    """
+    overlap = intersection(a, b)
+    union = box_area(a) + box_area(b) - overlap
+    width, height = (
+        torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    ).unbind(-1)
+    hull = width * height
+    return overlap / union.clamp(min=EPS) - (hull - union) / hull.clamp(min=EPS)
+
+
+def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
+    """Boxes (..., 4) from points (..., 2) and their distances left, top, right, bottom (..., 4)."""
+    return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
+
+
+def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distances left, top, right, bottom (..., 4) from points (..., 2) to the sides of boxes (..., 4)."""
+    return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
+
+
+def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes (B, N, 4) cut at their images' borders; `sizes` (B, 2) are widths and heights."""
+    limit = torch.cat([sizes, sizes], dim=-1)[:, None].to(boxes)  # (B, 1, 4)
+    return torch.minimum(boxes.clamp(min=0), limit)

@@ -1,0 +1,1 @@
+"""Classification and box losses: elementwise functions, summed and normalised by the detectors."""

@@ -1,0 +1,26 @@
+"""Losses on class logits, elementwise: nothing is summed here."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Sigmoid focal loss, of the shape of `logits`.
+
+    Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 5.
+
+    Args:
+        logits: (...).
+        targets: (...) 0 or 1.
+    """
+    probability = logits.sigmoid()
+    distance = torch.where(targets > 0, 1 - probability, probability)
+    balance = torch.where(targets > 0, alpha, 1 - alpha)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return balance * distance.pow(gamma) * cross_entropy
+
+
+def soft_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy against a target in [0, 1], of the shape of `logits`."""
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")

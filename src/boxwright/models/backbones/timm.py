@@ -1,0 +1,107 @@
+"""Any timm backbone by name."""
+
+import logging
+
+import timm
+from torch import Tensor, nn
+
+from boxwright.errors import ConfigError, nearest
+from boxwright.models.layers import make_norm
+
+logger = logging.getLogger(__name__)
+
+
+class TimmBackbone(nn.Module):
+    """Maps of a timm model at the wanted strides.
+
+    Args:
+        name: of a timm model, "resnet18" for one.
+        pretrained: load the hub's weights. Where the hub can't be reached a warning says so and the
+            start is random.
+        strides: of the maps wanted.
+        frozen_stages: the stem (1) and this many maps' stages in all get no gradient; 0: none.
+        norm: "batch" as built, or "group" to replace it.
+        norm_eval: batch norms keep the statistics they came with.
+
+    Raises:
+        ConfigError: timm has no such model, or it has no maps of these strides.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: bool = False,
+        strides: tuple[int, ...] = (8, 16, 32),
+        frozen_stages: int = 0,
+        norm: str = "batch",
+        norm_eval: bool = False,
+    ):
+        super().__init__()
+        if not timm.is_model(name):
+            raise ConfigError(f"timm has no model '{name}'. {nearest(name, timm.list_models())[:300]}")
+        reductions = timm.create_model(name, features_only=True).feature_info.reduction()
+        missing = [s for s in strides if s not in reductions]
+        if missing:
+            raise ConfigError(f"{name} has maps of strides {reductions}, none of {missing}.")
+        indices = [reductions.index(s) for s in strides]
+        self.body = _create(name, pretrained, indices)
+        self.channels = self.body.feature_info.channels()
+        self.strides = strides
+        self.norm_eval = norm_eval
+        if norm == "group":
+            _replace_batch_norms(self.body)
+        self.frozen = _first_stages(self.body, frozen_stages)
+        for module in self.frozen:
+            module.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return self.body(images)
+
+    def train(self, mode: bool = True) -> "TimmBackbone":
+        """Train, but for what is frozen and, with `norm_eval`, the batch norms."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+
+def _create(name: str, pretrained: bool, indices: list[int]) -> nn.Module:
+    if pretrained:
+        try:
+            return timm.create_model(name, pretrained=True, features_only=True, out_indices=indices)
+        except (OSError, RuntimeError, ValueError) as error:
+            # timm and the hub raise whatever their HTTP client does; these are their common parents.
+            logger.warning("no pretrained weights for %s (%s); it starts from random ones.", name, error)
+    return timm.create_model(name, features_only=True, out_indices=indices)
+
+
+def _replace_batch_norms(root: nn.Module) -> None:
+    for name, child in root.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            # timm's fused norms carry their activation along.
+            activation = getattr(child, "act", None)
+            group = make_norm("group", child.num_features)
+            setattr(root, name, nn.Sequential(group, activation) if activation else group)
+        else:
+            _replace_batch_norms(child)
+
+
+def _first_stages(body: nn.Module, count: int) -> list[nn.Module]:
+    """Every layer up to the end of the `count`-th map, the stem's being the first."""
+    if count == 0:
+        return []
+    ends = [info["module"].replace(".", "_") for info in body.feature_info.info]
+    if count > len(ends):
+        raise ConfigError(f"frozen_stages is {count}, the backbone has {len(ends)} stages.")
+    layers = [
+        (name.replace(".", "_"), module)
+        for name, module in body.named_modules()
+        if not list(module.children())
+    ]
+    end = ends[count - 1]
+    last = max(n for n, (name, _) in enumerate(layers) if f"{name}_".startswith(f"{end}_"))
+    return [module for _, module in layers[: last + 1]]

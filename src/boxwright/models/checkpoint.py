@@ -1,0 +1,90 @@
+"""Weights as safetensors, with the experiment and the categories inside."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from boxwright.config import ExperimentConfig, check_config
+from boxwright.data.formats.files import write_atomic
+from boxwright.errors import CheckpointError, ConfigError
+from boxwright.models import build_detector
+
+FORMAT = "boxwright-1"
+BEST, LAST = "best.safetensors", "last.safetensors"
+
+
+@dataclass(frozen=True)
+class LoadedDetector:
+    """A detector in eval mode, and what it was trained on."""
+
+    model: nn.Module
+    config: ExperimentConfig
+    categories: list[str]
+
+
+def save_detector(model: nn.Module, config: ExperimentConfig, categories: list[str], path: Path) -> None:
+    """Write weights, config and categories into one file, atomically."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    metadata = {
+        "format": FORMAT,
+        "config": config.model_dump_json(),
+        "categories": json.dumps(categories, ensure_ascii=False),
+    }
+    write_atomic(path, save(tensors, metadata))
+
+
+def find_checkpoint(place: str | os.PathLike) -> Path:
+    """The weights of a run folder (the best, else the last) or of a file.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    path = Path(place)
+    if path.is_file():
+        return path
+    for name in (BEST, LAST):
+        if (path / "checkpoints" / name).is_file():
+            return path / "checkpoints" / name
+    raise CheckpointError(f"{path}: no weights there; expected a run folder or a .safetensors file.")
+
+
+def load_detector(place: str | os.PathLike) -> LoadedDetector:
+    """Build the detector of a checkpoint.
+
+    Args:
+        place: a run folder or a .safetensors file.
+
+    Raises:
+        CheckpointError: missing, damaged, or not of boxwright's making.
+    """
+    path = find_checkpoint(place)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: can't be read as safetensors: {error}.") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of boxwright's ({FORMAT}).")
+    try:
+        config = check_config(_without_pretrained(json.loads(metadata["config"])), str(path))
+        categories = [str(name) for name in json.loads(metadata["categories"])]
+        model = build_detector(config.model, len(categories))
+        model.load_state_dict(tensors)
+    except (ValueError, KeyError, TypeError, ConfigError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: its config and weights don't fit: {error}") from error
+    return LoadedDetector(model.eval(), config, categories)
+
+
+def _without_pretrained(config: dict) -> dict:
+    """The weights come from the checkpoint, none from the hub."""
+    backbone = config["model"].get("backbone")
+    return config | {"model": config["model"] | {"backbone": backbone | {"pretrained": False}}} if backbone else config
+
+

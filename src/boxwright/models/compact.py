@@ -1,0 +1,158 @@
+"""The compact detector: the default, made for small budgets.
+
+A small residual net, a narrow FPN on strides 8, 16 and 32, and a head that classifies and localises in
+separate towers. Training assigns points by task alignment (TOOD, ICCV 2021); the class score learns the
+alignment, so that it tells how good the box is; sides are distributions (GFL, NeurIPS 2020).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from boxwright.assign.task_aligned import task_aligned_assign
+from boxwright.config import CompactConfig
+from boxwright.data.targets import Targets
+from boxwright.geometry.torch_boxes import clip_boxes, distances_to_boxes
+from boxwright.losses.box import distribution_focal_loss, giou_loss
+from boxwright.losses.classification import soft_binary_cross_entropy
+from boxwright.losses.normalizer import mean_over_processes
+from boxwright.models.backbones.residual import ResidualNet, scale_channels
+from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.heads.dense import flatten_level, init_prior, make_tower
+from boxwright.models.layers import Normalize
+from boxwright.models.necks.fpn import FPN
+from boxwright.models.points import background_weight, targets_of_points
+from boxwright.models.priors import make_points
+
+
+class CompactHead(nn.Module):
+    """Class logits and side distributions of every point.
+
+    Args:
+        channels: of the pyramid and the towers.
+        num_classes: categories.
+        depth: convolutions a tower.
+        reg_max: greatest distance of a side in strides; the distribution has one bin more.
+    """
+
+    def __init__(self, channels: int, num_classes: int, depth: int, reg_max: int):
+        super().__init__()
+        self.cls_tower = make_tower(channels, depth, "batch", nn.SiLU)
+        self.box_tower = make_tower(channels, depth, "batch", nn.SiLU)
+        self.cls = nn.Conv2d(channels, num_classes, 1)
+        self.box = nn.Conv2d(channels, 4 * (reg_max + 1), 1)
+        init_prior(self.cls)
+        nn.init.normal_(self.box.weight, std=0.01)
+        nn.init.zeros_(self.box.bias)
+
+    def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits (B, P, C) and side logits (B, P, 4 * (reg_max + 1))."""
+        logits = [flatten_level(self.cls(self.cls_tower(f)), self.cls.out_channels) for f in pyramid]
+        sides = [flatten_level(self.box(self.box_tower(f)), self.box.out_channels) for f in pyramid]
+        return torch.cat(logits, dim=1), torch.cat(sides, dim=1)
+
+
+class Compact(nn.Module):
+    """See the module's docstring.
+
+    Args:
+        backbone: gives maps, `channels` and `strides`.
+        neck: maps to a pyramid of the same strides.
+        head: logits and side distributions.
+        reg_max: as the head's.
+        topk, alpha, beta: of the task-aligned assigner.
+        loss_weights: of the losses `cls`, `box` and `dfl`.
+        selection: thresholds of `decode`.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        reg_max: int,
+        topk: int,
+        alpha: float,
+        beta: float,
+        loss_weights: dict[str, float],
+        selection: Selection,
+    ):
+        super().__init__()
+        self.normalize = Normalize()
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.strides = backbone.strides
+        self.topk, self.alpha, self.beta = topk, alpha, beta
+        self.loss_weights = loss_weights
+        self.selection = selection
+        self.register_buffer("bins", torch.arange(reg_max + 1.0), persistent=False)
+
+    @classmethod
+    def from_config(cls, config: CompactConfig, num_classes: int) -> "Compact":
+        """Build the parts that a checked config describes."""
+        backbone = ResidualNet(config.width)
+        channels = scale_channels(config.channels, config.width)
+        return cls(
+            backbone,
+            FPN(backbone.channels, channels, norm="batch", activation=nn.SiLU),
+            CompactHead(channels, num_classes, config.head_depth, config.reg_max),
+            config.reg_max,
+            config.assigner.topk,
+            config.assigner.alpha,
+            config.assigner.beta,
+            config.loss_weights.model_dump(),
+            Selection(**config.selection.model_dump()),
+        )
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) in 0..255, H and W multiples of 32, to raw outputs.
+
+        Returns:
+            cls_logits (B, P, C), side_logits (B, P, 4, reg_max + 1), points (P, 2), strides (P,).
+        """
+        pyramid = self.neck(self.backbone(self.normalize(images)))
+        logits, sides = self.head(pyramid)
+        points, strides = make_points([f.shape[-2:] for f in pyramid], self.strides, images)
+        return {
+            "cls_logits": logits,
+            "side_logits": sides.unflatten(-1, (4, -1)),
+            "points": points,
+            "strides": strides,
+        }
+
+    def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """The weighted losses `cls`, `box` and `dfl`, each a scalar."""
+        logits, points = outputs["cls_logits"], outputs["points"]
+        boxes = self._boxes(outputs)
+        assigned = task_aligned_assign(
+            logits.detach().sigmoid(),
+            boxes.detach(),
+            points,
+            targets.boxes,
+            targets.labels,
+            targets.mask,
+            self.topk,
+            self.alpha,
+            self.beta,
+        )
+        positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
+        wanted = F.one_hot(gt_labels, logits.shape[-1]) * assigned.quality[..., None]
+        counted = background_weight(points, targets, positive)
+        total = mean_over_processes(assigned.quality.sum())
+
+        distances = torch.cat([points - gt_boxes[..., :2], gt_boxes[..., 2:] - points], dim=-1)
+        in_strides = distances / outputs["strides"][:, None]
+        cls_loss = soft_binary_cross_entropy(logits, wanted) * counted[..., None]
+        box_loss = giou_loss(boxes, gt_boxes) * assigned.quality
+        dfl_loss = distribution_focal_loss(outputs["side_logits"], in_strides).mean(-1) * assigned.quality
+        parts = {"cls": cls_loss, "box": box_loss, "dfl": dfl_loss}
+        return {name: self.loss_weights[name] * part.sum() / total for name, part in parts.items()}
+
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
+        """Detections of each image; `image_sizes` (B, 2) width and height of the content, to clip to."""
+        boxes = clip_boxes(self._boxes(outputs), image_sizes)
+        return select_detections(boxes, outputs["cls_logits"].sigmoid(), self.selection)
+
+    def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Expected sides to boxes (B, P, 4) xyxy pixels, in float32."""
+        expected = outputs["side_logits"].float().softmax(-1) @ self.bins  # (B, P, 4)
+        return distances_to_boxes(outputs["points"], expected * outputs["strides"][:, None])

@@ -1,0 +1,1 @@
+"""Heads: towers of convolutions that all levels of a pyramid share."""

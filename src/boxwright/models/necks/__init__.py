@@ -1,0 +1,1 @@
+"""Necks: from a backbone's maps to pyramids."""

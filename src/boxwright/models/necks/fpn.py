@@ -1,0 +1,61 @@
+"""Feature pyramid network."""
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from boxwright.models.layers import ConvNorm
+
+
+class FPN(nn.Module):
+    """Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017, section 3.
+
+    Args:
+        in_channels: of the backbone's maps, finest first.
+        channels: of every output.
+        extra_levels: coarser levels by stride-2 convolutions.
+        extra_from: what the first of these reads: the backbone's last map (RetinaNet) or the pyramid's
+            last output (FCOS).
+        norm: "none" as in the paper, "batch" or "group".
+        activation: after each convolution; None as in the paper.
+    """
+
+    def __init__(
+        self,
+        in_channels: list[int],
+        channels: int = 256,
+        extra_levels: int = 0,
+        extra_from: Literal["input", "output"] = "output",
+        norm: str = "none",
+        activation: type[nn.Module] | None = None,
+    ):
+        super().__init__()
+        self.extra_from = extra_from
+        self.laterals = nn.ModuleList(
+            ConvNorm(c, channels, 1, norm=norm, activation=activation) for c in in_channels
+        )
+        self.outputs = nn.ModuleList(
+            ConvNorm(channels, channels, 3, norm=norm, activation=activation) for _ in in_channels
+        )
+        first = in_channels[-1] if extra_from == "input" else channels
+        self.extras = nn.ModuleList(
+            ConvNorm(first if n == 0 else channels, channels, 3, 2, norm=norm, activation=None)
+            for n in range(extra_levels)
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and norm == "none":
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Maps (B, C_l, H_l, W_l), finest first, to the pyramid's (B, channels, H_l, W_l)."""
+        merged = [lateral(m) for lateral, m in zip(self.laterals, maps)]
+        for n in range(len(merged) - 2, -1, -1):
+            merged[n] = merged[n] + F.interpolate(merged[n + 1], size=merged[n].shape[-2:])
+        pyramid = [output(m) for output, m in zip(self.outputs, merged)]
+        coarsest = maps[-1] if self.extra_from == "input" else pyramid[-1]
+        for n, extra in enumerate(self.extras):
+            coarsest = extra(F.relu(coarsest) if n > 0 else coarsest)
+            pyramid.append(coarsest)
+        return pyramid

@@ -1,0 +1,149 @@
+"""RetinaNet: anchors on a feature pyramid, and a focal loss against their imbalance.
+
+Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from boxwright.assign.max_iou import max_iou_assign
+from boxwright.config import MaxIoUConfig, RetinaNetConfig
+from boxwright.data.targets import Targets
+from boxwright.geometry.torch_boxes import clip_boxes
+from boxwright.losses.box import smooth_l1_loss
+from boxwright.losses.classification import focal_loss
+from boxwright.losses.normalizer import mean_over_processes
+from boxwright.models.backbones.timm import TimmBackbone
+from boxwright.models.box_coder import decode_deltas, encode_deltas
+from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
+from boxwright.models.layers import Normalize
+from boxwright.models.necks.fpn import FPN
+from boxwright.models.points import targets_of_points
+from boxwright.models.priors import make_anchors, make_base_anchors
+
+LEVEL_STRIDES = (8, 16, 32, 64, 128)
+
+
+class RetinaHead(nn.Module):
+    """Class logits and box deltas of every anchor.
+
+    Args:
+        channels: of the pyramid and the towers.
+        num_classes: categories.
+        num_anchors: a location.
+        depth: convolutions a tower.
+        norm: of the towers; "none" in the paper.
+    """
+
+    def __init__(self, channels: int, num_classes: int, num_anchors: int, depth: int, norm: str):
+        super().__init__()
+        self.num_classes = num_classes
+        self.cls_tower = make_tower(channels, depth, norm)
+        self.box_tower = make_tower(channels, depth, norm)
+        self.cls = nn.Conv2d(channels, num_anchors * num_classes, 3, padding=1)
+        self.box = nn.Conv2d(channels, num_anchors * 4, 3, padding=1)
+        init_head(self.cls_tower, self.box_tower, self.box)
+        init_prior(self.cls)
+
+    def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits (B, A, C) and deltas (B, A, 4)."""
+        logits = [flatten_level(self.cls(self.cls_tower(f)), self.num_classes) for f in pyramid]
+        deltas = [flatten_level(self.box(self.box_tower(f)), 4) for f in pyramid]
+        return torch.cat(logits, 1), torch.cat(deltas, 1)
+
+
+class RetinaNet(nn.Module):
+    """See the module's docstring.
+
+    Args:
+        backbone: gives maps, `channels` and `strides` 8, 16, 32.
+        neck: maps to a pyramid of `strides`.
+        head: logits and deltas.
+        strides: of the pyramid.
+        base_anchors: (K, 4) of each level, see `make_base_anchors`.
+        assigner: thresholds of the max-IoU assignment.
+        smooth_l1_beta: where the box loss turns linear; 0: L1.
+        selection: thresholds of `decode`.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        strides: tuple[int, ...],
+        base_anchors: list[Tensor],
+        assigner: MaxIoUConfig,
+        smooth_l1_beta: float,
+        selection: Selection,
+    ):
+        super().__init__()
+        self.normalize = Normalize()
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.strides = strides
+        self.register_buffer("base_anchors", torch.stack(base_anchors), persistent=False)
+        self.thresholds = {
+            "positive_iou": assigner.positive_iou,
+            "negative_iou": assigner.negative_iou,
+            "low_quality": assigner.low_quality,
+            "ignore_coverage": assigner.ignore_coverage,
+        }
+        self.smooth_l1_beta = smooth_l1_beta
+        self.selection = selection
+
+    @classmethod
+    def from_config(cls, config: RetinaNetConfig, num_classes: int) -> "RetinaNet":
+        """Build the parts that a checked config describes."""
+        backbone = TimmBackbone(**config.backbone.model_dump())
+        neck, anchors = config.neck, config.anchors
+        count = len(anchors.scales) * len(anchors.ratios)
+        return cls(
+            backbone,
+            FPN(backbone.channels, neck.channels, 2, neck.extra_from or "input", neck.norm),
+            RetinaHead(neck.channels, num_classes, count, config.head_depth, config.head_norm),
+            LEVEL_STRIDES,
+            [
+                make_base_anchors(stride, anchors.base_scale, anchors.scales, anchors.ratios)
+                for stride in LEVEL_STRIDES
+            ],
+            config.assigner,
+            config.smooth_l1_beta,
+            Selection(**config.selection.model_dump()),
+        )
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) in 0..255 to raw outputs.
+
+        Returns:
+            cls_logits (B, A, C), box_deltas (B, A, 4), anchors (A, 4) xyxy pixels.
+        """
+        pyramid = self.neck(self.backbone(self.normalize(images)))
+        logits, deltas = self.head(pyramid)
+        anchors = make_anchors([f.shape[-2:] for f in pyramid], self.strides, list(self.base_anchors))
+        return {"cls_logits": logits, "box_deltas": deltas, "anchors": anchors}
+
+    def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """The losses `cls` and `box`, each a scalar."""
+        logits, anchors = outputs["cls_logits"], outputs["anchors"]
+        assigned = max_iou_assign(anchors, targets.boxes, targets.mask, targets.ignore, **self.thresholds)
+        positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
+        weight = positive.float()
+        wanted = F.one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
+        cls_loss = focal_loss(logits, wanted) * (~assigned.ignored)[..., None]
+        box_targets = encode_deltas(anchors, gt_boxes)
+        box_loss = smooth_l1_loss(outputs["box_deltas"].float(), box_targets, self.smooth_l1_beta)
+        positives = mean_over_processes(weight.sum())
+        # Background anchors have deltas to some box, infinite ones maybe: select, don't multiply.
+        return {
+            "cls": cls_loss.sum() / positives,
+            "box": torch.where(positive, box_loss, 0.0).sum() / positives,
+        }
+
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
+        """Detections of each image."""
+        boxes = decode_deltas(outputs["anchors"], outputs["box_deltas"].float())
+        return select_detections(
+            clip_boxes(boxes, image_sizes), outputs["cls_logits"].sigmoid(), self.selection
+        )

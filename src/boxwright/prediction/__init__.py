@@ -1,0 +1,1 @@
+"""A detector over files: batching, mapping home, to a box table."""

@@ -1,0 +1,71 @@
+"""Run a detector over a loader and bring its boxes home to the original images."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import polars as pl
+import torch
+from torch import nn
+
+from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, Tables, frame
+from boxwright.data.targets import Batch
+from boxwright.data.transforms import invert, transform_boxes
+
+
+@torch.no_grad()
+def detect(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
+    tell: Callable[[int], None] = lambda count: None,
+) -> list[np.ndarray]:
+    """Detections in original pixels.
+
+    Args:
+        model: a detector in eval mode.
+        batches: of images fitted without augmentation.
+        device: where the model is.
+        autocast: makes the context of mixed precision.
+        tell: called with the number of images of each batch.
+
+    Returns:
+        For each batch rows of image, label, score, x1, y1, x2, y2; (N, 7) float64.
+    """
+    rows = []
+    for batch in batches:
+        moved = batch.to(device)
+        with autocast():
+            outputs = model(moved.images)
+        outputs = {name: tensor.float() for name, tensor in outputs.items()}
+        found = model.decode(outputs, moved.sizes)
+        for detections, index, matrix in zip(found, batch.indices, batch.matrices):
+            boxes = transform_boxes(detections.boxes.cpu().numpy().astype(np.float64), invert(matrix.numpy()))
+            columns = [np.full(len(boxes), float(index)), detections.labels.cpu(), detections.scores.cpu()]
+            rows.append(np.column_stack([*columns, boxes]))
+        tell(len(found))
+    return rows
+
+
+def to_tables(rows: list[np.ndarray], images: pl.DataFrame, categories: list[str], source: str) -> Tables:
+    """Rows of `detect` as tables over `images`, in the order of the images, boxes cut at their borders."""
+    stacked = np.concatenate([*rows, np.zeros((0, 7))])
+    stacked = stacked[np.lexsort((-stacked[:, 2], stacked[:, 0]))]
+    image_id = stacked[:, 0].astype(np.int64)
+    limit = np.stack([images[side].cast(pl.Float64).fill_null(np.inf).to_numpy() for side in ("width", "height")], 1)
+    corners = np.clip(stacked[:, 3:], 0, np.tile(limit, 2)[image_id])
+    size = corners[:, 2:] - corners[:, :2]
+    columns = {
+        "image_id": image_id,
+        "category_id": stacked[:, 1].astype(np.int32),
+        "x": corners[:, 0],
+        "y": corners[:, 1],
+        "w": size[:, 0],
+        "h": size[:, 1],
+        "score": stacked[:, 2],
+        "area": size[:, 0] * size[:, 1],
+        "source": [source] * len(stacked),
+    }
+    named = {"category_id": np.arange(len(categories)), "name": categories}
+    return Tables(images, frame(BOX_SCHEMA, columns), frame(CATEGORY_SCHEMA, named))

@@ -1,0 +1,1 @@
+"""One explicit training loop, and what it needs."""

@@ -1,0 +1,54 @@
+"""What a person sees of a run: a bar in a terminal, a line an evaluation everywhere."""
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from boxwright.progress import console
+
+
+class TrainingDisplay:
+    """A progress bar over the steps with loss, rate and speed.
+
+    Args:
+        total: steps of the run.
+        done: steps done before.
+        steps_per_epoch: to show the epoch.
+        shown: False: silent, for processes other than the first.
+    """
+
+    def __init__(self, total: int, done: int, steps_per_epoch: int, shown: bool):
+        self.shown = shown
+        self.steps_per_epoch, self.done = steps_per_epoch, done
+        self.epochs = -(-total // steps_per_epoch)
+        columns = (
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("<"),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
+        self.task = self.progress.add_task("", total=total, completed=done, epoch=0, epochs=self.epochs, numbers="")
+
+    def __enter__(self) -> "TrainingDisplay":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def advance(self) -> None:
+        """One step more."""
+        self.done += 1
+        epoch = min(self.epochs, -(-self.done // self.steps_per_epoch))
+        self.progress.update(self.task, advance=1, epoch=epoch)
+
+    def show(self, loss: float, rate: float, speed: float) -> None:
+        """The numbers of the last steps."""
+        self.progress.update(self.task, numbers=f"loss {loss:.3f}  lr {rate:.1e}  {speed:.0f} img/s")
+
+    def tell(self, epoch: int, numbers: dict[str, float], seconds: float) -> None:
+        """A line that stays."""
+        if self.shown:
+            said = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+            console.print(f"epoch {epoch}/{self.epochs}  {said}  {seconds:.0f} s")

@@ -1,0 +1,289 @@
+"""The training loop, on Hugging Face Accelerate for devices, precision and processes."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from boxwright.config import ExperimentConfig
+from boxwright.data.dataset import DetectionDataset, EpochSampler, collate
+from boxwright.data.targets import Batch
+from boxwright.errors import DataError, NonFiniteError
+from boxwright.evaluation.evaluate import Evaluation, evaluate
+from boxwright.models.checkpoint import BEST, LAST, save_detector
+from boxwright.prediction.detect import detect, to_tables
+from boxwright.progress import console
+from boxwright.training.display import TrainingDisplay
+from boxwright.training.metrics import MetricsLog
+from boxwright.training.optimization import make_average, make_optimizer, make_schedule
+from boxwright.training.state import STATE, Progress, load_state, save_state
+
+
+class Trainer:
+    """A model, its data, and where the run stands.
+
+    Args:
+        model: a detector.
+        config: the experiment.
+        folder: of the run.
+        train_set, val_set: samples.
+        categories: names, for the checkpoints.
+        resume: go on from the state in the folder.
+
+    Raises:
+        DataError: fewer images than processes.
+        CheckpointError: there is no state to go on from.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: ExperimentConfig,
+        folder: Path,
+        train_set: DetectionDataset,
+        val_set: DetectionDataset,
+        categories: list[str],
+        resume: bool,
+    ):
+        self.config, self.folder, self.categories = config, folder, categories
+        settings = config.train
+        self.accelerator = Accelerator(mixed_precision=choose_precision(settings.precision))
+        device, world, rank = (
+            self.accelerator.device,
+            self.accelerator.num_processes,
+            self.accelerator.process_index,
+        )
+        if len(train_set) < world:
+            raise DataError(f"{len(train_set)} training images for {world} processes.")
+        self.sampler = EpochSampler(len(train_set), settings.seed, True, rank, world)
+        self.loader = make_loader(train_set, self.sampler, settings.batch_size, settings.workers, device)
+        val_sampler = EpochSampler(len(val_set), settings.seed, False, rank, world, even=False)
+        self.val_loader = make_loader(val_set, val_sampler, settings.batch_size, settings.workers, device)
+        self.val_tables = val_set.tables
+        # Counted without the start that a resumed epoch has.
+        self.batches = max(1, len(self.sampler) // settings.batch_size)
+        self.steps_per_epoch = -(-self.batches // settings.accumulate)
+
+        if settings.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        if world > 1 and device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self.detector = model
+        self.optimizer = make_optimizer(model, settings.optimizer)
+        self.schedule = make_schedule(
+            self.optimizer, settings.schedule, settings.epochs * self.steps_per_epoch
+        )
+        prepared = torch.compile(model) if settings.compile else model
+        self.model, self.optimizer = self.accelerator.prepare(prepared, self.optimizer)
+        self.average = make_average(model, settings.ema.decay) if settings.ema else None
+        self.progress = Progress()
+        if resume:
+            self.progress = load_state(folder / "checkpoints" / STATE, self._parts())
+        self.stop_requested = False
+
+    def run(self) -> None:
+        """Train to the last epoch.
+
+        Raises:
+            NonFiniteError: a loss is NaN or infinite.
+            KeyboardInterrupt: a signal asked to stop; the state was saved.
+        """
+        progress, epochs = self.progress, self.config.train.epochs
+        self.metrics = MetricsLog(self.folder, progress.step) if self.accelerator.is_main_process else None
+        self.recent: list[tuple[int, Tensor, Tensor]] = []  # step, losses, images: not yet looked at
+        before = self._catch_signals()
+        total = epochs * self.steps_per_epoch
+        shown = self.accelerator.is_main_process
+        try:
+            with TrainingDisplay(total, progress.step, self.steps_per_epoch, shown) as display:
+                while progress.epoch < epochs:
+                    self._run_epoch(display)
+                    if progress.epoch % self.config.train.evaluate_every == 0 or progress.epoch == epochs:
+                        self._evaluate(display)
+                    self._save()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if self.metrics is not None:
+                self.metrics.close()
+
+    def judge(self, model: nn.Module) -> Evaluation:
+        """Evaluate weights on the validation data; every process gets the result."""
+        model = model.to(self.accelerator.device).eval()
+        rows = detect(model, self.val_loader, self.accelerator.device, self.accelerator.autocast)
+        gathered = gather_object(rows)
+        tables = to_tables(gathered, self.val_tables.images, self.categories, self.folder.name)
+        return evaluate(self.val_tables, tables)
+
+    def _run_epoch(self, display: TrainingDisplay) -> None:
+        settings, progress = self.config.train, self.progress
+        self.model.train()
+        for batches in self._steps():
+            began = time.perf_counter()
+            losses = self._step(batches)
+            progress.step += 1
+            progress.seconds += time.perf_counter() - began
+            self.recent.append((progress.step, losses, torch.cat([b.indices for b in batches])))
+            if progress.step % settings.log_every == 0:
+                self._log(display)
+            display.advance()
+            if settings.checkpoint_every and progress.step % settings.checkpoint_every == 0:
+                self._save()
+            if self.stop_requested:
+                self._save()
+                raise KeyboardInterrupt
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+
+    def _steps(self) -> Iterator[list[Batch]]:
+        """The batches of each step that is left of this epoch; the time they take counts as training."""
+        size, accumulate = self.config.train.batch_size, self.config.train.accumulate
+        self.sampler.set_epoch(self.progress.epoch, self.progress.batch * size)
+        batches = iter(self.loader)
+        while self.progress.batch < self.batches:
+            began = time.perf_counter()
+            step = [next(batches) for _ in range(min(accumulate, self.batches - self.progress.batch))]
+            self.progress.batch += len(step)
+            self.progress.seconds += time.perf_counter() - began
+            yield step
+
+    def _step(self, batches: list[Batch]) -> Tensor:
+        """One optimizer step; gives the mean losses by part, (parts,), not waited for."""
+        parts = []
+        for n, batch in enumerate(batches):
+            # Gradients travel between processes with the last batch only.
+            last = n == len(batches) - 1
+            context = self.accelerator.no_sync(self.model) if not last else nullcontext()
+            with context:
+                moved = batch.to(self.accelerator.device)
+                with self.accelerator.autocast():
+                    outputs = self.model(moved.images)
+                outputs = {name: tensor.float() for name, tensor in outputs.items()}
+                losses = self.detector.loss(outputs, moved.targets)
+                self.accelerator.backward(sum(losses.values()) / len(batches))
+            self.loss_names = list(losses)
+            parts.append(torch.stack([loss.detach() for loss in losses.values()]))
+        if self.config.train.clip_norm is not None:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.detector)
+        return torch.stack(parts).mean(0)
+
+    def _log(self, display: TrainingDisplay) -> None:
+        """Look at the losses since the last time: the only wait for the device."""
+        if not self.recent:
+            return
+        losses = torch.stack([loss for _, loss, _ in self.recent]).cpu()
+        finite = losses.isfinite().all(dim=1)
+        if not finite.all():
+            self._report_non_finite(int(finite.int().argmin()), losses)
+        mean = dict(zip(self.loss_names, losses.mean(0).tolist()))
+        rate = self.optimizer.param_groups[0]["lr"]
+        progress = self.progress
+        images = progress.step * self.config.train.accumulate * self.config.train.batch_size
+        numbers = {f"loss/{name}": value for name, value in mean.items()}
+        numbers |= {"loss/total": sum(mean.values()), "learning_rate": rate, "seconds": progress.seconds}
+        numbers["images_per_second"] = images * self.accelerator.num_processes / max(progress.seconds, 1e-9)
+        if self.metrics is not None:
+            self.metrics.add(progress.step, progress.epoch, numbers)
+        display.show(numbers["loss/total"], rate, numbers["images_per_second"])
+        self.recent.clear()
+
+    def _report_non_finite(self, row: int, losses: Tensor) -> None:
+        step, _, indices = self.recent[row]
+        names = [self.loader.dataset.tables.images["file_name"][int(i)] for i in indices]
+        values = ", ".join(f"{n} {v:g}" for n, v in zip(self.loss_names, losses[row].tolist()))
+        state = self.folder / "checkpoints" / STATE
+        good = f"The last good checkpoint is {state}." if state.is_file() else "There is no checkpoint yet."
+        raise NonFiniteError(
+            f"step {step}: the loss is not finite ({values}), learning rate "
+            f"{self.optimizer.param_groups[0]['lr']:g}, images {', '.join(names)}. {good} "
+            "Try a lower train.optimizer.lr, a longer warm-up or train.precision=fp32."
+        )
+
+    def _evaluate(self, display: TrainingDisplay) -> None:
+        self._log(display)
+        model = self.average.module if self.average is not None else self.detector
+        evaluation = self.judge(model)
+        model.train()
+        numbers = {name: evaluation.coco[name] for name in ("AP", "AP50", "AP75")}
+        if self.metrics is not None:
+            row = {f"val/{name}": value for name, value in numbers.items()}
+            self.metrics.add(self.progress.step, self.progress.epoch, row | {"seconds": self.progress.seconds})
+            save_detector(model, self.config, self.categories, self.folder / "checkpoints" / LAST)
+        # An untrained model has AP 0, data without truth -1: the first evaluation is always the best yet.
+        if evaluation.coco["AP"] > self.progress.best_ap or not (self.folder / "checkpoints" / BEST).is_file():
+            self.progress.best_ap = evaluation.coco["AP"]
+            if self.accelerator.is_main_process:
+                save_detector(model, self.config, self.categories, self.folder / "checkpoints" / BEST)
+        display.tell(self.progress.epoch, numbers, self.progress.seconds)
+        self.accelerator.wait_for_everyone()
+
+    def _save(self) -> None:
+        """Write the state, unless a loss since the last look is not finite."""
+        for row, (_, loss, _) in enumerate(self.recent):
+            if not loss.isfinite().all():
+                self._report_non_finite(row, torch.stack([r[1] for r in self.recent]).cpu())
+        if self.metrics is not None:
+            self.metrics.save()
+            save_state(self.folder / "checkpoints" / STATE, self.progress, self._parts())
+
+    def _parts(self) -> dict:
+        parts = {"model": self.detector, "optimizer": self.optimizer, "schedule": self.schedule}
+        return parts | ({"average": self.average} if self.average is not None else {})
+
+    def _catch_signals(self) -> dict:
+        """Let Ctrl-C and SIGTERM ask for a stop after the step; a second Ctrl-C stops at once."""
+
+        def request(number: int, _frame: object) -> None:
+            if self.stop_requested:
+                raise KeyboardInterrupt
+            self.stop_requested = True
+            console.print("stopping after this step; once more to stop at once without saving")
+
+        try:
+            return {n: signal.signal(n, request) for n in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:
+            # Signals belong to the main thread; in any other one there is nothing to catch.
+            return {}
+
+
+def choose_precision(wanted: str) -> str:
+    """Accelerate's name of the precision; "auto" is bf16 where the processor computes in it."""
+    if wanted != "auto":
+        return {"fp32": "no"}.get(wanted, wanted)
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    # Without these units bf16 is emulated, twenty times slower than float32.
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "no"
+
+
+def make_loader(
+    dataset: DetectionDataset,
+    sampler: EpochSampler,
+    batch_size: int,
+    workers: int | None,
+    device: torch.device,
+) -> DataLoader:
+    """Batches of samples; on a CPU without workers, which would take the cores that train."""
+    if workers is None:
+        workers = 0 if device.type == "cpu" else min(8, torch.get_num_threads())
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=device.type == "cuda",
+    )
+

@@ -1,0 +1,59 @@
+"""All that a run needs to go on as if it had never stopped."""
+
+import io
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from boxwright.data.formats.files import write_atomic
+from boxwright.errors import CheckpointError
+
+STATE = "state.pt"
+
+
+@dataclass
+class Progress:
+    """Where a run is.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: epochs done.
+        batch: batches done within the epoch.
+        best_ap: of the evaluations so far.
+        seconds: spent training.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best_ap: float = -1.0
+    seconds: float = 0.0
+
+
+def save_state(path: Path, progress: Progress, parts: dict[str, Any]) -> None:
+    """Write the state dicts of `parts`, the progress and torch's random state, atomically."""
+    state = {name: part.state_dict() for name, part in parts.items()}
+    buffer = io.BytesIO()
+    torch.save(state | {"progress": asdict(progress), "rng": torch.get_rng_state()}, buffer)
+    write_atomic(path, buffer.getvalue())
+
+
+def load_state(path: Path, parts: dict[str, Any]) -> Progress:
+    """Put a saved state into `parts`.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another model.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        torch.set_rng_state(state["rng"])
+        return Progress(**state["progress"])
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
+        raise CheckpointError(f"{path}: can't go on from it: {error}") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path}: holds more than weights; refused: {error}") from error

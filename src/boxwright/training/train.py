@@ -1,0 +1,126 @@
+"""`boxwright.train`: an experiment in, a run folder out."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from boxwright.config import ExperimentConfig, load_config
+from boxwright.data import formats
+from boxwright.data.dataset import DetectionDataset
+from boxwright.data.formats.files import write_atomic
+from boxwright.data.sources import load_source, select_classes
+from boxwright.data.tables import Tables
+from boxwright.errors import ConfigError, DataError
+from boxwright.evaluation.evaluate import Evaluation
+from boxwright.models import build_detector
+from boxwright.models.checkpoint import BEST, load_detector
+from boxwright.progress import console, progress_bar
+from boxwright.reporting.report import report
+from boxwright.training.loop import Trainer
+from boxwright.training.run_folder import CONFIG, choose_folder, start_folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and its last evaluation, by the best weights."""
+
+    folder: Path
+    evaluation: Evaluation
+
+
+def train(
+    config: ExperimentConfig | str | os.PathLike,
+    changes: list[str] | None = None,
+    name: str | None = None,
+    runs: str | os.PathLike = "runs",
+    resume: bool = False,
+) -> Run:
+    """Train a detector, judge it on the validation data, and write a report.
+
+    Args:
+        config: an experiment or its YAML file.
+        changes: `a.b.c=value` on top of a file.
+        name: of the run folder; None: the file's name.
+        runs: folder of run folders.
+        resume: go on where the newest run of this name stopped, with its own config.
+
+    Raises:
+        ConfigError, DataError: before anything heavy starts.
+        NonFiniteError: the loss is no longer a number; the last good checkpoint stays.
+        KeyboardInterrupt: stopped by the user, after a checkpoint.
+
+    Example:
+        >>> boxwright.train("configs/bccd.yaml", ["train.epochs=20"])
+    """
+    if name is None:
+        name = "run" if isinstance(config, ExperimentConfig) else Path(config).stem
+    if resume and changes:
+        raise ConfigError("a run resumes with its own config; drop --set, or start a new run.")
+    if not isinstance(config, ExperimentConfig):
+        config = load_config(config, changes)
+    elif changes:
+        raise ConfigError("changes apply to a file, not to a checked config.")
+    folder = choose_folder(Path(runs), name, resume)
+    if resume:
+        config = load_config(folder / CONFIG)
+    train_tables, val_tables = load_data(config)
+    if not resume:
+        start_folder(folder, config)
+    categories = train_tables.categories["name"].to_list()
+    console.print(
+        f"[bold]{folder}[/]: {config.model.name}, {len(train_tables.images):,} images to train on, "
+        f"{len(val_tables.images):,} to judge by, {len(categories)} classes"
+    )
+    torch.manual_seed(config.train.seed)
+    cache = int(config.train.cache_gib * 2**30)
+    train_set = DetectionDataset(train_tables, config.image_size, config.augment, config.train.seed, cache)
+    val_set = DetectionDataset(val_tables, config.image_size, None, config.train.seed, cache)
+    for what, dataset in (("train", train_set), ("val", val_set)):
+        with progress_bar(f"decode {what} images", len(dataset)) as tell:
+            held = dataset.fill_cache(tell)
+        if held < len(dataset):
+            console.print(f"{held:,} of {len(dataset):,} {what} images fit into {config.train.cache_gib} GiB.")
+    model = build_detector(config.model, len(categories))
+    trainer = Trainer(model, config, folder, train_set, val_set, categories, resume)
+    trainer.run()
+    return _conclude(trainer, folder, val_tables)
+
+
+def load_data(config: ExperimentConfig) -> tuple[Tables, Tables]:
+    """Training and validation tables with the same classes; what is left out is told.
+
+    Raises:
+        DataError: a source can't be read, or has no boxes to learn.
+    """
+    train_tables, val_tables = load_source(config.data.train), load_source(config.data.val)
+    names = config.data.classes or train_tables.categories["name"].to_list()
+    selected = []
+    for what, tables in (("train", train_tables), ("val", val_tables)):
+        errors = [f for f in tables.faults if f.severity == "error"]
+        if errors:
+            console.print(f"[yellow]{what} data has {len(errors):,} faults[/], first: {errors[0]}")
+        tables, left_out = select_classes(tables, names)
+        for category, count in left_out.items():
+            console.print(f"[yellow]{what}: {count:,} boxes of '{category}' are not learnt[/]")
+        selected.append(tables)
+    usable = selected[0].boxes
+    if not ((usable["w"] > 0) & (usable["h"] > 0) & ~usable["crowd"] & ~usable["ignore"]).any():
+        raise DataError("the training data has no box to learn from.")
+    return selected[0], selected[1]
+
+
+def _conclude(trainer: Trainer, folder: Path, truth: Tables) -> Run:
+    """Judge the best weights once more, write predictions, numbers and report."""
+    best = load_detector(folder / "checkpoints" / BEST)
+    evaluation = trainer.judge(best.model)
+    if trainer.accelerator.is_main_process:
+        formats.write(truth, folder / "truth.parquet")
+        formats.write(evaluation.predictions, folder / "predictions.parquet")
+        numbers = evaluation.to_dict()
+        write_atomic(folder / "evaluation.json", json.dumps(numbers, indent=2, ensure_ascii=False).encode())
+        report(folder)
+    trainer.accelerator.wait_for_everyone()
+    return Run(folder, evaluation)
