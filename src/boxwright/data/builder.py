@@ -181,9 +181,7 @@ class TableBuilder:
             )
         for i in np.flatnonzero(zero):
             x, y, w, h = xywh[i]
-            self.error(
-                "zero-size", _say(places[i]), f"a box of {w:g} x {h:g} at {x:g}, {y:g} has no area."
-            )
+            self.error("zero-size", _say(places[i]), f"a box of {w:g} x {h:g} at {x:g}, {y:g} has no area.")
         for i in np.flatnonzero(bad_score):
             self.error("score", _say(places[i]), f"score {score[i]}, expected 0 to 1.", True)
         for i in np.flatnonzero(odd_score):

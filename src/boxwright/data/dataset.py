@@ -7,6 +7,7 @@ before: that is what makes a resumed run the same run.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -28,7 +29,6 @@ from boxwright.data.transforms import (
     warp,
 )
 from boxwright.errors import DataError
-
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,7 @@ class DetectionDataset(Dataset):
         self.cache_bytes = cache_bytes
         self._paths = tables.images["path"].to_list()
         self._sizes = [
-            (w, h) if w is not None else None
-            for w, h in tables.images.select("width", "height").iter_rows()
+            (w, h) if w is not None else None for w, h in tables.images.select("width", "height").iter_rows()
         ]
         self._rows = _rows_by_image(tables)
         hulls = tables.upright()
@@ -188,9 +187,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 def collate(samples: list[Sample], stride: int = 32) -> Batch:
     """Pad samples to one size, a multiple of `stride`, and their boxes to one number."""
-    height, width = (
-        -(-max(s.pixels.shape[axis] for s in samples) // stride) * stride for axis in (0, 1)
-    )
+    height, width = (-(-max(s.pixels.shape[axis] for s in samples) // stride) * stride for axis in (0, 1))
     pixels = np.full((len(samples), height, width, 3), PAD_VALUE, dtype=np.uint8)
     most = max(len(s.boxes) for s in samples)
     boxes = np.zeros((len(samples), most, 4), dtype=np.float32)
@@ -218,7 +215,7 @@ def _rows_by_image(tables: Tables) -> list[np.ndarray]:
     image = tables.boxes["image_id"].to_numpy()[usable]
     order = np.argsort(image, kind="stable")
     bounds = np.searchsorted(image[order], np.arange(len(tables.images) + 1))
-    return [usable[order[a:b]] for a, b in zip(bounds[:-1], bounds[1:])]
+    return [usable[order[a:b]] for a, b in pairwise(bounds)]
 
 
 def _clip(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

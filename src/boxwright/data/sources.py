@@ -64,7 +64,9 @@ def select_classes(tables: Tables, names: list[str]) -> tuple[Tables, dict[str, 
     if not set(names) & set(own):
         raise ConfigError(f"none of the classes {names} is in the data. {nearest(names[0], own)}")
     row_of = {name: n for n, name in enumerate(names)}
-    new_id = np.array([row_of.get(n, -1) for n in own], dtype=np.int32)[tables.boxes["category_id"].to_numpy()]
+    new_id = np.array([row_of.get(n, -1) for n in own], dtype=np.int32)[
+        tables.boxes["category_id"].to_numpy()
+    ]
     counts = tables.boxes.filter(new_id < 0)["category_id"].value_counts()
     left_out = {own[row["category_id"]]: row["count"] for row in counts.iter_rows(named=True)}
     boxes = tables.boxes.with_columns(category_id=pl.Series(new_id, dtype=pl.Int32)).filter(new_id >= 0)

@@ -76,10 +76,9 @@ class Tables:
                 raise DataError(f"{name} table: {key} must be 0, 1, 2 ... in order.")
             if key in self.boxes.columns and len(self.boxes):
                 low, high = self.boxes[key].min(), self.boxes[key].max()
-                if not (0 <= low and high < len(frame)):  # type: ignore[operator]
+                if not (low >= 0 and high < len(frame)):  # type: ignore[operator]
                     raise DataError(
-                        f"boxes table: {key} runs from {low} to {high}, "
-                        f"but there are {len(frame)} {name}."
+                        f"boxes table: {key} runs from {low} to {high}, but there are {len(frame)} {name}."
                     )
         numbers = self.boxes.select("x", "y", "w", "h").to_numpy()
         if not np.isfinite(numbers).all() or (numbers[:, 2:] < 0).any():
@@ -104,9 +103,7 @@ class Tables:
     def select_images(self, keep: np.ndarray) -> "Tables":
         """The images where `keep` (I,) bool is true, with their boxes, numbered anew."""
         new_id = np.cumsum(keep) - 1
-        images = self.images.filter(keep).with_columns(
-            image_id=pl.int_range(int(keep.sum()), dtype=pl.Int64)
-        )
+        images = self.images.filter(keep).with_columns(image_id=pl.int_range(int(keep.sum()), dtype=pl.Int64))
         of_box = self.boxes["image_id"].to_numpy()
         boxes = self.boxes.filter(keep[of_box]).with_columns(
             image_id=pl.Series(new_id[of_box[keep[of_box]]], dtype=pl.Int64)
@@ -118,12 +115,13 @@ def frame(schema: dict[str, pl.DataType], columns: dict) -> pl.DataFrame:
     """A frame with exactly `schema`: columns that are not given are null (flags: false)."""
     length = max((len(values) for values in columns.values()), default=0)
     blank = {
-        name: pl.Series(name, [False if kind == pl.Boolean() else None], dtype=kind)
-        .new_from_index(0, length)
+        name: pl.Series(name, [False if kind == pl.Boolean() else None], dtype=kind).new_from_index(0, length)
         for name, kind in schema.items()
         if name not in columns
     }
-    given = {name: pl.Series(name, values, dtype=schema[name], strict=True) for name, values in columns.items()}
+    given = {
+        name: pl.Series(name, values, dtype=schema[name], strict=True) for name, values in columns.items()
+    }
     return pl.DataFrame({name: given.get(name, blank.get(name)) for name in schema})
 
 
@@ -132,6 +130,4 @@ def _check_schema(name: str, table: pl.DataFrame, schema: dict[str, pl.DataType]
         if column not in table.columns:
             raise DataError(f"{name} table: column '{column}' is missing.")
         if table.schema[column] != kind:
-            raise DataError(
-                f"{name} table: column '{column}' is {table.schema[column]}, expected {kind}."
-            )
+            raise DataError(f"{name} table: column '{column}' is {table.schema[column]}, expected {kind}.")

@@ -123,7 +123,10 @@ def align(truth: Tables, predictions: Tables) -> Tables:
     image_of = _join(truth.images, predictions.images, "file_name", "image")
     category_of = _join(truth.categories, predictions.categories, "name", "category")
     boxes = predictions.boxes
-    image_id, category_id = image_of[boxes["image_id"].to_numpy()], category_of[boxes["category_id"].to_numpy()]
+    image_id, category_id = (
+        image_of[boxes["image_id"].to_numpy()],
+        category_of[boxes["category_id"].to_numpy()],
+    )
     for what, ids, table, key in (
         ("image", image_id, predictions.images, "file_name"),
         ("category", category_id, predictions.categories, "name"),
@@ -147,12 +150,18 @@ def _join(truth: pl.DataFrame, predictions: pl.DataFrame, key: str, what: str) -
     """(rows of `predictions`,) row of `truth` or -1."""
     named = truth[key].null_count() == 0 and predictions[key].null_count() == 0
     # Results alone hold ids where names would be; then the ids speak.
-    if named and what == "category" and predictions["name"].to_list() == [str(i) for i in predictions["source_id"]]:
+    if (
+        named
+        and what == "category"
+        and predictions["name"].to_list() == [str(i) for i in predictions["source_id"]]
+    ):
         named = truth["name"].to_list() == predictions["name"].to_list()
     column = key if named else "source_id"
     if truth[column].null_count() == 0 and truth[column].n_unique() < len(truth):
         repeated = truth.filter(truth[column].is_duplicated())[column][0]
-        raise DataError(f"two {what} rows of the truth are both '{repeated}'; predictions can't be told apart.")
+        raise DataError(
+            f"two {what} rows of the truth are both '{repeated}'; predictions can't be told apart."
+        )
     row_of = {value: n for n, value in enumerate(truth[column]) if value is not None}
     return np.array([row_of.get(v, -1) for v in predictions[column]], dtype=np.int64)
 

@@ -58,9 +58,7 @@ def match_groups(dets, det_start, gts, gt_start, gt_crowd, gt_ignored, threshold
         for d in range(d1 - d0):
             for g in range(g1 - g0):
                 p, q = dets[d0 + d], gts[g0 + g]
-                ious[d, g] = overlap(
-                    p[0], p[1], p[2], p[3], q[0], q[1], q[2], q[3], gt_crowd[g0 + g]
-                )
+                ious[d, g] = overlap(p[0], p[1], p[2], p[3], q[0], q[1], q[2], q[3], gt_crowd[g0 + g])
         for area in range(len(gt_ignored)):
             # Truth that counts is tried first; a match with it is never given up for an ignored one.
             order = np.argsort(gt_ignored[area, g0:g1], kind="mergesort")

@@ -39,9 +39,7 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     """
     overlap = intersection(a, b)
     union = box_area(a) + box_area(b) - overlap
-    width, height = (
-        torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
-    ).unbind(-1)
+    width, height = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).unbind(-1)
     hull = width * height
     return overlap / union.clamp(min=EPS) - (hull - union) / hull.clamp(min=EPS)
 

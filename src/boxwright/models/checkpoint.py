@@ -5,7 +5,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
@@ -85,6 +84,8 @@ def load_detector(place: str | os.PathLike) -> LoadedDetector:
 def _without_pretrained(config: dict) -> dict:
     """The weights come from the checkpoint, none from the hub."""
     backbone = config["model"].get("backbone")
-    return config | {"model": config["model"] | {"backbone": backbone | {"pretrained": False}}} if backbone else config
-
-
+    return (
+        config | {"model": config["model"] | {"backbone": backbone | {"pretrained": False}}}
+        if backbone
+        else config
+    )

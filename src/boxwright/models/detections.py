@@ -48,7 +48,7 @@ def select_detections(boxes: Tensor, scores: Tensor, selection: Selection) -> li
         scores: (B, P, C) in [0, 1].
         selection: thresholds and limits.
     """
-    batch, points, classes = scores.shape
+    batch, _, classes = scores.shape
     flat = scores.flatten(1)  # (B, P * C)
     best, index = flat.topk(min(selection.candidates, flat.shape[1]), dim=1)
     point, label = index // classes, index % classes

@@ -36,9 +36,7 @@ class ConvNorm(nn.Sequential):
         norm: str = "batch",
         activation: type[nn.Module] | None = nn.ReLU,
     ):
-        conv = nn.Conv2d(
-            in_channels, out_channels, kernel, stride, kernel // 2, bias=norm == "none"
-        )
+        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=norm == "none")
         layers = [conv, make_norm(norm, out_channels)]
         if activation is not None:
             layers.append(activation(inplace=True))

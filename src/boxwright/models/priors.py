@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 
-def make_points(sizes: list[tuple[int, int]], strides: tuple[int, ...], like: Tensor) -> tuple[Tensor, Tensor]:
+def make_points(
+    sizes: list[tuple[int, int]], strides: tuple[int, ...], like: Tensor
+) -> tuple[Tensor, Tensor]:
     """Centres of the cells of every level.
 
     Args:

@@ -53,7 +53,9 @@ def to_tables(rows: list[np.ndarray], images: pl.DataFrame, categories: list[str
     stacked = np.concatenate([*rows, np.zeros((0, 7))])
     stacked = stacked[np.lexsort((-stacked[:, 2], stacked[:, 0]))]
     image_id = stacked[:, 0].astype(np.int64)
-    limit = np.stack([images[side].cast(pl.Float64).fill_null(np.inf).to_numpy() for side in ("width", "height")], 1)
+    limit = np.stack(
+        [images[side].cast(pl.Float64).fill_null(np.inf).to_numpy() for side in ("width", "height")], 1
+    )
     corners = np.clip(stacked[:, 3:], 0, np.tile(limit, 2)[image_id])
     size = corners[:, 2:] - corners[:, :2]
     columns = {

@@ -28,7 +28,9 @@ class TrainingDisplay:
             TimeRemainingColumn(),
         )
         self.progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
-        self.task = self.progress.add_task("", total=total, completed=done, epoch=0, epochs=self.epochs, numbers="")
+        self.task = self.progress.add_task(
+            "", total=total, completed=done, epoch=0, epochs=self.epochs, numbers=""
+        )
 
     def __enter__(self) -> "TrainingDisplay":
         self.progress.start()

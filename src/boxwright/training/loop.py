@@ -218,10 +218,15 @@ class Trainer:
         numbers = {name: evaluation.coco[name] for name in ("AP", "AP50", "AP75")}
         if self.metrics is not None:
             row = {f"val/{name}": value for name, value in numbers.items()}
-            self.metrics.add(self.progress.step, self.progress.epoch, row | {"seconds": self.progress.seconds})
+            self.metrics.add(
+                self.progress.step, self.progress.epoch, row | {"seconds": self.progress.seconds}
+            )
             save_detector(model, self.config, self.categories, self.folder / "checkpoints" / LAST)
         # An untrained model has AP 0, data without truth -1: the first evaluation is always the best yet.
-        if evaluation.coco["AP"] > self.progress.best_ap or not (self.folder / "checkpoints" / BEST).is_file():
+        if (
+            evaluation.coco["AP"] > self.progress.best_ap
+            or not (self.folder / "checkpoints" / BEST).is_file()
+        ):
             self.progress.best_ap = evaluation.coco["AP"]
             if self.accelerator.is_main_process:
                 save_detector(model, self.config, self.categories, self.folder / "checkpoints" / BEST)
@@ -286,4 +291,3 @@ def make_loader(
         collate_fn=collate,
         pin_memory=device.type == "cuda",
     )
-

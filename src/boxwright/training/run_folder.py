@@ -55,7 +55,11 @@ def describe_environment() -> dict[str, str | int]:
             versions[package] = "not installed"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     facts = {"python": platform.python_version(), "system": platform.platform(), "gpu": device}
-    return versions | facts | {"processor": _processor(), "threads": torch.get_num_threads(), "commit": _commit()}
+    return (
+        versions
+        | facts
+        | {"processor": _processor(), "threads": torch.get_num_threads(), "commit": _commit()}
+    )
 
 
 def _processor() -> str:

@@ -82,7 +82,9 @@ def train(
         with progress_bar(f"decode {what} images", len(dataset)) as tell:
             held = dataset.fill_cache(tell)
         if held < len(dataset):
-            console.print(f"{held:,} of {len(dataset):,} {what} images fit into {config.train.cache_gib} GiB.")
+            console.print(
+                f"{held:,} of {len(dataset):,} {what} images fit into {config.train.cache_gib} GiB."
+            )
     model = build_detector(config.model, len(categories))
     trainer = Trainer(model, config, folder, train_set, val_set, categories, resume)
     trainer.run()

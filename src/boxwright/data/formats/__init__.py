@@ -45,9 +45,7 @@ WRITERS: dict[str, Callable[[Tables, Path], None]] = {
 }
 
 
-def read(
-    path: str | os.PathLike, format: str | None = None, options: ReadOptions | None = None
-) -> Tables:
+def read(path: str | os.PathLike, format: str | None = None, options: ReadOptions | None = None) -> Tables:
     """Read tables from any known format.
 
     Args:
@@ -80,7 +78,7 @@ def write(tables: Tables, path: str | os.PathLike, format: str | None = None) ->
         ConfigError: an unknown format or suffix.
     """
     place = Path(path)
-    name = format or _format_of_suffix(tables, place)
+    name = format or format_of_suffix(tables, place)
     if name not in WRITERS:
         raise ConfigError(f"format '{name}' is unknown. {nearest(name, WRITERS)}")
     WRITERS[name](tables, place)
@@ -99,7 +97,11 @@ def guess_format(path: str | os.PathLike) -> str:
             return "coco-results" if _first_bracket(path) == b"[" else "coco"
         if path.suffix.lower() in by_suffix:
             return by_suffix[path.suffix.lower()]
-    elif (path / "Annotations").is_dir() or next(path.glob("*.xml"), None) or next(path.glob("*/Annotations"), None):
+    elif (
+        (path / "Annotations").is_dir()
+        or next(path.glob("*.xml"), None)
+        or next(path.glob("*/Annotations"), None)
+    ):
         return "voc"
     elif next(path.glob("*.yaml"), None) or (path / "labels").is_dir():
         return "yolo"
@@ -119,11 +121,18 @@ def _first_bracket(path: Path) -> bytes:
     return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
 
 
-def _format_of_suffix(tables: Tables, path: Path) -> str:
-    suffix = path.suffix.lower()
+def format_of_suffix(tables: Tables, path: str | os.PathLike) -> str:
+    """The format that `write` takes for a path.
+
+    Raises:
+        ConfigError: none is known by that suffix.
+    """
+    suffix = Path(path).suffix.lower()
     if suffix == ".json":
         scored = len(tables.boxes) == 0 or tables.boxes["score"].null_count() == 0
         return "coco-results" if scored else "coco"
     if suffix in (".parquet", ".odgt"):
         return suffix[1:]
-    raise ConfigError(f"{path}: can't tell a format from '{suffix}'. Expected .parquet, .json or .odgt, or a format.")
+    raise ConfigError(
+        f"{path}: can't tell a format from '{suffix}'. Expected .parquet, .json or .odgt, or a format."
+    )

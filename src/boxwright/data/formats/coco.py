@@ -196,7 +196,11 @@ def read_row(builder: TableBuilder, place: str, record: dict, image_of: dict, ca
         builder.error("bbox", place, f"bbox is {_short(box)}, expected [x, y, width, height].", True)
         return None
     x, y, w, h = numbers
-    return image_of[as_integer(record["image_id"])], category_of[as_integer(record["category_id"])], (x, y, w, h)
+    return (
+        image_of[as_integer(record["image_id"])],
+        category_of[as_integer(record["category_id"])],
+        (x, y, w, h),
+    )
 
 
 def image_folders(path: Path, options: ReadOptions) -> list[Path]:

@@ -48,7 +48,9 @@ def read(path: Path, options: ReadOptions) -> Tables:
         if None in size:
             builder.warning("image-size", str(file), f"size {size[0]} x {size[1]}, expected integers.")
         folders = [options.images] if options.images else [file.parent]
-        extra = {k: v for k, v in record.items() if k not in ("imagename", "imagewidth", "imageheight", "children")}
+        extra = {
+            k: v for k, v in record.items() if k not in ("imagename", "imagewidth", "imageheight", "children")
+        }
         image_id = builder.image(name, resolve_image(name, folders), size[0], size[1], attributes=extra)
         _read_children(builder, f"{file}, child", record["children"], image_id, None)
     return builder.build()
@@ -82,7 +84,9 @@ def write(tables: Tables, path: Path) -> None:
         write_atomic(target, orjson.dumps(document))
 
 
-def _read_children(builder, where: str, children: list, image_id: int, parent: str | None, depth: int = 0) -> None:
+def _read_children(
+    builder, where: str, children: list, image_id: int, parent: str | None, depth: int = 0
+) -> None:
     for n, record in enumerate(children):
         place = f"{where} {n}"
         identity = record.get("identity") if isinstance(record, dict) else None
@@ -90,7 +94,9 @@ def _read_children(builder, where: str, children: list, image_id: int, parent: s
         if not isinstance(identity, str) or None in corners:
             builder.error("bbox", place, f"{record!r:.80}, expected identity, x0, y0, x1, y1.", True)
             continue
-        extra: dict[str, Any] = {k: v for k, v in record.items() if k not in (*CORNERS, "identity", "children")}
+        extra: dict[str, Any] = {
+            k: v for k, v in record.items() if k not in (*CORNERS, "identity", "children")
+        }
         if parent:
             extra["parent"] = parent
         x0, y0, x1, y1 = corners

@@ -56,7 +56,9 @@ def write(tables: Tables, path: Path, layout: str = "xyxy") -> None:
     names = tables.categories["name"].to_list()
     for name in names:
         if not name or name.split() != [name]:
-            raise DataError(f"class name '{name}' is empty or holds a space, which a line of text can't carry.")
+            raise DataError(
+                f"class name '{name}' is empty or holds a space, which a line of text can't carry."
+            )
     by_image = tables.boxes.partition_by("image_id", as_dict=True)
     written: dict[str, str] = {}
     for row in tables.images.iter_rows(named=True):
@@ -92,7 +94,9 @@ def _read_line(builder, where: str, number: int, words: list[str], image_id: int
     numbers = [as_number(w) for w in words[1:]]
     if len(words) not in (5, 6) or None in numbers:
         found = " ".join(words)
-        builder.error("bbox", f"{where} {number}", f"'{found:.60}', expected: class [score] and four numbers.", True)
+        builder.error(
+            "bbox", f"{where} {number}", f"'{found:.60}', expected: class [score] and four numbers.", True
+        )
         return
     a, b, c, d = numbers[-4:]
     if layout == "xyxy":

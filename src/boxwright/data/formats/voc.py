@@ -77,7 +77,11 @@ def _read_folder(builder: TableBuilder, root: Path, prefix: str, options: ReadOp
     stems = _listed(builder, root, options.list_name) if options.list_name else None
     if stems is None:
         stems = sorted(p.stem for p in folder.glob("*.xml"))
-    folders = [options.images] if options.images else [root / "JPEGImages", root / "images", root, root.parent / "images"]
+    folders = (
+        [options.images]
+        if options.images
+        else [root / "JPEGImages", root / "images", root, root.parent / "images"]
+    )
     for stem in stems:
         file = folder / f"{stem}.xml"
         try:
@@ -164,7 +168,9 @@ def _read_object(builder, file: Path, element, number: int, image_id: int) -> No
         builder.error("flag", place, f"difficult is '{element.findtext('difficult')}', expected 0 or 1.")
     box = element.find("bndbox")
     extra = {c.tag: _to_dict(c) for c in element if c.tag not in ("name", "difficult", "bndbox")}
-    unknown = [c.tag for c in element if c.tag not in OBJECT_TAGS] + [c.tag for c in box if c.tag not in CORNERS]
+    unknown = [c.tag for c in element if c.tag not in OBJECT_TAGS] + [
+        c.tag for c in box if c.tag not in CORNERS
+    ]
     for tag in unknown:
         builder.warning("unknown-element", place, f"<{tag}> is not VOC's; kept as an attribute.")
     x1, y1, x2, y2 = corners

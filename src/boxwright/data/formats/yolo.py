@@ -109,7 +109,9 @@ def _read_names(builder: TableBuilder, file: Path | None, config: dict) -> None:
             raise DataError(f"{file}: names has the ids {list(names)!r:.80}, expected 0 to {len(names) - 1}.")
         names = [names[k] for _, k in sorted(zip(ids, names))]
     if names is None:
-        builder.warning("category", str(file or "no data.yaml"), "no names; class numbers are taken as names.")
+        builder.warning(
+            "category", str(file or "no data.yaml"), "no names; class numbers are taken as names."
+        )
         return
     if not isinstance(names, list) or not all(isinstance(n, str | int | float) for n in names):
         raise DataError(f"{file}: names is {names!r:.80}, expected a list of strings.")
@@ -198,7 +200,9 @@ def _read_line(builder, where: str, number: int, words: list[str], image_id: int
         builder.error("bbox", place, f"'{' '.join(words):.60}', expected: class cx cy w h [score].", True)
         return
     if category is None or category < 0 or (named and category >= len(builder.categories)):
-        builder.error("category-id", place, f"class {words[0]}, expected 0 to {len(builder.categories) - 1}.", True)
+        builder.error(
+            "category-id", place, f"class {words[0]}, expected 0 to {len(builder.categories) - 1}.", True
+        )
         return
     category_id = category if named else builder.category(str(category), category)
     cx, cy, w, h = (v * s for v, s in zip(numbers[:4], (*size, *size)))

@@ -1,0 +1,40 @@
+"""The command line: one thin file a command. Heavy imports wait until a command needs them."""
+
+import sys
+
+import typer
+
+from boxwright.cli import data, demo, evaluate, predict, report, runs, train
+
+app = typer.Typer(
+    name="boxwright",
+    help="Build, judge and ship object detectors on your own data.\n\n"
+    "Example: boxwright train configs/bccd.yaml --set train.epochs=20",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.app, name="data")
+app.command(epilog=train.EXAMPLE)(train.train)
+app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command(epilog=predict.EXAMPLE)(predict.predict)
+app.command(epilog=report.EXAMPLE)(report.report)
+app.command(epilog=runs.EXAMPLE)(runs.runs)
+app.command(epilog=demo.EXAMPLE)(demo.demo)
+
+
+def main() -> None:
+    """Run the command line: exit code 0 done, 1 faults found, 2 misuse, 130 stopped by Ctrl-C."""
+    from boxwright.errors import BoxwrightError
+
+    try:
+        app()
+    except BoxwrightError as error:
+        sys.stderr.write(f"boxwright: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `boxwright runs | head`.
+        sys.stderr.close()
+        sys.exit(0)

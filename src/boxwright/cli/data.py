@@ -1,0 +1,119 @@
+"""`boxwright data`: check, convert, split, stats, show."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boxwright.cli.options import Boxes, Format, Images, Layout, ListName, read_source
+
+app = typer.Typer(help="Check, convert, split, count and show annotations.", no_args_is_help=True)
+
+
+@app.command(epilog="Example: boxwright data check ../shared/data/bccd --format voc")
+def check(
+    source: Annotated[Path, typer.Argument(help="File or folder of annotations.")],
+    format: Format = None,
+    list_name: ListName = None,
+    images: Images = None,
+    boxes: Boxes = None,
+    layout: Layout = None,
+    pixels: Annotated[bool, typer.Option(help="Decode every image too.")] = True,
+    every: Annotated[
+        bool, typer.Option("--all", help="Print each fault, not the first of each kind.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option(help="Write all faults there.")] = None,
+) -> None:
+    """Name and count every fault; exit code 1 if any is an error."""
+    from boxwright.cli.tables import print_faults
+    from boxwright.data.checking import check as check_tables
+
+    tables = read_source(source, format, list_name, images, boxes, layout)
+    faults = check_tables(tables, pixels)
+    print_faults(tables, faults, every, json)
+    if any(f.severity == "error" for f in faults):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: boxwright data convert VOC2007 --from voc --to coco truth.json")
+def convert(
+    source: Annotated[Path, typer.Argument(help="File or folder of annotations.")],
+    target: Annotated[Path, typer.Argument(help="File or folder to write.")],
+    from_format: Annotated[
+        str | None, typer.Option("--from", help="Format to read; told from the path if left out.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Format to write; told from the suffix if left out.")
+    ] = None,
+    list_name: ListName = None,
+    images: Images = None,
+    boxes: Boxes = None,
+    layout: Layout = None,
+) -> None:
+    """Write annotations in another format, and say what it can't hold."""
+    from boxwright.cli.tables import print_conversion
+    from boxwright.data.conversion import convert as convert_tables
+
+    tables = read_source(source, from_format, list_name, images, boxes, layout)
+    print_conversion(tables, target, convert_tables(tables, target, to))
+
+
+@app.command(epilog="Example: boxwright data split labels.json OUT --shares train=0.8,val=0.2 --seed 0")
+def split(
+    source: Annotated[Path, typer.Argument(help="File or folder of annotations.")],
+    target: Annotated[Path, typer.Argument(help="Folder for one file a part.")],
+    shares: Annotated[str, typer.Option(help="Parts and their shares.")] = "train=0.8,val=0.2",
+    seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
+    to: Annotated[str, typer.Option("--to", help="parquet, coco or odgt.")] = "coco",
+    format: Format = None,
+    list_name: ListName = None,
+    images: Images = None,
+    boxes: Boxes = None,
+    layout: Layout = None,
+) -> None:
+    """Split images at random so that every class is shared out alike."""
+    from boxwright.cli.tables import print_split
+    from boxwright.data.splitting import parse_shares, write_split
+    from boxwright.data.splitting import split as split_tables
+
+    tables = read_source(source, format, list_name, images, boxes, layout)
+    parts = split_tables(tables, parse_shares(shares), seed)
+    print_split(parts, write_split(parts, target, to))
+
+
+@app.command(epilog="Example: boxwright data stats ../shared/data/bccd --format voc")
+def stats(
+    source: Annotated[Path, typer.Argument(help="File or folder of annotations.")],
+    format: Format = None,
+    list_name: ListName = None,
+    images: Images = None,
+    boxes: Boxes = None,
+    layout: Layout = None,
+    json: Annotated[Path | None, typer.Option(help="Write the numbers there.")] = None,
+) -> None:
+    """Count images and boxes; sizes and aspect ratios by class."""
+    from boxwright.cli.tables import print_statistics
+    from boxwright.data.statistics import statistics
+
+    tables = read_source(source, format, list_name, images, boxes, layout)
+    print_statistics(statistics(tables), json)
+
+
+@app.command(epilog="Example: boxwright data show ../shared/data/bccd --format voc -o boxes.jpg --count 9")
+def show(
+    source: Annotated[Path, typer.Argument(help="File or folder of annotations.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write.")] = Path("boxes.jpg"),
+    count: Annotated[int, typer.Option(help="Images in the picture.", min=1, max=100)] = 9,
+    seed: Annotated[int, typer.Option(help="Chooses the images.")] = 0,
+    format: Format = None,
+    list_name: ListName = None,
+    images: Images = None,
+    boxes: Boxes = None,
+    layout: Layout = None,
+) -> None:
+    """Draw boxes on images, side by side in one picture."""
+    from boxwright.reporting.gallery import show as show_boxes
+
+    tables = read_source(source, format, list_name, images, boxes, layout)
+    drawn = show_boxes(tables, output, count, seed)
+    typer.echo(f"{drawn} images with their boxes: {output}")

@@ -1,0 +1,63 @@
+"""`boxwright data convert`: write another format, and say what it can't hold."""
+
+import os
+
+import polars as pl
+
+from boxwright.data import formats
+from boxwright.data.tables import Tables
+
+# What each format carries of the optional columns. Images and categories without boxes are "empty".
+HOLDS: dict[str, set[str]] = {
+    "parquet": {"angle", "score", "crowd", "ignore", "difficult", "area", "attributes", "empty", "category"},
+    "coco": {"score", "crowd", "ignore", "difficult", "area", "attributes", "empty", "category"},
+    "citypersons": {"score", "crowd", "ignore", "difficult", "area", "attributes", "empty", "category"},
+    "coco-results": {"score", "category"},
+    "voc": {"difficult", "attributes", "category"},
+    "yolo": {"score", "empty", "category"},
+    "odgt": {"ignore", "attributes"},
+    "eurocity": {"attributes", "category"},
+    "text": {"score", "category"},
+}
+
+
+def convert(tables: Tables, target: str | os.PathLike, format: str | None = None) -> dict[str, int]:
+    """Write tables, and count what the format has no place for.
+
+    Args:
+        tables: from any reader.
+        target: file or folder.
+        format: None: told from the suffix.
+
+    Returns:
+        What was lost, with the number of boxes (or categories) concerned; empty: nothing.
+
+    Raises:
+        DataError: the format can't hold these tables at all.
+    """
+    name = format or formats.format_of_suffix(tables, target)
+    formats.write(tables, target, name)
+    held = HOLDS[name]
+    boxes = tables.boxes
+    own_area = (boxes["area"] - boxes["w"] * boxes["h"]).abs() > 1e-6 * boxes["area"].abs()
+    counts = {
+        "angle": boxes["angle"].len() - boxes["angle"].null_count(),
+        "score": boxes["score"].len() - boxes["score"].null_count(),
+        "crowd": int(boxes["crowd"].sum()),
+        "ignore": int(boxes["ignore"].sum()),
+        "difficult": int(boxes["difficult"].sum()),
+        "area": int(own_area.sum()),
+        "attributes": boxes["attributes"].len() - boxes["attributes"].null_count(),
+        "empty": int(
+            (~tables.categories["category_id"].is_in(boxes["category_id"].unique().implode())).sum()
+        ),
+        "category": 0 if "category" in held else _not_person(tables),
+    }
+    words = {"empty": "categories without boxes"}
+    return {words.get(k, k): n for k, n in counts.items() if n and k not in held}
+
+
+def _not_person(tables: Tables) -> int:
+    """Boxes whose category odgt reads back as an ignored region."""
+    names = tables.boxes.join(tables.categories, on="category_id")["name"]
+    return int((~names.is_in(pl.Series(["person", "head"]).implode())).sum())

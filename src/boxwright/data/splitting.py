@@ -1,0 +1,83 @@
+"""`boxwright data split`: seeded, and stratified by the classes in each image."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from boxwright.data import formats
+from boxwright.data.tables import Tables
+from boxwright.errors import ConfigError
+
+FILE_SUFFIX = {"coco": ".json", "parquet": ".parquet", "odgt": ".odgt"}
+
+
+def parse_shares(text: str) -> dict[str, float]:
+    """`train=0.8,val=0.2` as a dict.
+
+    Raises:
+        ConfigError: not of that form, not positive, or a sum other than 1.
+    """
+    shares = {}
+    for part in text.split(","):
+        name, equals, value = part.partition("=")
+        try:
+            shares[name.strip()] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not name.strip() or not shares[name.strip()] > 0:
+            raise ConfigError(f"shares '{text}': expected train=0.8,val=0.2.")
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise ConfigError(f"shares '{text}' add up to {sum(shares.values()):g}, expected 1.")
+    return shares
+
+
+def split(tables: Tables, shares: dict[str, float], seed: int = 0) -> dict[str, Tables]:
+    """Share images out so that every part gets its share of every class.
+
+    Sechidis et al., On the Stratification of Multi-label Data, ECML 2011: the images of the rarest class
+    left are given, one by one, to the part that most lacks it.
+
+    Args:
+        tables: to split.
+        shares: of each part; they add up to 1.
+        seed: same seed, same split.
+    """
+    rng = np.random.default_rng(seed)
+    images, classes = len(tables.images), len(tables.categories)
+    counts = np.zeros((images, classes))
+    np.add.at(counts, (tables.boxes["image_id"].to_numpy(), tables.boxes["category_id"].to_numpy()), 1)
+    wanted = np.array(list(shares.values()))
+    lacking = np.outer(wanted, counts.sum(axis=0))  # boxes still due, (parts, classes)
+    room = wanted * images  # images still due, (parts,)
+    part = np.full(images, -1)
+    order = rng.permutation(images)
+    while (part < 0).any():
+        left = order[part[order] < 0]
+        remaining = counts[left].sum(axis=0)
+        filled = remaining > 0
+        if filled.any():
+            rarest = int(np.argmin(np.where(filled, remaining, np.inf)))
+            left = left[counts[left, rarest] > 0]
+        for image in left:
+            need = lacking[:, rarest] if filled.any() else room
+            # Who lacks most; among equals who has most room.
+            chosen = int(np.lexsort((-room, -need))[0])
+            part[image] = chosen
+            lacking[chosen] -= counts[image]
+            room[chosen] -= 1
+    return {name: tables.select_images(part == n) for n, name in enumerate(shares)}
+
+
+def write_split(parts: dict[str, Tables], folder: str | os.PathLike, format: str) -> dict[str, Path]:
+    """Write a file a part into `folder`; gives where each is.
+
+    Raises:
+        ConfigError: the format is not of one file.
+    """
+    if format not in FILE_SUFFIX:
+        raise ConfigError(f"split writes {', '.join(FILE_SUFFIX)}, not '{format}'.")
+    written = {name: Path(folder) / f"{name}{FILE_SUFFIX[format]}" for name in parts}
+    for name, path in written.items():
+        formats.write(parts[name], path, format)
+    return written

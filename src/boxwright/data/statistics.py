@@ -1,0 +1,53 @@
+"""`boxwright data stats`: what a data set holds, in numbers."""
+
+from typing import Any
+
+import numpy as np
+
+from boxwright.data.tables import Tables
+
+SMALL, LARGE = 32**2, 96**2  # COCO's borders, square pixels
+
+
+def statistics(tables: Tables) -> dict[str, Any]:
+    """Counts, and sizes and aspect ratios of each class.
+
+    Returns:
+        images, boxes, empty_images, boxes_per_image (mean and greatest), image_sizes (by count), and
+        classes: a dict a class with count, images, median_width, median_height, aspect (width over height:
+        5th, 50th, 95th percentile), small, medium, large (shares), crowd, ignore, difficult.
+    """
+    boxes = tables.boxes
+    image_id, category_id = boxes["image_id"].to_numpy(), boxes["category_id"].to_numpy()
+    per_image = np.bincount(image_id, minlength=len(tables.images))
+    sizes = tables.images.group_by("width", "height").len().sort("len", descending=True)
+    width, height = boxes["w"].to_numpy(), boxes["h"].to_numpy()
+    area = boxes["area"].to_numpy()
+    classes = []
+    for row in tables.categories.iter_rows(named=True):
+        mine = category_id == row["category_id"]
+        flat = mine & (height > 0)
+        numbers = {"name": row["name"], "count": int(mine.sum()), "images": len(np.unique(image_id[mine]))}
+        if mine.any():
+            numbers |= {
+                "median_width": float(np.median(width[mine])),
+                "median_height": float(np.median(height[mine])),
+                "small": float((area[mine] < SMALL).mean()),
+                "medium": float(((area[mine] >= SMALL) & (area[mine] < LARGE)).mean()),
+                "large": float((area[mine] >= LARGE).mean()),
+            }
+            if flat.any():
+                numbers["aspect"] = np.percentile(width[flat] / height[flat], [5, 50, 95]).tolist()
+        flags = ("crowd", "ignore", "difficult")
+        classes.append(numbers | {f: int(boxes[f].to_numpy()[mine].sum()) for f in flags})
+    return {
+        "images": len(tables.images),
+        "boxes": len(boxes),
+        "empty_images": int((per_image == 0).sum()),
+        "boxes_per_image": float(per_image.mean()) if len(per_image) else 0.0,
+        "most_boxes": int(per_image.max()) if len(per_image) else 0,
+        "image_sizes": [
+            {"size": f"{r['width']} x {r['height']}", "count": r["len"]} for r in sizes.iter_rows(named=True)
+        ],
+        "classes": classes,
+    }

@@ -1,0 +1,133 @@
+"""Boxes drawn on images."""
+
+import base64
+import io
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from boxwright.data.formats.files import write_atomic
+from boxwright.data.images import load_image
+from boxwright.data.tables import Tables
+from boxwright.errors import DataError
+
+# Colours that stay apart for most kinds of colour blindness (Okabe and Ito, 2008).
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+TILE = 480  # px, longest side of an image in a gallery
+
+
+def show(tables: Tables, output: str | os.PathLike, count: int = 9, seed: int = 0) -> int:
+    """Draw the boxes of some images side by side in one picture.
+
+    Args:
+        tables: with images whose files are known.
+        output: picture to write, .jpg or .png.
+        count: images; those with boxes come first.
+        seed: chooses them.
+
+    Returns:
+        How many images were drawn.
+
+    Raises:
+        DataError: none of the images can be read, or the suffix is of no picture.
+    """
+    suffix = Path(output).suffix.lower()
+    if suffix not in (".jpg", ".jpeg", ".png"):
+        raise DataError(f"{output}: expected a .jpg or .png to write.")
+    filled = set(tables.boxes["image_id"].unique())
+    order = np.random.default_rng(seed).permutation(len(tables.images)).tolist()
+    order.sort(key=lambda i: i not in filled)
+    tiles, problem = [], ""
+    for image_id in order:
+        try:
+            tiles.append(draw_image(tables, image_id))
+        except DataError as error:
+            problem = str(error)
+        if len(tiles) == count:
+            break
+    if not tiles:
+        raise DataError(f"no image can be drawn. {problem}")
+    columns = math.ceil(math.sqrt(len(tiles)))
+    cell = (max(t.width for t in tiles) + 4, max(t.height for t in tiles) + 4)
+    sheet = Image.new("RGB", (columns * cell[0], math.ceil(len(tiles) / columns) * cell[1]), "white")
+    for n, tile in enumerate(tiles):
+        sheet.paste(tile, (n % columns * cell[0] + 2, n // columns * cell[1] + 2))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG" if suffix == ".png" else "JPEG", quality=90)
+    write_atomic(Path(output), buffer.getvalue())
+    return len(tiles)
+
+
+def draw_image(tables: Tables, image_id: int) -> Image.Image:
+    """An image with all its boxes, coloured by class; ignored regions are dashed.
+
+    Raises:
+        DataError: the image can't be read.
+    """
+    picture, factor = open_tile(tables, image_id)
+    draw = ImageDraw.Draw(picture)
+    names = tables.categories["name"].to_list()
+    for row in tables.boxes.filter(tables.boxes["image_id"] == image_id).iter_rows(named=True):
+        color = PALETTE[row["category_id"] % len(PALETTE)]
+        draw_box(draw, corners_of(row) * factor, color, dashed=row["crowd"] or row["ignore"])
+        score = "" if row["score"] is None else f" {row['score']:.2f}"
+        draw_label(draw, corners_of(row) * factor, names[row["category_id"]] + score, color)
+    return picture
+
+
+def open_tile(tables: Tables, image_id: int) -> tuple[Image.Image, float]:
+    """An image shrunk to `TILE`, and the factor."""
+    row = tables.images.row(image_id, named=True)
+    if row["path"] is None:
+        raise DataError(f"{row['file_name']}: no file is known for it.")
+    size = None if row["width"] is None else (row["width"], row["height"])
+    picture = Image.fromarray(load_image(row["path"], size))
+    factor = min(1.0, TILE / max(picture.size))
+    if factor < 1:
+        picture = picture.resize(
+            (round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BOX
+        )
+    return picture, factor
+
+
+def corners_of(row: dict) -> np.ndarray:
+    """(4, 2) corners of a box, turned by its angle; the first two are its front where it has one."""
+    center = np.array([row["x"] + row["w"] / 2, row["y"] + row["h"] / 2])
+    half = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) * np.array([row["w"], row["h"]]) / 2
+    angle = row["angle"] or 0.0
+    turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    return half @ turn + center
+
+
+def draw_box(
+    draw: ImageDraw.ImageDraw, corners: np.ndarray, color: str, width: int = 2, dashed: bool = False
+) -> None:
+    """The outline of a box."""
+    for start, end in zip(corners, np.roll(corners, -1, axis=0)):
+        if not dashed:
+            draw.line([tuple(start), tuple(end)], fill=color, width=width)
+            continue
+        pieces = max(1, int(np.linalg.norm(end - start) / 6))
+        for n in range(0, pieces, 2):
+            a, b = (start + (end - start) * k / pieces for k in (n, min(n + 1, pieces)))
+            draw.line([tuple(a), tuple(b)], fill=color, width=width)
+
+
+def draw_label(draw: ImageDraw.ImageDraw, corners: np.ndarray, text: str, color: str) -> None:
+    """A name above a box."""
+    font = ImageFont.load_default(11)
+    x, y = corners.min(axis=0)
+    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    y = max(0, y - (bottom - top) - 4)
+    draw.rectangle([x, y, x + right - left + 4, y + bottom - top + 4], fill=color)
+    draw.text((x + 2 - left, y + 2 - top), text, fill="white", font=font)
+
+
+def to_data_uri(picture: Image.Image) -> str:
+    """A picture as text that a page can hold."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,67 @@
+"""Small inputs that tests make: tables, images, experiments."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from boxwright.config import ExperimentConfig, check_config
+from boxwright.data import formats
+from boxwright.data.builder import TableBuilder
+from boxwright.data.tables import Tables
+
+# Boxes: image, category, x, y, w, h.
+ROWS = [(0, 0, 10, 12, 20, 16), (0, 1, 40.5, 8.25, 12.5, 30), (1, 0, 5, 5, 50, 40), (1, 1, 30, 20, 8, 8)]
+
+
+def small_tables(folder: Path, scores: list[float] | None = None) -> Tables:
+    """Three images of 96 x 64, the last without boxes, and four boxes of two classes."""
+    builder = TableBuilder("small")
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for n in range(3):
+        path = folder / "images" / f"{n:03d}.png"
+        if not path.exists():
+            noise = np.random.default_rng(n).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(path)
+        builder.image(path.name, str(path), 96, 64)
+    for name in ("cat", "dog"):
+        builder.category(name)
+    for n, (image, category, *xywh) in enumerate(ROWS):
+        score = scores[n] if scores else None
+        builder.box(("row", n), image, category, tuple(xywh), score=score)
+    return builder.build()
+
+
+def square_tables(folder: Path, images: int = 8, size: int = 64, seed: int = 0) -> Tables:
+    """Images of a bright square (class 0) and a dark one (class 1) on noise: learnt in no time."""
+    builder = TableBuilder("squares")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("bright", "dark"):
+        builder.category(name)
+    for n in range(images):
+        rng = np.random.default_rng([seed, n])
+        pixels = rng.integers(90, 140, (size, size, 3), dtype=np.uint8)
+        path = folder / f"{n:03d}.png"
+        image_id = builder.image(path.name, str(path), size, size)
+        for category, value in ((0, 250), (1, 10)):
+            side = int(rng.integers(size // 4, size // 2 - 2))
+            x = int(rng.integers(0, size // 2 - side)) + category * (size // 2)
+            y = int(rng.integers(0, size - side))
+            pixels[y : y + side, x : x + side] = value
+            builder.box(("square", n), image_id, category, (x, y, side, side))
+        Image.fromarray(pixels).save(path)
+    return builder.build()
+
+
+def square_experiment(folder: Path, **train: object) -> ExperimentConfig:
+    """A small compact detector on the squares; `train` replaces settings."""
+    formats.write(square_tables(folder / "images"), folder / "truth.parquet")
+    source = {"root": str(folder / "truth.parquet"), "format": "parquet"}
+    settings = {"epochs": 3, "batch_size": 2, "evaluate_every": 3, "precision": "fp32", "log_every": 2}
+    content = {
+        "data": {"train": source, "val": source},
+        "model": {"name": "compact", "width": 0.25, "channels": 64},
+        "image_size": [64, 64],
+        "train": settings | train,
+    }
+    return check_config(content, "test")
