@@ -17,6 +17,7 @@ MAX_YAML_BYTES = 4 << 20
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Size = tuple[Positive, Positive]  # width, height
+View = Literal["plain", "horizontal", "vertical", "both"]  # which flips
 
 
 class Part(BaseModel):
@@ -197,8 +198,17 @@ class ExperimentConfig(Part):
     data: DataConfig
     model: ModelConfig = CompactConfig()
     image_size: Size = (640, 640)  # width, height that images are fitted into
+    views: list[View] = [
+        "plain"
+    ]  # an image is judged and predicted in each of these, and the boxes are fused
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> "ExperimentConfig":
+        if not self.views or len(set(self.views)) < len(self.views):
+            raise ValueError(f"views is {self.views}, expected one or several that differ")
+        return self
 
 
 def load_config(path: str | os.PathLike, changes: list[str] | None = None) -> ExperimentConfig:

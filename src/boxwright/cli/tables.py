@@ -37,14 +37,12 @@ def print_faults(tables, faults: list, every: bool, json: Path | None) -> None:
                 f"{fault.severity}: {fault.code}: {fault}", markup=False, highlight=False, soft_wrap=True
             )
     elif faults:
-        table = Table("", "fault", "count", "left out", "first", box=None, pad_edge=False)
         for (severity, code), group in sorted(by_code.items()):
-            dropped = sum(f.dropped for f in group)
             color = "red" if severity == "error" else "yellow"
-            table.add_row(
-                f"[{color}]{severity}[/]", code, f"{len(group):,}", f"{dropped:,}", _plain(str(group[0]))
-            )
-        console.print(table)
+            dropped = sum(f.dropped for f in group)
+            left_out = f", {dropped:,} left out" if dropped else ""
+            console.print(f"[{color}]{severity}[/] [bold]{code}[/]: {len(group):,}{left_out}, first:")
+            console.print(f"  {group[0]}", markup=False, highlight=False, soft_wrap=True)
     errors = sum(f.severity == "error" for f in faults)
     console.print(f"{errors:,} errors, {len(faults) - errors:,} warnings")
     if json is not None:
@@ -80,8 +78,9 @@ def print_split(parts: dict, written: dict[str, Path]) -> None:
 def print_statistics(numbers: dict[str, Any], json: Path | None) -> None:
     """Counts, sizes and aspect ratios by class."""
     console.print(
-        f"{numbers['images']:,} images ({numbers['empty_images']:,} without boxes), {numbers['boxes']:,} boxes,"
-        f" {numbers['boxes_per_image']:.1f} an image, {numbers['most_boxes']:,} at most"
+        f"{numbers['images']:,} images ({numbers['empty_images']:,} without boxes), "
+        f"{numbers['boxes']:,} boxes, {numbers['boxes_per_image']:.1f} an image, "
+        f"{numbers['most_boxes']:,} at most"
     )
     shown = ", ".join(f"{s['size']} ({s['count']:,})" for s in numbers["image_sizes"][:4])
     console.print(f"image sizes: {shown}", highlight=False)

@@ -14,6 +14,7 @@ import polars as pl
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
 from boxwright.errors import Fault
 
+Corners = tuple[float, float, float, float]
 Place = tuple[str, int]  # "annotations/0042.xml, object", 3
 
 MAX_SIDE = 1_000_000  # px; beyond it a declared image side is damage, not an image
@@ -29,6 +30,15 @@ def as_number(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def as_numbers(values: Any) -> Corners | None:
+    """Four floats out of a list of JSON or text values; None where it isn't one of four numbers."""
+    numbers = [as_number(v) for v in values] if isinstance(values, list | tuple) else []
+    if len(numbers) != 4 or None in numbers:
+        return None
+    a, b, c, d = (float(n) for n in numbers if n is not None)
+    return a, b, c, d
 
 
 def as_integer(value: Any) -> int | None:
@@ -114,7 +124,7 @@ class TableBuilder:
         place: Place,
         image_id: int,
         category_id: int,
-        xywh: tuple[float, float, float, float],
+        xywh: Corners,
         *,
         angle: float | None = None,
         score: float | None = None,
@@ -125,10 +135,8 @@ class TableBuilder:
         attributes: dict[str, Any] | None = None,
     ) -> None:
         """Add a box; `place` says where it was read."""
-        self._boxes.append(
-            (image_id, category_id, *xywh, angle, score, crowd, ignore, difficult, area)
-            + (pack(attributes), place)
-        )
+        numbers = (*xywh, angle, score, crowd, ignore, difficult, area)
+        self._boxes.append((image_id, category_id, *numbers, pack(attributes), place))
 
     def build(self) -> Tables:
         """Check the boxes, leave out (and name) those that are none, and make the tables."""

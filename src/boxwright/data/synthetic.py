@@ -113,13 +113,13 @@ def draw_scene(size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndar
 def corners(vehicle: tuple, grow: float = 0.0) -> np.ndarray:
     """(4, 2) corners of a vehicle, front first, clockwise on screen."""
     _, cx, cy, length, width, angle = vehicle
-    return _turned(cx, cy, length + grow, width + grow, angle)
+    return _turned(np.array([cx, cy]), length + grow, width + grow, angle)
 
 
-def _turned(cx: float, cy: float, length: float, width: float, angle: float) -> np.ndarray:
+def _turned(center: np.ndarray, length: float, width: float, angle: float) -> np.ndarray:
     half = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) * np.array([length, width]) / 2
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    return half @ turn + np.array([cx, cy])
+    return half @ turn + center
 
 
 def _fill(canvas: np.ndarray, polygon: np.ndarray, color) -> None:
@@ -146,11 +146,11 @@ def _draw_roads(canvas: np.ndarray, size: tuple[int, int], rng: np.random.Genera
         length, lane = 2 * sum(size), rng.uniform(22, 26)
         _fill(
             canvas,
-            _turned(*center, length, 2 * lane + 6, angle),
+            _turned(center, length, 2 * lane + 6, angle),
             np.array([96, 96, 100]) + rng.uniform(-14, 14),
         )
         for at in np.arange(-length / 2, length / 2, 24):
-            _fill(canvas, _turned(*(center + along * at), 10, 1.4, angle), (215, 215, 205))
+            _fill(canvas, _turned(center + along * at, 10, 1.4, angle), (215, 215, 205))
         for side in (-1, 1):
             at = -length / 2 + rng.uniform(0, 40)
             while at < length / 2:
@@ -173,7 +173,7 @@ def _draw_car_park(canvas: np.ndarray, size: tuple[int, int], rng: np.random.Gen
     extent = rows * (depth + aisle)
     _fill(
         canvas,
-        _turned(*center, bays * bay + 12, extent + 6, angle),
+        _turned(center, bays * bay + 12, extent + 6, angle),
         np.array([112, 112, 114]) + rng.uniform(-12, 12),
     )
     slots = []
@@ -181,7 +181,7 @@ def _draw_car_park(canvas: np.ndarray, size: tuple[int, int], rng: np.random.Gen
         across_at = (row + 0.5) * (depth + aisle) - extent / 2
         for n in range(bays + 1):
             middle = center + along * ((n - bays / 2) * bay) + across * across_at
-            _fill(canvas, _turned(*middle, 1.2, depth, angle), (220, 220, 215))
+            _fill(canvas, _turned(middle, 1.2, depth, angle), (220, 220, 215))
             if n < bays:
                 heading = angle + math.pi / 2 + (math.pi if rng.random() < 0.5 else 0) + rng.normal(0, 0.05)
                 slots.append((*(middle + along * bay / 2), heading, 32.0))
@@ -196,16 +196,16 @@ def _draw_roofs(canvas, size, rng: np.random.Generator, shadow: np.ndarray, slot
         reach = math.hypot(length, width) / 2 + 32
         if any(math.hypot(s[0] - center[0], s[1] - center[1]) < reach for s in slots):
             continue
-        _darken(canvas, _turned(*(center + shadow * 10), length, width, angle))
+        _darken(canvas, _turned(center + shadow * 10, length, width, angle))
         color = rng.choice([(150, 82, 66), (128, 128, 132), (176, 168, 154)]).astype(float)
-        _fill(canvas, _turned(*center, length, width, angle), color)
+        _fill(canvas, _turned(center, length, width, angle), color)
         along = np.array([math.cos(angle), math.sin(angle)])
         across = np.array([-along[1], along[0]])
         for _ in range(rng.integers(1, 6)):
             at = center + along * rng.uniform(-0.4, 0.4) * length + across * rng.uniform(-0.35, 0.35) * width
             _fill(
                 canvas,
-                _turned(*at, rng.uniform(4, 14), rng.uniform(3, 9), angle),
+                _turned(at, rng.uniform(4, 14), rng.uniform(3, 9), angle),
                 color + rng.uniform(-50, 50),
             )
 
@@ -273,7 +273,7 @@ def _draw_vehicle(canvas: np.ndarray, vehicle: tuple, rng: np.random.Generator) 
     def part(at: float, part_length: float, part_width: float, color) -> None:
         center = np.array([cx, cy]) + along * at * length
         _fill(
-            canvas, _turned(*center, part_length * length, part_width * width, angle), np.clip(color, 0, 255)
+            canvas, _turned(center, part_length * length, part_width * width, angle), np.clip(color, 0, 255)
         )
 
     glass = (30, 36, 44)

@@ -11,6 +11,7 @@ from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
 from boxwright.evaluation import coco
+from boxwright.evaluation.coco import PrecisionRecall
 from boxwright.evaluation.matching import Matching, align, match
 
 DEFAULT_MAX_DETS = (1, 10, 100)
@@ -34,7 +35,7 @@ class Evaluation:
     coco: dict[str, float]
     per_class: list[dict[str, Any]]
     ap_by_iou: dict[float, float]
-    curves: coco.PrecisionRecall
+    curves: PrecisionRecall
     matching: Matching
     truth: Tables
     predictions: Tables
@@ -95,7 +96,7 @@ def evaluate(
     )
 
 
-def _per_class(truth: Tables, matching: Matching, curves: coco.PrecisionRecall) -> list[dict[str, Any]]:
+def _per_class(truth: Tables, matching: Matching, curves: PrecisionRecall) -> list[dict[str, Any]]:
     detections = np.bincount(matching.det_category, minlength=len(truth.categories))
     rows = []
     for row in truth.categories.iter_rows(named=True):

@@ -4,16 +4,15 @@ A detector has three verbs: `forward` (images to raw outputs), `loss` (outputs a
 scalars), `decode` (outputs to detections).
 """
 
-from torch import nn
-
 from boxwright.config import ModelConfig
 from boxwright.models.compact import Compact
+from boxwright.models.detector import Detector
 from boxwright.models.fcos import FCOS
 from boxwright.models.retinanet import RetinaNet
 
 DETECTORS = {"compact": Compact, "fcos": FCOS, "retinanet": RetinaNet}
 
 
-def build_detector(config: ModelConfig, num_classes: int) -> nn.Module:
+def build_detector(config: ModelConfig, num_classes: int) -> Detector:
     """The detector that a checked config names."""
     return DETECTORS[config.name].from_config(config, num_classes)

@@ -13,6 +13,7 @@ from boxwright.config import ExperimentConfig, check_config
 from boxwright.data.formats.files import write_atomic
 from boxwright.errors import CheckpointError, ConfigError
 from boxwright.models import build_detector
+from boxwright.models.detector import Detector
 
 FORMAT = "boxwright-1"
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -22,7 +23,7 @@ BEST, LAST = "best.safetensors", "last.safetensors"
 class LoadedDetector:
     """A detector in eval mode, and what it was trained on."""
 
-    model: nn.Module
+    model: Detector
     config: ExperimentConfig
     categories: list[str]
 

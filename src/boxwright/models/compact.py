@@ -18,7 +18,8 @@ from boxwright.losses.classification import soft_binary_cross_entropy
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.backbones.residual import ResidualNet, scale_channels
 from boxwright.models.detections import Detections, Selection, select_detections
-from boxwright.models.heads.dense import flatten_level, init_prior, make_tower
+from boxwright.models.detector import Detector
+from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.fpn import FPN
 from boxwright.models.points import background_weight, targets_of_points
@@ -42,8 +43,7 @@ class CompactHead(nn.Module):
         self.cls = nn.Conv2d(channels, num_classes, 1)
         self.box = nn.Conv2d(channels, 4 * (reg_max + 1), 1)
         init_prior(self.cls)
-        nn.init.normal_(self.box.weight, std=0.01)
-        nn.init.zeros_(self.box.bias)
+        init_head(self.box)
 
     def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (B, P, C) and side logits (B, P, 4 * (reg_max + 1))."""
@@ -52,7 +52,7 @@ class CompactHead(nn.Module):
         return torch.cat(logits, dim=1), torch.cat(sides, dim=1)
 
 
-class Compact(nn.Module):
+class Compact(Detector):
     """See the module's docstring.
 
     Args:
@@ -65,9 +65,11 @@ class Compact(nn.Module):
         selection: thresholds of `decode`.
     """
 
+    bins: Tensor
+
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: ResidualNet,
         neck: nn.Module,
         head: nn.Module,
         reg_max: int,

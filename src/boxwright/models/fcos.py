@@ -17,6 +17,7 @@ from boxwright.losses.classification import focal_loss
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import Normalize, Scale
 from boxwright.models.necks.fpn import FPN
@@ -74,7 +75,7 @@ class FCOSHead(nn.Module):
         return torch.cat(logits, 1), torch.cat(distances, 1), torch.cat(centerness, 1)[..., 0]
 
 
-class FCOS(nn.Module):
+class FCOS(Detector):
     """See the module's docstring.
 
     Args:
@@ -86,6 +87,8 @@ class FCOS(nn.Module):
         radius: of centre sampling in strides; 0: the whole box.
         selection: thresholds of `decode`.
     """
+
+    ranges: Tensor
 
     def __init__(
         self,

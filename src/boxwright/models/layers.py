@@ -60,6 +60,9 @@ class Normalize(nn.Module):
     The defaults are ImageNet's, which timm's weights expect.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)):
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)

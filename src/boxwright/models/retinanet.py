@@ -17,6 +17,7 @@ from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.box_coder import decode_deltas, encode_deltas
 from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.fpn import FPN
@@ -54,7 +55,7 @@ class RetinaHead(nn.Module):
         return torch.cat(logits, 1), torch.cat(deltas, 1)
 
 
-class RetinaNet(nn.Module):
+class RetinaNet(Detector):
     """See the module's docstring.
 
     Args:
@@ -67,6 +68,8 @@ class RetinaNet(nn.Module):
         smooth_l1_beta: where the box loss turns linear; 0: L1.
         selection: thresholds of `decode`.
     """
+
+    base_anchors: Tensor
 
     def __init__(
         self,

@@ -1,23 +1,28 @@
 """Run a detector over a loader and bring its boxes home to the original images."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import polars as pl
 import torch
-from torch import nn
+from torch import Tensor
 
+from boxwright.config import View
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
 from boxwright.data.transforms import invert, transform_boxes
+from boxwright.models.detections import Detections
+from boxwright.models.detector import Detector
+from boxwright.prediction.views import flip_back, flip_content, fuse_views
 
 
 @torch.no_grad()
 def detect(
-    model: nn.Module,
+    model: Detector,
     batches: Iterable[Batch],
     device: torch.device,
+    views: Sequence[View] = ("plain",),
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     tell: Callable[[int], None] = lambda count: None,
 ) -> list[np.ndarray]:
@@ -27,25 +32,41 @@ def detect(
         model: a detector in eval mode.
         batches: of images fitted without augmentation.
         device: where the model is.
+        views: flips that each image is looked at in; the boxes of several are fused.
         autocast: makes the context of mixed precision.
         tell: called with the number of images of each batch.
 
     Returns:
-        For each batch rows of image, label, score, x1, y1, x2, y2; (N, 7) float64.
+        For each image rows of image, label, score, x1, y1, x2, y2; (N, 7) float64.
     """
     rows = []
     for batch in batches:
         moved = batch.to(device)
-        with autocast():
-            outputs = model(moved.images)
-        outputs = {name: tensor.float() for name, tensor in outputs.items()}
-        found = model.decode(outputs, moved.sizes)
+        seen = [_detect_view(model, moved.images, moved.sizes, view, autocast) for view in views]
+        found = fuse_views(seen, model.selection.iou_threshold, model.selection.max_detections)
         for detections, index, matrix in zip(found, batch.indices, batch.matrices):
             boxes = transform_boxes(detections.boxes.cpu().numpy().astype(np.float64), invert(matrix.numpy()))
             columns = [np.full(len(boxes), float(index)), detections.labels.cpu(), detections.scores.cpu()]
             rows.append(np.column_stack([*columns, boxes]))
         tell(len(found))
     return rows
+
+
+def _detect_view(
+    model: Detector,
+    images: Tensor,
+    sizes: Tensor,
+    view: View,
+    autocast: Callable[[], AbstractContextManager],
+) -> list[Detections]:
+    """Detections of flipped images, in the coordinates of the images as they were.
+
+    The content is flipped within its padding, so that it stays at the top left.
+    """
+    with autocast():
+        outputs = model(flip_content(images, sizes, view))
+    outputs = {name: tensor.float() for name, tensor in outputs.items()}
+    return [flip_back(d, size, view) for d, size in zip(model.decode(outputs, sizes), sizes)]
 
 
 def to_tables(rows: list[np.ndarray], images: pl.DataFrame, categories: list[str], source: str) -> Tables:

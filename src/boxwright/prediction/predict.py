@@ -48,7 +48,7 @@ def predict(
     root = Path(images) if Path(images).is_dir() else Path(images).parent
     loaded = load_detector(checkpoint)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = loaded.model.to(where, memory_format=torch.channels_last)
+    model = loaded.model.to(where)
     table, faults = _image_table(files, root)
     dataset = _Readable(DetectionDataset(table, loaded.config.image_size))
     loader = DataLoader(dataset, batch_size, collate_fn=_collate_readable)
@@ -57,7 +57,7 @@ def predict(
         for batch, broken in loader:
             faults += [Fault("unreadable-image", "error", *b, dropped=True) for b in broken]
             if batch is not None:
-                rows += detect(model, [batch], where, tell=tell)
+                rows += detect(model, [batch], where, loaded.config.views, tell=tell)
     tables = to_tables(rows, table.images, loaded.categories, Path(checkpoint).name)
     tables = Tables(tables.images, tables.boxes, tables.categories, tuple(faults))
     if output is not None:

@@ -2,27 +2,33 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 from matplotlib.figure import Figure
 
 from boxwright.reporting.gallery import PALETTE
 
 # Text stays text, so that the page's font is used and the picture stays small; ids are the same each time.
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "boxwright", "font.size": 9, "axes.spines.top": False} | {
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "boxwright",
+    "font.size": 9,
+    "axes.spines.top": False,
+} | {
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.3,
-    "axes.prop_cycle": matplotlib.cycler(color=list(PALETTE)),
+    "axes.prop_cycle": cycler(color=list(PALETTE)),
 }
 MOST_CLASSES = 8  # curves in one plot
 
 
 def line_plot(
-    series: dict[str, tuple[Sequence, Sequence]], x_label: str, y_label: str, log: bool = False
+    series: Mapping[str, tuple[Sequence, Sequence]], x_label: str, y_label: str, log: bool = False
 ) -> str:
     """Lines by name, each an x and a y."""
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 from PIL import Image, ImageDraw
 
-from boxwright import __version__
 from boxwright.data import formats
 from boxwright.data.formats.files import write_atomic
 from boxwright.data.statistics import statistics
@@ -52,7 +52,7 @@ def report(run: str | os.PathLike) -> Path:
     false_positives, misses = worst_examples(evaluation)
     page = environment.get_template("report.html").render(
         name=folder.resolve().name,
-        version=__version__,
+        version=version("boxwright"),
         evaluation=evaluation,
         statistics=statistics(evaluation.truth),
         curves=_curves(evaluation, metrics),
@@ -163,8 +163,8 @@ def _curves(evaluation: Evaluation, metrics: pl.DataFrame) -> dict[str, Markup]:
     boxes = evaluation.truth.boxes
     counts = {c["name"]: c["count"] for c in statistics(evaluation.truth)["classes"]}
     result["Boxes by class"] = plots.count_plot(counts, "boxes")
-    columns = (boxes[c].to_numpy() for c in ("w", "h", "category_id"))
-    result["Box sizes"] = plots.size_plot(*columns, names)
+    width, height, category = (boxes[c].to_numpy() for c in ("w", "h", "category_id"))
+    result["Box sizes"] = plots.size_plot(width, height, category, names)
     return {title: Markup(svg) for title, svg in result.items()}
 
 

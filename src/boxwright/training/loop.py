@@ -18,6 +18,7 @@ from boxwright.data.targets import Batch
 from boxwright.errors import DataError, NonFiniteError
 from boxwright.evaluation.evaluate import Evaluation, evaluate
 from boxwright.models.checkpoint import BEST, LAST, save_detector
+from boxwright.models.detector import Detector
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
@@ -44,7 +45,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Detector,
         config: ExperimentConfig,
         folder: Path,
         train_set: DetectionDataset,
@@ -63,6 +64,7 @@ class Trainer:
         if len(train_set) < world:
             raise DataError(f"{len(train_set)} training images for {world} processes.")
         self.sampler = EpochSampler(len(train_set), settings.seed, True, rank, world)
+        self.file_names = train_set.tables.images["file_name"]
         self.loader = make_loader(train_set, self.sampler, settings.batch_size, settings.workers, device)
         val_sampler = EpochSampler(len(val_set), settings.seed, False, rank, world, even=False)
         self.val_loader = make_loader(val_set, val_sampler, settings.batch_size, settings.workers, device)
@@ -74,7 +76,7 @@ class Trainer:
         if settings.channels_last:
             model = model.to(memory_format=torch.channels_last)
         if world > 1 and device.type == "cuda":
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.detector = model
         self.optimizer = make_optimizer(model, settings.optimizer)
         self.schedule = make_schedule(
@@ -114,10 +116,11 @@ class Trainer:
             if self.metrics is not None:
                 self.metrics.close()
 
-    def judge(self, model: nn.Module) -> Evaluation:
+    def judge(self, model: Detector) -> Evaluation:
         """Evaluate weights on the validation data; every process gets the result."""
         model = model.to(self.accelerator.device).eval()
-        rows = detect(model, self.val_loader, self.accelerator.device, self.accelerator.autocast)
+        device, autocast = self.accelerator.device, lambda: self.accelerator.autocast()
+        rows = detect(model, self.val_loader, device, self.config.views, autocast)
         gathered = gather_object(rows)
         tables = to_tables(gathered, self.val_tables.images, self.categories, self.folder.name)
         return evaluate(self.val_tables, tables)
@@ -200,7 +203,7 @@ class Trainer:
 
     def _report_non_finite(self, row: int, losses: Tensor) -> None:
         step, _, indices = self.recent[row]
-        names = [self.loader.dataset.tables.images["file_name"][int(i)] for i in indices]
+        names = [self.file_names[int(i)] for i in indices]
         values = ", ".join(f"{n} {v:g}" for n, v in zip(self.loss_names, losses[row].tolist()))
         state = self.folder / "checkpoints" / STATE
         good = f"The last good checkpoint is {state}." if state.is_file() else "There is no checkpoint yet."
@@ -213,6 +216,7 @@ class Trainer:
     def _evaluate(self, display: TrainingDisplay) -> None:
         self._log(display)
         model = self.average.module if self.average is not None else self.detector
+        assert isinstance(model, Detector)
         evaluation = self.judge(model)
         model.train()
         numbers = {name: evaluation.coco[name] for name in ("AP", "AP50", "AP75")}

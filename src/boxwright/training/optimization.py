@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from boxwright.config import OptimizerConfig, ScheduleConfig
 
+TensorList = tuple[Tensor, ...] | list[Tensor]
 WARMUP_START = 1e-3  # share of the rate at the first step
 
 
@@ -59,11 +60,11 @@ def make_average(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+    def average(averaged: TensorList, current: TensorList, count: Tensor | int) -> None:
         if not averaged[0].is_floating_point():
             torch._foreach_copy_(averaged, current)
             return
-        weight = 1 - torch.clamp((1 + count) / (10 + count), max=decay)
+        weight = 1 - torch.as_tensor((1 + count) / (10 + count)).clamp(max=decay)
         change = torch._foreach_sub(current, averaged)
         torch._foreach_mul_(change, weight.to(averaged[0].dtype))
         torch._foreach_add_(averaged, change)

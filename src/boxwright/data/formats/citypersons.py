@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-from boxwright.data.builder import as_number, pack, unpack
+from boxwright.data.builder import as_numbers, pack, unpack
 from boxwright.data.formats import coco
 from boxwright.data.formats.files import read_json, write_atomic
 from boxwright.data.formats.options import ReadOptions
@@ -53,10 +53,10 @@ def _swap_boxes(tables: Tables, place: str) -> Tables:
     keep = np.ones(len(numbers), dtype=bool)
     for n, held in enumerate(attributes):
         box = held.pop("vis_bbox", None)
-        visible = [as_number(v) for v in box] if isinstance(box, list) else []
-        sides = visible[2:] if len(visible) == 4 and None not in visible else [-1.0]
-        keep[n] = bool(np.isfinite(np.array(visible, dtype=float)).all()) and min(sides) >= 0
-        if not keep[n]:
+        visible = as_numbers(box)
+        usable = visible is not None and bool(np.isfinite(visible).all()) and min(visible[2:]) >= 0
+        if visible is None or not usable:
+            keep[n] = False
             message = f"vis_bbox is {box!r:.60}, expected [x, y, width, height]."
             faults.append(Fault("bbox", "error", f"{place}, box {n}", message, dropped=True))
             continue

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number, unpack
+from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number, as_numbers, unpack
 from boxwright.data.formats.files import read_json, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import Tables
@@ -191,16 +191,12 @@ def read_row(builder: TableBuilder, place: str, record: dict, image_of: dict, ca
             builder.error(key.replace("_", "-"), place, f"{key} is {found}, which is not listed.", True)
             return None
     box = record.get("bbox")
-    numbers = [as_number(v) for v in box] if isinstance(box, list) else []
-    if len(numbers) != 4 or None in numbers:
+    xywh = as_numbers(box)
+    if xywh is None:
         builder.error("bbox", place, f"bbox is {_short(box)}, expected [x, y, width, height].", True)
         return None
-    x, y, w, h = numbers
-    return (
-        image_of[as_integer(record["image_id"])],
-        category_of[as_integer(record["category_id"])],
-        (x, y, w, h),
-    )
+    image_id, category_id = (as_integer(record[k]) for k in ("image_id", "category_id"))
+    return image_of[image_id], category_of[category_id], xywh
 
 
 def image_folders(path: Path, options: ReadOptions) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from boxwright.data.builder import TableBuilder, as_integer, as_number, unpack
+from boxwright.data.builder import TableBuilder, as_integer, as_numbers, unpack
 from boxwright.data.formats.files import read_json, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import Tables
@@ -17,6 +17,8 @@ from boxwright.errors import DataError
 
 CORNERS = ("x0", "y0", "x1", "y1")
 GROUP = "-group"  # person-group-far-away and the like: regions, not objects
+CHILD_KEYS = {"tags", "orient", "confidences", "distance"}
+IMAGE_KEYS = {"tags", "identity"}
 MAX_DEPTH = 5
 
 
@@ -51,6 +53,8 @@ def read(path: Path, options: ReadOptions) -> Tables:
         extra = {
             k: v for k, v in record.items() if k not in ("imagename", "imagewidth", "imageheight", "children")
         }
+        for key in extra.keys() - IMAGE_KEYS:
+            builder.warning("unknown-key", str(file), f"'{key}' is not EuroCity's; kept as an attribute.")
         image_id = builder.image(name, resolve_image(name, folders), size[0], size[1], attributes=extra)
         _read_children(builder, f"{file}, child", record["children"], image_id, None)
     return builder.build()
@@ -90,13 +94,15 @@ def _read_children(
     for n, record in enumerate(children):
         place = f"{where} {n}"
         identity = record.get("identity") if isinstance(record, dict) else None
-        corners = [as_number(record.get(c)) for c in CORNERS] if isinstance(record, dict) else [None]
-        if not isinstance(identity, str) or None in corners:
+        corners = as_numbers([record.get(c) for c in CORNERS]) if isinstance(record, dict) else None
+        if not isinstance(identity, str) or corners is None:
             builder.error("bbox", place, f"{record!r:.80}, expected identity, x0, y0, x1, y1.", True)
             continue
         extra: dict[str, Any] = {
             k: v for k, v in record.items() if k not in (*CORNERS, "identity", "children")
         }
+        for key in extra.keys() - CHILD_KEYS:
+            builder.warning("unknown-key", place, f"'{key}' is not EuroCity's; kept as an attribute.")
         if parent:
             extra["parent"] = parent
         x0, y0, x1, y1 = corners

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number, unpack
+from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_numbers, unpack
 from boxwright.data.formats.coco import image_folders
 from boxwright.data.formats.files import read_json, read_lines, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
@@ -20,6 +20,7 @@ from boxwright.errors import DataError
 
 BOX_KEY = {"full": "fbox", "visible": "vbox", "head": "hbox"}
 IGNORED_TAG = "mask"  # regions that no one annotated: reflections, crowds, pictures of people
+DETAIL_KEYS = {"ignore", "box_id", "occ", "unsure"}
 GTBOX_KEYS = {"tag", "fbox", "vbox", "hbox", "extra", "head_attr"}
 
 
@@ -91,9 +92,11 @@ def _read_sizes(builder: TableBuilder, path: Path) -> dict[str, tuple[int, int]]
             builder.error("image-size", str(file), str(error))
             continue
         for name, pair in document.items() if isinstance(document, dict) else ():
-            sides = [as_integer(v) for v in pair] if isinstance(pair, list) else []
-            if len(sides) == 2 and None not in sides:
-                sizes[name] = (sides[1], sides[0])
+            height, width = (
+                map(as_integer, pair) if isinstance(pair, list) and len(pair) == 2 else (None, None)
+            )
+            if height is not None and width is not None:
+                sizes[name] = (width, height)
             else:
                 builder.error("image-size", f"{file}, '{name}'", f"{pair!r:.60}, expected [height, width].")
     return sizes
@@ -123,8 +126,8 @@ def _read_gtbox(builder, where: str, n: int, record: Any, kind: str, image_id: i
         builder.warning("category", place, f"tag '{record['tag']}', expected person or mask; ignored region.")
     key = BOX_KEY[kind]
     box = record.get(key)
-    numbers = [as_number(v) for v in box] if isinstance(box, list) else []
-    if len(numbers) != 4 or None in numbers:
+    xywh = as_numbers(box)
+    if xywh is None:
         builder.error("bbox", place, f"{key} is {box!r:.60}, expected [x, y, width, height].", True)
         return
     flags = [record["tag"] != "person", _ignored(builder, place, record, "extra")]
@@ -133,7 +136,7 @@ def _read_gtbox(builder, where: str, n: int, record: Any, kind: str, image_id: i
     for unknown in record.keys() - GTBOX_KEYS:
         builder.warning("unknown-key", place, f"'{unknown}' is not odgt's; kept as an attribute.")
     extra = {k: v for k, v in record.items() if k != key} | {"box_kind": kind}
-    builder.box((where, n), image_id, 0, tuple(numbers), ignore=any(flags), attributes=extra)
+    builder.box((where, n), image_id, 0, xywh, ignore=any(flags), attributes=extra)
 
 
 def _ignored(builder: TableBuilder, place: str, record: dict, key: str) -> bool:
@@ -141,6 +144,8 @@ def _ignored(builder: TableBuilder, place: str, record: dict, key: str) -> bool:
     if not isinstance(details, dict):
         builder.error("flag", place, f"{key} is {details!r:.60}, expected an object.")
         return False
+    for unknown in details.keys() - DETAIL_KEYS:
+        builder.warning("unknown-key", place, f"{key}.{unknown} is not odgt's; kept as an attribute.")
     flag = as_flag(details.get("ignore", 0))
     if flag is None:
         builder.error("flag", place, f"{key}.ignore is {details['ignore']!r:.60}, expected 0 or 1.")

@@ -6,7 +6,7 @@ height, `relative` centre x, centre y, width, height as shares of the image (who
 
 from pathlib import Path
 
-from boxwright.data.builder import TableBuilder, as_number
+from boxwright.data.builder import TableBuilder, as_number, as_numbers
 from boxwright.data.formats.files import read_lines, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.images import IMAGE_SUFFIXES, image_size
@@ -91,14 +91,15 @@ def _size(builder: TableBuilder, image: Path | None) -> tuple[int, int] | None:
 
 
 def _read_line(builder, where: str, number: int, words: list[str], image_id: int, layout: str, size) -> None:
-    numbers = [as_number(w) for w in words[1:]]
-    if len(words) not in (5, 6) or None in numbers:
+    numbers = as_numbers(words[-4:])
+    score = as_number(words[1]) if len(words) == 6 else None
+    if len(words) not in (5, 6) or numbers is None or (len(words) == 6 and score is None):
         found = " ".join(words)
         builder.error(
             "bbox", f"{where} {number}", f"'{found:.60}', expected: class [score] and four numbers.", True
         )
         return
-    a, b, c, d = numbers[-4:]
+    a, b, c, d = numbers
     if layout == "xyxy":
         xywh = (a, b, c - a, d - b)
     elif layout == "xywh":
@@ -106,7 +107,6 @@ def _read_line(builder, where: str, number: int, words: list[str], image_id: int
     else:
         width, height = size
         xywh = ((a - c / 2) * width, (b - d / 2) * height, c * width, d * height)
-    score = numbers[0] if len(numbers) == 5 else None
     builder.box((where, number), image_id, builder.category(words[0]), xywh, score=score)
 
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from defusedxml.ElementTree import fromstring
 
-from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number, unpack
+from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_numbers, unpack
 from boxwright.data.formats.files import read_bytes, read_lines, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.images import IMAGE_SUFFIXES
@@ -158,8 +158,8 @@ def _read_object(builder, file: Path, element, number: int, image_id: int) -> No
     if not name:
         builder.error("category", place, "no name.", True)
         return
-    corners = [as_number(element.findtext(f"bndbox/{c}")) for c in CORNERS]
-    if None in corners:
+    corners = as_numbers([element.findtext(f"bndbox/{c}") for c in CORNERS])
+    if corners is None:
         found = ", ".join(f"{c} {element.findtext(f'bndbox/{c}')}" for c in CORNERS)
         builder.error("bbox", place, f"{found}, expected four numbers.", True)
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from boxwright.data.builder import TableBuilder, as_integer, as_number
+from boxwright.data.builder import TableBuilder, as_integer, as_number, as_numbers
 from boxwright.data.formats.files import read_bytes, read_lines, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.images import IMAGE_SUFFIXES, image_size
@@ -19,6 +19,7 @@ from boxwright.errors import DataError, nearest
 MAX_YAML_BYTES = 4 << 20
 MAX_LABEL_BYTES = 64 << 20
 SPLITS = ("train", "val", "test")
+CONFIG_KEYS = {"path", "names", "nc", "download", "channels", "roboflow", "kpt_shape", "flip_idx", *SPLITS}
 
 
 def read(path: Path, options: ReadOptions) -> Tables:
@@ -35,6 +36,8 @@ def read(path: Path, options: ReadOptions) -> Tables:
         root = root / config["path"]
     builder = TableBuilder(root.resolve().name)
     _read_names(builder, config_file, config)
+    for key in config.keys() - CONFIG_KEYS:
+        builder.warning("unknown-key", str(config_file), f"'{key}' is not a part of data.yaml; not read.")
     images = _find_split_images(builder, root, config, options)
     for image in images:
         _read_image(builder, root, image, named=bool(config.get("names")))
@@ -195,8 +198,9 @@ def _read_image(builder: TableBuilder, root: Path, image: Path, named: bool) -> 
 def _read_line(builder, where: str, number: int, words: list[str], image_id: int, size, named: bool) -> None:
     place = f"{where} {number}"
     category = as_integer(words[0])
-    numbers = [as_number(w) for w in words[1:]]
-    if len(words) not in (5, 6) or None in numbers:
+    numbers = as_numbers(words[1:5])
+    score = as_number(words[5]) if len(words) == 6 else None
+    if len(words) not in (5, 6) or numbers is None or (len(words) == 6 and score is None):
         builder.error("bbox", place, f"'{' '.join(words):.60}', expected: class cx cy w h [score].", True)
         return
     if category is None or category < 0 or (named and category >= len(builder.categories)):
@@ -205,8 +209,7 @@ def _read_line(builder, where: str, number: int, words: list[str], image_id: int
         )
         return
     category_id = category if named else builder.category(str(category), category)
-    cx, cy, w, h = (v * s for v, s in zip(numbers[:4], (*size, *size)))
-    score = numbers[4] if len(numbers) == 5 else None
+    cx, cy, w, h = (v * s for v, s in zip(numbers, (*size, *size)))
     builder.box((where, number), image_id, category_id, (cx - w / 2, cy - h / 2, w, h), score=score)
 
 

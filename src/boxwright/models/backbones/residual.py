@@ -19,7 +19,9 @@ class Block(nn.Module):
         self.first = ConvNorm(channels, channels, activation=activation)
         self.second = ConvNorm(channels, channels, activation=None)
         self.activation = activation(inplace=True)
-        nn.init.zeros_(self.second[1].weight)
+        last_norm = self.second[1]
+        assert isinstance(last_norm, nn.BatchNorm2d)
+        nn.init.zeros_(last_norm.weight)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.activation(features + self.second(self.first(features)))

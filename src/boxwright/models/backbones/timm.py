@@ -3,6 +3,7 @@
 import logging
 
 import timm
+from timm.models._features import FeatureInfo
 from torch import Tensor, nn
 
 from boxwright.errors import ConfigError, nearest
@@ -39,13 +40,13 @@ class TimmBackbone(nn.Module):
         super().__init__()
         if not timm.is_model(name):
             raise ConfigError(f"timm has no model '{name}'. {nearest(name, timm.list_models())[:300]}")
-        reductions = timm.create_model(name, features_only=True).feature_info.reduction()
+        reductions = _feature_info(timm.create_model(name, features_only=True)).reduction()
         missing = [s for s in strides if s not in reductions]
         if missing:
             raise ConfigError(f"{name} has maps of strides {reductions}, none of {missing}.")
         indices = [reductions.index(s) for s in strides]
         self.body = _create(name, pretrained, indices)
-        self.channels = self.body.feature_info.channels()
+        self.channels = _feature_info(self.body).channels()
         self.strides = strides
         self.norm_eval = norm_eval
         if norm == "group":
@@ -79,6 +80,12 @@ def _create(name: str, pretrained: bool, indices: list[int]) -> nn.Module:
     return timm.create_model(name, features_only=True, out_indices=indices)
 
 
+def _feature_info(body: nn.Module) -> FeatureInfo:
+    info = body.feature_info
+    assert isinstance(info, FeatureInfo)
+    return info
+
+
 def _replace_batch_norms(root: nn.Module) -> None:
     for name, child in root.named_children():
         if isinstance(child, nn.BatchNorm2d):
@@ -94,7 +101,7 @@ def _first_stages(body: nn.Module, count: int) -> list[nn.Module]:
     """Every layer up to the end of the `count`-th map, the stem's being the first."""
     if count == 0:
         return []
-    ends = [info["module"].replace(".", "_") for info in body.feature_info.info]
+    ends = [info["module"].replace(".", "_") for info in _feature_info(body).info]
     if count > len(ends):
         raise ConfigError(f"frozen_stages is {count}, the backbone has {len(ends)} stages.")
     layers = [

@@ -1,0 +1,30 @@
+"""What every detector is: three verbs."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from boxwright.data.targets import Targets
+from boxwright.models.detections import Detections, Selection
+
+
+class Detector(nn.Module, ABC):
+    """Images to raw outputs, outputs and targets to losses, outputs to detections.
+
+    Attributes:
+        selection: thresholds and limits of `decode`.
+    """
+
+    selection: Selection
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) in 0..255 to raw outputs by name."""
+
+    @abstractmethod
+    def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """Named scalars, to be summed."""
+
+    @abstractmethod
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
+        """Detections of each image after NMS, within `image_sizes` (B, 2), width and height."""
