@@ -7,7 +7,7 @@ NORMS = ("batch", "group", "none")
 
 
 def make_norm(name: str, channels: int) -> nn.Module:
-    """Batch normalisation, group normalisation (32 groups or fewer), or none.
+    """Batch normalisation, group normalisation (at most 32 groups of at least 4 channels), or none.
 
     Wu and He, Group Normalization, ECCV 2018.
 
@@ -17,7 +17,7 @@ def make_norm(name: str, channels: int) -> nn.Module:
     if name == "batch":
         return nn.BatchNorm2d(channels)
     if name == "group":
-        groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0)
+        groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0 and (channels >= 4 * g or g == 1))
         return nn.GroupNorm(groups, channels)
     if name == "none":
         return nn.Identity()

@@ -1,0 +1,91 @@
+"""Small cases worked out by hand."""
+
+import torch
+
+from boxwright.assign.fcos import fcos_assign
+from boxwright.assign.max_iou import max_iou_assign
+from boxwright.assign.task_aligned import task_aligned_assign
+
+POINTS = torch.tensor([[4.0, 4.0], [12.0, 4.0], [20.0, 4.0], [28.0, 4.0]])
+
+
+def _one(boxes):
+    boxes = torch.tensor([boxes]) if boxes else torch.zeros(1, 0, 4)
+    return boxes, torch.ones(boxes.shape[:2], dtype=torch.bool)
+
+
+def test_max_iou_takes_thresholds_and_low_quality_matches():
+    anchors = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 4.5], [50, 50, 60, 60]])
+    gt_boxes, gt_mask = _one([[0.0, 0, 10, 10], [50, 50, 90, 90]])
+    none = torch.zeros_like(gt_mask)
+    assigned = max_iou_assign(anchors, gt_boxes, gt_mask, none, 0.5, 0.4)
+    # IoU 1, 0.9, 0.45 (between the thresholds), and 1/16, the best the second box has.
+    assert assigned.matched_gt.tolist() == [[0, 0, -1, 1]]
+    assert assigned.ignored.tolist() == [[False, False, True, False]]
+    strict = max_iou_assign(anchors, gt_boxes, gt_mask, none, 0.5, 0.4, low_quality=False)
+    assert strict.matched_gt.tolist() == [[0, 0, -1, -1]]
+
+
+def test_max_iou_leaves_a_box_without_overlap_or_area_unmatched():
+    anchors = torch.tensor([[0.0, 0, 10, 10]])
+    gt_boxes, gt_mask = _one([[50.0, 50, 60, 60], [5.0, 5, 5, 5]])
+    assigned = max_iou_assign(anchors, gt_boxes, gt_mask, torch.zeros_like(gt_mask))
+    assert assigned.matched_gt.tolist() == [[-1]]
+
+
+def test_max_iou_ignores_background_inside_an_ignored_region():
+    anchors = torch.tensor([[0.0, 0, 10, 10], [6, 0, 16, 10], [40, 40, 50, 50]])
+    region, ignore = _one([[0.0, 0, 10, 10]])
+    assigned = max_iou_assign(anchors, region, torch.zeros_like(ignore), ignore)
+    # Coverage 1, 0.4 and 0.
+    assert assigned.ignored.tolist() == [[True, False, False]]
+
+
+def test_fcos_gives_a_point_under_two_boxes_to_the_smaller():
+    gt_boxes, gt_mask = _one([[0.0, 0, 32, 8], [8.0, 0, 16, 8]])
+    ranges = torch.tensor([[-1.0, 64.0]]).expand(4, 2)
+    strides = torch.full((4,), 8.0)
+    assert fcos_assign(POINTS, strides, ranges, gt_boxes, gt_mask, 0).tolist() == [[0, 1, 0, 0]]
+
+
+def test_fcos_centre_sampling_and_ranges_bound_who_answers():
+    gt_boxes, gt_mask = _one([[0.0, 0, 32, 8]])
+    strides = torch.full((4,), 8.0)
+    near = fcos_assign(POINTS, strides, torch.tensor([[-1.0, 64.0]]).expand(4, 2), gt_boxes, gt_mask, 1.0)
+    assert near.tolist() == [[-1, 0, 0, -1]]  # 8 px about x = 16
+    small = fcos_assign(POINTS, strides, torch.tensor([[-1.0, 21.0]]).expand(4, 2), gt_boxes, gt_mask, 0)
+    assert small.tolist() == [[-1, 0, 0, -1]]  # farthest sides are 28, 20, 20, 28
+
+
+def test_task_alignment_takes_the_best_points_and_scales_quality_by_the_best_iou():
+    gt_boxes, gt_mask = _one([[0.0, 0, 32, 8]])
+    boxes = torch.tensor(
+        [[[0.0, 0, 32, 8], [0, 0, 16, 8], [0, 0, 24, 8], [0, 0, 8, 8]]]
+    )  # IoU 1, .5, .75, .25
+    scores = torch.tensor([[[0.5], [0.5], [0.5], [0.5]]])
+    labels = torch.zeros(1, 1, dtype=torch.long)
+    found = task_aligned_assign(scores, boxes, POINTS, gt_boxes, labels, gt_mask, topk=2, alpha=1, beta=2)
+    assert found.matched_gt.tolist() == [[0, -1, 0, -1]]
+    # Alignment 0.5 * 1 and 0.5 * 0.75^2; relative to the best, times the best IoU.
+    assert found.quality[0].tolist() == [1.0, 0.0, 0.5625, 0.0]
+
+
+def test_task_alignment_gives_a_contested_point_to_the_box_it_overlaps_more():
+    gt_boxes, gt_mask = _one([[0.0, 0, 32, 8], [8.0, 0, 32, 8]])
+    boxes = torch.tensor([[[0.0, 0, 32, 8]] * 4])
+    labels, scores = torch.zeros(1, 2, dtype=torch.long), torch.full((1, 4, 1), 0.5)
+    found = task_aligned_assign(scores, boxes, POINTS, gt_boxes, labels, gt_mask, topk=4)
+    assert found.matched_gt.tolist() == [[0, 0, 0, 0]]
+
+
+def test_no_boxes_and_masked_boxes_leave_everything_background():
+    ranges, strides = torch.tensor([[-1.0, 64.0]]).expand(4, 2), torch.full((4,), 8.0)
+    scores, boxes = torch.full((1, 4, 1), 0.5), torch.tensor([[[0.0, 0, 32, 8]] * 4])
+    for gt_boxes in (torch.zeros(1, 0, 4), torch.tensor([[[0.0, 0, 32, 8]]])):
+        mask = torch.zeros(gt_boxes.shape[:2], dtype=torch.bool)
+        labels = torch.zeros(mask.shape, dtype=torch.long)
+        assert (fcos_assign(POINTS, strides, ranges, gt_boxes, mask) == -1).all()
+        assert (max_iou_assign(boxes[0], gt_boxes, mask, mask).matched_gt == -1).all()
+        aligned = task_aligned_assign(scores, boxes, POINTS, gt_boxes, labels, mask)
+        assert (aligned.matched_gt == -1).all()
+        assert (aligned.quality == 0).all()

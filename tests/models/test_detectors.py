@@ -1,0 +1,157 @@
+"""Every detector: shapes, losses on odd batches, decoding, overfitting."""
+
+import pytest
+import torch
+
+from boxwright.config import check_config
+from boxwright.data.dataset import DetectionDataset, collate
+from boxwright.data.targets import Targets
+from boxwright.evaluation.evaluate import evaluate
+from boxwright.models import build_detector
+from boxwright.models.checkpoint import load_detector, save_detector
+from boxwright.models.detector import Detector
+from boxwright.prediction.detect import detect, to_tables
+from tests.scenes import square_tables
+
+BACKBONE = {"name": "resnet18", "pretrained": False}
+SMALL = {"backbone": BACKBONE, "neck": {"name": "fpn", "channels": 32}, "head_depth": 1}
+CONFIGS = {
+    "compact": {"name": "compact", "width": 0.5},
+    "fcos": {"name": "fcos", **SMALL},
+    "retinanet": {"name": "retinanet", **SMALL, "head_norm": "group"},
+}
+
+
+def make(name: str, classes: int = 2) -> Detector:
+    torch.manual_seed(0)
+    source = {"root": "nowhere"}
+    config = check_config({"data": {"train": source, "val": source}, "model": CONFIGS[name]}, "test")
+    return build_detector(config.model, classes)
+
+
+def targets(boxes: list[list[list[float]]], ignore: bool = False) -> Targets:
+    """Padded truth of class 0; with `ignore` the last box of each image is an ignored region."""
+    most = max(len(b) for b in boxes)
+    padded, mask = torch.zeros(len(boxes), most, 4), torch.zeros(len(boxes), most, dtype=torch.bool)
+    ignored = mask.clone()
+    for n, rows in enumerate(boxes):
+        if rows:
+            padded[n, : len(rows)], mask[n, : len(rows)] = torch.tensor(rows), True
+            ignored[n, len(rows) - 1] = ignore
+    return Targets(padded, torch.zeros(len(boxes), most, dtype=torch.long), mask & ~ignored, ignored)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_outputs_have_the_documented_shapes(name):
+    model = make(name)
+    outputs = model(torch.zeros(2, 3, 64, 96))
+    strides = (8, 16, 32) if name == "compact" else (8, 16, 32, 64, 128)
+    points = sum(-(-64 // s) * -(-96 // s) for s in strides)
+    priors = points * (9 if name == "retinanet" else 1)
+    assert outputs["cls_logits"].shape == (2, priors, 2)
+    assert all(o.shape[0] == priors or o.shape[:2] == (2, priors) for o in outputs.values())
+
+
+ODD = {
+    "no box in the batch": [[], []],
+    "no box in one image": [[[8, 8, 40, 40]], []],
+    "a box without area": [[[8, 8, 8, 8]], [[8, 8, 40, 40]]],
+    "a box larger than the image": [[[-50, -50, 200, 200]], [[0, 0, 64, 64]]],
+    "500 boxes": [[[x, y, x + 3.0, y + 3.0] for x in range(25) for y in range(20)], []],
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("case", ODD)
+def test_losses_and_gradients_are_finite_on_odd_batches(name, case):
+    model = make(name)
+    losses = model.loss(model(torch.rand(2, 3, 64, 64) * 255), targets(ODD[case]))
+    total = sum(losses.values())
+    assert all(loss.ndim == 0 for loss in losses.values())
+    total.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert torch.isfinite(total)
+    assert all(torch.isfinite(g).all() for g in gradients)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_padding_has_no_share_in_the_loss(name):
+    model = make(name).eval()
+    outputs = model(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255)
+    boxes = [[[8.0, 8, 40, 40]], [[20.0, 4, 60, 50]]]
+    tight = model.loss(outputs, targets(boxes))
+    wide = targets([*boxes, [[0.0, 0, 9, 9]] * 7])
+    padded = Targets(*(getattr(wide, f)[:2] for f in ("boxes", "labels", "mask", "ignore")))
+    loose = model.loss(outputs, padded)
+    for key, value in tight.items():
+        assert torch.equal(value, loose[key]), key
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_ignored_region_costs_nothing_where_nothing_is_known(name):
+    model = make(name).eval()
+    with torch.no_grad():
+        outputs = model(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255)
+        whole = targets([[[-400.0, -400, 500, 500]]], ignore=True)
+        assert sum(model.loss(outputs, whole).values()) == 0
+        assert sum(model.loss(outputs, targets([[]])).values()) > 0
+
+
+@pytest.mark.parametrize(("name", "steps"), [("compact", 150), ("fcos", 120), ("retinanet", 120)])
+def test_it_overfits_eight_images(name, steps, tmp_path):
+    tables = square_tables(tmp_path, 8)
+    dataset = DetectionDataset(tables, (64, 64))
+    batches = [collate([dataset[i] for i in range(start, start + 4)]) for start in (0, 4)]
+    model = make(name).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for step in range(steps):
+        batch = batches[step % 2]
+        loss = sum(model.loss(model(batch.images), batch.targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+    rows = detect(model.eval(), batches, torch.device("cpu"))
+    found = evaluate(tables, to_tables(rows, tables.images, ["bright", "dark"], name))
+    assert found.coco["AP50"] >= 0.9
+
+
+def test_a_checkpoint_gives_the_same_outputs_and_carries_its_config(tmp_path):
+    source = {"root": "nowhere"}
+    config = check_config({"data": {"train": source, "val": source}, "model": CONFIGS["compact"]}, "test")
+    model = make("compact").eval()
+    save_detector(model, config, ["a", "b"], tmp_path / "m.safetensors")
+    loaded = load_detector(tmp_path / "m.safetensors")
+    images = torch.rand(1, 3, 64, 64) * 255
+    with torch.no_grad():
+        assert torch.equal(model(images)["cls_logits"], loaded.model(images)["cls_logits"])
+    assert loaded.categories == ["a", "b"]
+    assert loaded.config == config
+
+
+def test_a_backbone_is_frozen_up_to_the_wanted_stage_and_stays_so_in_training():
+    from boxwright.models.backbones.timm import TimmBackbone
+
+    backbone = TimmBackbone("resnet18", frozen_stages=2).train()
+    trained = {name.split(".")[1] for name, p in backbone.named_parameters() if p.requires_grad}
+    assert trained == {"layer2", "layer3", "layer4"}
+    assert not backbone.body.bn1.training
+    assert backbone.body.layer2[0].bn1.training
+    assert [m.shape[1] for m in backbone(torch.zeros(1, 3, 64, 64))] == backbone.channels
+
+
+def test_an_unreachable_hub_is_said_and_the_start_is_random(monkeypatch, caplog):
+    import timm
+
+    from boxwright.models.backbones.timm import TimmBackbone
+
+    honest = timm.create_model
+
+    def offline(name, pretrained=False, **options):
+        if pretrained:
+            raise OSError("no network")
+        return honest(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    TimmBackbone("resnet18", pretrained=True)
+    assert "no pretrained weights for resnet18 (no network)" in caplog.text
