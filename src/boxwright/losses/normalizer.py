@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def mean_over_processes(count: Tensor, least: float = 1.0) -> Tensor:
-    """The mean of `count` over processes, at least `least`.
+    """The mean of `count` over processes; their sum counts as `least` at least.
 
     Gradients are averaged over processes, so dividing each process's sum by the mean count gives the
     gradient of one process with the whole batch.
@@ -14,5 +14,5 @@ def mean_over_processes(count: Tensor, least: float = 1.0) -> Tensor:
     if dist.is_available() and dist.is_initialized():
         count = count.detach().clone()
         dist.all_reduce(count)
-        count = count / dist.get_world_size()
+        return count.clamp(min=least).to(torch.float32) / dist.get_world_size()
     return count.clamp(min=least).to(torch.float32)

@@ -1,5 +1,6 @@
 """The training loop, on Hugging Face Accelerate for devices, precision and processes."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ class Trainer:
     ):
         self.config, self.folder, self.categories = config, folder, categories
         settings = config.train
-        self.accelerator = Accelerator(mixed_precision=choose_precision(settings.precision))
+        self.accelerator = Accelerator(mixed_precision=choose_precision(settings.precision), cpu=on_cpu())
         device, world, rank = (
             self.accelerator.device,
             self.accelerator.num_processes,
@@ -121,7 +122,7 @@ class Trainer:
         model = model.to(self.accelerator.device).eval()
         device, autocast = self.accelerator.device, lambda: self.accelerator.autocast()
         rows = detect(model, self.val_loader, device, self.config.views, autocast)
-        gathered = gather_object(rows)
+        gathered = gather_object(rows) if self.accelerator.num_processes > 1 else rows
         tables = to_tables(gathered, self.val_tables.images, self.categories, self.folder.name)
         return evaluate(self.val_tables, tables)
 
@@ -266,11 +267,20 @@ class Trainer:
             return {}
 
 
+def on_cpu() -> bool:
+    """Whether to train on the processor: where there is nothing else, or ACCELERATE_USE_CPU says so.
+
+    Accelerate starts several processes on processors only when it is told.
+    """
+    wanted = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    return wanted or not torch.accelerator.is_available()
+
+
 def choose_precision(wanted: str) -> str:
     """Accelerate's name of the precision; "auto" is bf16 where the processor computes in it."""
     if wanted != "auto":
         return {"fp32": "no"}.get(wanted, wanted)
-    if torch.cuda.is_available():
+    if not on_cpu() and torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     # Without these units bf16 is emulated, twenty times slower than float32.
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from boxwright.config import ExperimentConfig, load_config
 from boxwright.data import formats
@@ -19,7 +21,7 @@ from boxwright.models import build_detector
 from boxwright.models.checkpoint import BEST, load_detector
 from boxwright.progress import console, progress_bar
 from boxwright.reporting.report import report
-from boxwright.training.loop import Trainer
+from boxwright.training.loop import Trainer, on_cpu
 from boxwright.training.run_folder import CONFIG, choose_folder, start_folder
 
 
@@ -63,11 +65,15 @@ def train(
         config = load_config(config, changes)
     elif changes:
         raise ConfigError("changes apply to a file, not to a checked config.")
-    folder = choose_folder(Path(runs), name, resume)
+    # One process chooses for all: a folder that another has just made would look taken.
+    state = PartialState(cpu=on_cpu())
+    chosen = [choose_folder(Path(runs), name, resume) if state.is_main_process else None]
+    folder = broadcast_object_list(chosen)[0]
+    assert isinstance(folder, Path)
     if resume:
         config = load_config(folder / CONFIG)
     train_tables, val_tables = load_data(config)
-    if not resume:
+    if state.is_main_process and not resume:
         start_folder(folder, config)
     categories = train_tables.categories["name"].to_list()
     console.print(
@@ -116,6 +122,7 @@ def load_data(config: ExperimentConfig) -> tuple[Tables, Tables]:
 
 def _conclude(trainer: Trainer, folder: Path, truth: Tables) -> Run:
     """Judge the best weights once more, write predictions, numbers and report."""
+    trainer.accelerator.wait_for_everyone()
     best = load_detector(folder / "checkpoints" / BEST)
     evaluation = trainer.judge(best.model)
     if trainer.accelerator.is_main_process:

@@ -1,0 +1,72 @@
+"""Two processes are one process with twice the batch: gradients, weights and evaluation."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from boxwright.config import dump_config
+from tests.scenes import square_experiment
+
+# The detector's batch norms become group norms: batch statistics of half a batch are other statistics.
+SCRIPT = """
+import sys
+import torch
+torch.set_num_threads(1)
+from boxwright.models import layers
+layers.make_norm = lambda name, channels: torch.nn.GroupNorm(4, channels)
+from boxwright.models.backbones import residual
+residual.nn.BatchNorm2d = torch.nn.GroupNorm
+import boxwright
+from boxwright.training import train as training
+from boxwright.training.loop import Trainer
+training.report = lambda folder: folder
+honest = Trainer._step
+def keep(self, batches):
+    clip = self.accelerator.clip_grad_norm_
+    def look(parameters, limit):
+        parameters = list(parameters)
+        if self.progress.step == 0 and self.accelerator.is_main_process:
+            torch.save([p.grad.clone() for p in parameters], sys.argv[3])
+        return clip(parameters, limit)
+    self.accelerator.clip_grad_norm_ = look
+    try:
+        return honest(self, batches)
+    finally:
+        self.accelerator.clip_grad_norm_ = clip
+Trainer._step = keep
+boxwright.train(sys.argv[1], name="run", runs=sys.argv[2])
+"""
+
+
+def _run(folder: Path, processes: int, batch_size: int) -> Path:
+    experiment = square_experiment(folder, epochs=2, batch_size=batch_size, evaluate_every=2)
+    config, script = folder / f"{processes}.yaml", folder / "script.py"
+    config.write_text(dump_config(experiment))
+    script.write_text(SCRIPT)
+    runs = folder / f"runs{processes}"
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [sys.executable, *(launcher if processes > 1 else []), str(script), str(config), str(runs)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(folder / f"gradients{processes}.pt")], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [p.name for p in runs.iterdir()] == ["run"]
+    return runs / "run"
+
+
+def test_two_processes_agree_with_one(tmp_path):
+    one, two = _run(tmp_path, 1, 4), _run(tmp_path, 2, 2)
+    gradients = [torch.load(tmp_path / f"gradients{n}.pt", weights_only=True) for n in (1, 2)]
+    for a, b in zip(*gradients):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5 * float(a.abs().max()) + 1e-8)
+    for a, b in zip(*(load_file(r / "checkpoints" / "last.safetensors").values() for r in (one, two))):
+        assert torch.allclose(a, b, rtol=1e-2, atol=1e-3)
+    found = [json.loads((r / "evaluation.json").read_text()) for r in (one, two)]
+    assert found[0]["per_class"]["0"]["truth"] == found[1]["per_class"]["0"]["truth"] == 8
+    assert abs(found[0]["coco"]["AP"] - found[1]["coco"]["AP"]) < 0.02
