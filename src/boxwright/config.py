@@ -272,13 +272,19 @@ def check_config(content: dict, place: str) -> ExperimentConfig:
     try:
         return ExperimentConfig.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(fault) for fault in error.errors()]
+        faults = error.errors()
+        # A source may be one or a list: that it isn't the other is no news when something else is wrong.
+        told = [f for f in faults if str(f["loc"][-1:]) not in _OTHER_FORM] or faults
+        lines = [_explain(fault) for fault in told]
         raise ConfigError("\n".join(f"{place}: {line}" for line in lines)) from error
 
 
 def dump_config(config: ExperimentConfig) -> str:
     """The whole experiment as YAML, defaults included."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+_OTHER_FORM = ("('SourceConfig',)", "('list[SourceConfig]',)")
 
 
 def _copy(value: Any) -> Any:
@@ -320,7 +326,7 @@ def _walk(path: list) -> tuple[list[str], type[Part] | None]:
 
 def _variants(annotation: Any) -> dict[str, type[Part]]:
     """The parts a field may hold, by the step that pydantic puts into an error's path for them."""
-    parts = _parts(annotation)
+    parts = list(dict.fromkeys(_parts(annotation)))
     if len(parts) == 1:
         return {parts[0].__name__: parts[0]}
     return {tag: p for p in parts for tag in get_args(p.model_fields["name"].annotation)}

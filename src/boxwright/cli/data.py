@@ -27,9 +27,16 @@ def check(
     """Name and count every fault; exit code 1 if any is an error."""
     from boxwright.cli.tables import print_faults
     from boxwright.data.checking import check as check_tables
+    from boxwright.errors import DataError, Fault
 
-    tables = read_source(source, format, list_name, images, boxes, layout)
-    faults = check_tables(tables, pixels)
+    try:
+        tables = read_source(source, format, list_name, images, boxes, layout)
+    except DataError as error:
+        if not source.exists():
+            raise
+        tables, faults = None, [Fault("unreadable", "error", str(source), str(error), dropped=True)]
+    else:
+        faults = check_tables(tables, pixels)
     print_faults(tables, faults, every, json)
     if any(f.severity == "error" for f in faults):
         raise typer.Exit(1)

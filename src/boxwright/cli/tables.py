@@ -28,9 +28,9 @@ def print_faults(tables, faults: list, every: bool, json: Path | None) -> None:
     by_code = defaultdict(list)
     for fault in faults:
         by_code[(fault.severity, fault.code)].append(fault)
-    console.print(
-        f"{len(tables.images):,} images, {len(tables.boxes):,} boxes, {len(tables.categories):,} categories"
-    )
+    if tables is not None:
+        counts = {"images": tables.images, "boxes": tables.boxes, "categories": tables.categories}
+        console.print(", ".join(f"{len(table):,} {what}" for what, table in counts.items()))
     if every:
         for fault in faults:
             console.print(

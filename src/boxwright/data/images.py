@@ -45,7 +45,12 @@ def image_size(path: str | os.PathLike) -> tuple[int, int, bool]:
     """
     with _open(path) as image:
         width, height = image.size
-        turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
+        # Pillow would decode a whole PNG to look for an EXIF block behind its pixels.
+        has_exif = image.format != "PNG" or "exif" in image.info
+        try:
+            turned = has_exif and image.getexif().get(EXIF_ORIENTATION) in TURNED
+        except (OSError, ValueError, SyntaxError) as error:
+            raise DataError(f"{path}: its EXIF block can't be read: {error}.") from error
     return (height, width, True) if turned else (width, height, False)
 
 

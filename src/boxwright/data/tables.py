@@ -4,6 +4,7 @@ Ground truth, predictions, pseudo-labels and a second annotator's labels are all
 image table and a list of categories. The schemas below are the only contract between packages.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -100,8 +101,9 @@ class Tables:
             xywh[turned] = np.stack([x + (w - width) / 2, y + (h - height) / 2, width, height], axis=1)
         return xywh
 
-    def select_images(self, keep: np.ndarray) -> "Tables":
+    def select_images(self, keep: Sequence[bool] | np.ndarray) -> "Tables":
         """The images where `keep` (I,) bool is true, with their boxes, numbered anew."""
+        keep = np.asarray(keep, dtype=bool)
         new_id = np.cumsum(keep) - 1
         images = self.images.filter(keep).with_columns(image_id=pl.int_range(int(keep.sum()), dtype=pl.Int64))
         of_box = self.boxes["image_id"].to_numpy()

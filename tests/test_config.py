@@ -1,0 +1,72 @@
+"""What an experiment may say, and what a wrong one is told."""
+
+from pathlib import Path
+
+import pytest
+
+from boxwright.config import apply_changes, check_config, dump_config, load_config
+from boxwright.errors import ConfigError
+
+DATA = {"train": {"root": "a"}, "val": {"root": "b"}}
+
+
+def test_a_change_replaces_a_leaf_or_a_whole_part():
+    content = {"model": {"name": "fcos", "backbone": {"name": "resnet50", "pretrained": True}}}
+    changed = apply_changes(content, ["model.backbone.name=resnet18", "train.epochs=3"])
+    assert changed["model"]["backbone"] == {"name": "resnet18", "pretrained": True}
+    assert changed["train"] == {"epochs": 3}
+    whole = apply_changes(content, ["model.backbone={name: resnet34}"])
+    assert whole["model"]["backbone"] == {"name": "resnet34"}
+    assert content["model"]["backbone"]["name"] == "resnet50"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"data": DATA, "trian": {}}, "'trian' is not a key. Did you mean 'train'?"),
+        ({"data": DATA, "train": {"epoch": 3}}, "'train.epoch' is not a key. Did you mean 'epochs'?"),
+        (
+            {"data": DATA, "model": {"name": "compact", "widht": 1}},
+            "'model.widht' is not a key. Did you mean 'width'?",
+        ),
+        ({"data": DATA, "model": {"name": "fcso"}}, "'model.name' is"),
+        ({"data": DATA, "train": {"epochs": 0}}, "'train.epochs' is 0"),
+        ({"data": DATA, "train": {"optimizer": {"lr": "fast"}}}, "'train.optimizer.lr' is 'fast'"),
+        ({"data": DATA, "augment": {"scale": [2, 1]}}, "two positive numbers in order"),
+        (
+            {"data": {"train": {"rot": "a"}, "val": {"root": "b"}}},
+            "'data.train.rot' is not a key. Did you mean 'root'?",
+        ),
+        ({}, "'data' is missing"),
+    ],
+)
+def test_a_wrong_experiment_names_the_key_and_the_nearest_right_one(content, message):
+    with pytest.raises(ConfigError) as raised:
+        check_config(content, "x.yaml")
+    assert message in str(raised.value)
+    assert str(raised.value).startswith("x.yaml: ")
+
+
+def test_every_fault_is_named_at_once():
+    with pytest.raises(ConfigError) as raised:
+        check_config({"data": DATA, "trian": 1, "train": {"epochs": -1}}, "x")
+    assert len(str(raised.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("change", ["epochs", "=3", "a..b=1", "data.train.root.deep=1", "a={"])
+def test_a_change_of_another_form_is_an_error(change):
+    with pytest.raises(ConfigError, match="--set"):
+        apply_changes({"data": DATA}, [change])
+
+
+def test_what_ran_is_written_whole_and_reads_back(tmp_path):
+    config = check_config({"data": DATA, "model": {"name": "retinanet"}}, "x")
+    (tmp_path / "c.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[1].glob("configs/*.yaml")), ids=lambda p: p.name
+)
+def test_every_config_of_the_project_is_right(path):
+    load_config(path)
