@@ -1,17 +1,22 @@
 """boxwright: build, judge and ship object detectors on your own data.
 
-Each command of the command line is a function here, imported when it is first used: `import boxwright`
-costs nothing, and only what trains or predicts needs torch.
+Each command of the command line is a function here (`boxwright data check` is `check`), imported when it is
+first used: `import boxwright` costs nothing, and only what trains or predicts needs torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from boxwright.data.checking import check as check
+    from boxwright.data.conversion import convert as convert
     from boxwright.data.formats import read as read
     from boxwright.data.formats import write as write
+    from boxwright.data.splitting import split as split
+    from boxwright.data.statistics import stats as stats
     from boxwright.evaluation.evaluate import evaluate as evaluate
     from boxwright.prediction.predict import predict as predict
+    from boxwright.reporting.gallery import show as show
     from boxwright.reporting.report import report as report
     from boxwright.reporting.runs import runs as runs
     from boxwright.training.train import train as train
@@ -22,6 +27,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "read": "boxwright.data.formats",
     "write": "boxwright.data.formats",
+    "check": "boxwright.data.checking",
+    "convert": "boxwright.data.conversion",
+    "split": "boxwright.data.splitting",
+    "stats": "boxwright.data.statistics",
+    "show": "boxwright.reporting.gallery",
     "evaluate": "boxwright.evaluation.evaluate",
     "predict": "boxwright.prediction.predict",
     "report": "boxwright.reporting.report",

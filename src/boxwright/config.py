@@ -185,7 +185,7 @@ class TrainConfig(Part):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool = True
     compile: bool = False
-    accumulate: Positive = 1  # batches a step
+    accumulate: Positive = 1  # batches a step, each averaged over its own positives
     clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
     workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 on a CPU, else up to 8
     cache_gib: Annotated[float, Field(ge=0)] = 4.0  # memory for decoded pixels at training size

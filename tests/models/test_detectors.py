@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from boxwright.config import check_config
 from boxwright.data.dataset import DetectionDataset, collate
@@ -72,6 +73,32 @@ def test_losses_and_gradients_are_finite_on_odd_batches(name, case):
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert torch.isfinite(total)
     assert all(torch.isfinite(g).all() for g in gradients)
+
+
+class _Syncs(TorchDispatchMode):
+    """Notes every operation that waits for the device or makes a shape out of values."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        name = operation.overloadpacket.__name__
+        picks = name == "index" and any(
+            i is not None and i.dtype in (torch.bool, torch.uint8) for i in arguments[1]
+        )
+        if picks or name in ("nonzero", "masked_select", "_local_scalar_dense", "unique"):
+            self.found.append(name)
+        return operation(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_training_step_never_waits_for_the_device(name):
+    model = make(name)
+    truth = targets([[[8, 8, 40, 40]], [[4, 4, 20, 30], [30, 30, 60, 60]]])
+    with _Syncs() as syncs:
+        sum(model.loss(model(torch.rand(2, 3, 64, 64) * 255), truth).values()).backward()
+    assert syncs.found == []
 
 
 @pytest.mark.parametrize("name", CONFIGS)

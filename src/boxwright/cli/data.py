@@ -100,10 +100,10 @@ def stats(
 ) -> None:
     """Count images and boxes; sizes and aspect ratios by class."""
     from boxwright.cli.tables import print_statistics
-    from boxwright.data.statistics import statistics
+    from boxwright.data.statistics import stats as count
 
     tables = read_source(source, format, list_name, images, boxes, layout)
-    print_statistics(statistics(tables), json)
+    print_statistics(count(tables), json)
 
 
 @app.command(epilog="Example: boxwright data show ../shared/data/bccd --format voc -o boxes.jpg --count 9")

@@ -9,7 +9,7 @@ from boxwright.data.tables import Tables
 SMALL, LARGE = 32**2, 96**2  # COCO's borders, square pixels
 
 
-def statistics(tables: Tables) -> dict[str, Any]:
+def stats(tables: Tables) -> dict[str, Any]:
     """Counts, and sizes and aspect ratios of each class.
 
     Returns:

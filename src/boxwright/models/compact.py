@@ -6,7 +6,6 @@ alignment, so that it tells how good the box is; sides are distributions (GFL, N
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxwright.assign.task_aligned import task_aligned_assign
@@ -22,7 +21,7 @@ from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.fpn import FPN
-from boxwright.models.points import background_weight, targets_of_points
+from boxwright.models.points import background_weight, one_hot, targets_of_points
 from boxwright.models.priors import make_points
 
 
@@ -137,7 +136,7 @@ class Compact(Detector):
             self.beta,
         )
         positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
-        wanted = F.one_hot(gt_labels, logits.shape[-1]) * assigned.quality[..., None]
+        wanted = one_hot(gt_labels, logits.shape[-1]) * assigned.quality[..., None]
         counted = background_weight(points, targets, positive)
         total = mean_over_processes(assigned.quality.sum())
 

@@ -21,7 +21,7 @@ from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import Normalize, Scale
 from boxwright.models.necks.fpn import FPN
-from boxwright.models.points import background_weight, targets_of_points
+from boxwright.models.points import background_weight, one_hot, targets_of_points
 from boxwright.models.priors import make_points
 
 LEVEL_STRIDES = (8, 16, 32, 64, 128)
@@ -161,7 +161,7 @@ class FCOS(Detector):
         )
         positive, gt_boxes, gt_labels = targets_of_points(matched_gt, targets)
         weight = positive.float()
-        wanted = F.one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
+        wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
         counted = background_weight(points, targets, positive)
         centerness = centerness_of(boxes_to_distances(points, gt_boxes)) * weight
 

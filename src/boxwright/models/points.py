@@ -36,3 +36,8 @@ def background_weight(points: Tensor, targets: Targets, positive: Tensor) -> Ten
     inside = boxes_to_distances(points, targets.boxes[:, :, None]).amin(-1) > 0  # (B, G, P)
     in_ignored = (inside & targets.ignore[:, :, None]).any(dim=1)
     return (positive | ~in_ignored).to(points.dtype)
+
+
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    """(...) int64 to (..., num_classes) bool. torch's own looks at the values first, and so waits for them."""
+    return labels[..., None] == torch.arange(num_classes, device=labels.device)

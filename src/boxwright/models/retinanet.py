@@ -4,7 +4,6 @@ Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxwright.assign.max_iou import max_iou_assign
@@ -21,7 +20,7 @@ from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.fpn import FPN
-from boxwright.models.points import targets_of_points
+from boxwright.models.points import one_hot, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors
 
 LEVEL_STRIDES = (8, 16, 32, 64, 128)
@@ -133,7 +132,7 @@ class RetinaNet(Detector):
         assigned = max_iou_assign(anchors, targets.boxes, targets.mask, targets.ignore, **self.thresholds)
         positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         weight = positive.float()
-        wanted = F.one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
+        wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
         cls_loss = focal_loss(logits, wanted) * (~assigned.ignored)[..., None]
         box_targets = encode_deltas(anchors, gt_boxes)
         box_loss = smooth_l1_loss(outputs["box_deltas"].float(), box_targets, self.smooth_l1_beta)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from boxwright.data import formats
 from boxwright.data.formats.files import write_atomic
-from boxwright.data.statistics import statistics
+from boxwright.data.statistics import stats
 from boxwright.errors import DataError
 from boxwright.evaluation.coco import ALL
 from boxwright.evaluation.evaluate import Evaluation, evaluate
@@ -54,7 +54,7 @@ def report(run: str | os.PathLike) -> Path:
         name=folder.resolve().name,
         version=version("boxwright"),
         evaluation=evaluation,
-        statistics=statistics(evaluation.truth),
+        statistics=stats(evaluation.truth),
         curves=_curves(evaluation, metrics),
         false_positives=false_positives,
         misses=misses,
@@ -161,7 +161,7 @@ def _curves(evaluation: Evaluation, metrics: pl.DataFrame) -> dict[str, Markup]:
     by_iou = {"AP": (thresholds, list(evaluation.ap_by_iou.values()))}
     result["AP by IoU threshold"] = plots.line_plot(by_iou, "IoU threshold", "AP")
     boxes = evaluation.truth.boxes
-    counts = {c["name"]: c["count"] for c in statistics(evaluation.truth)["classes"]}
+    counts = {c["name"]: c["count"] for c in stats(evaluation.truth)["classes"]}
     result["Boxes by class"] = plots.count_plot(counts, "boxes")
     width, height, category = (boxes[c].to_numpy() for c in ("w", "h", "category_id"))
     result["Box sizes"] = plots.size_plot(width, height, category, names)

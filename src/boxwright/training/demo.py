@@ -1,12 +1,14 @@
 """`boxwright demo`: synthetic aerial scenes, from nothing to a report in a few minutes."""
 
 import os
+import shutil
 from pathlib import Path
 
 from boxwright.config import check_config
 from boxwright.data import formats
 from boxwright.data.synthetic import make_scenes
 from boxwright.progress import console, progress_bar
+from boxwright.training.run_folder import CONFIG
 from boxwright.training.train import Run, train
 
 TRAIN_SCENES, VAL_SCENES = 320, 80
@@ -17,7 +19,7 @@ def demo(runs: str | os.PathLike = "runs", data: str | os.PathLike = "demo-data"
     """Make scenes, train the compact detector on their upright boxes, judge it on held-out scenes.
 
     Args:
-        runs: folder of run folders; the run is `demo`, or `demo-2` where that is taken.
+        runs: folder of run folders; the run is `demo`, and takes the place of an earlier one.
         data: folder for scenes and truth.
         seed: same seed, same scenes and weights.
     """
@@ -37,4 +39,7 @@ def demo(runs: str | os.PathLike = "runs", data: str | os.PathLike = "demo-data"
         "augment": {"flip_vertical": 0.5, "quarter_turn": 0.5},
         "train": {"epochs": 16, "evaluate_every": 8, "seed": seed, "optimizer": {"lr": 3e-3}},
     }
-    return train(check_config(content, "demo"), name="demo", runs=runs)
+    config = check_config(content, "demo")
+    if (Path(runs) / "demo" / CONFIG).is_file():
+        shutil.rmtree(Path(runs) / "demo")
+    return train(config, name="demo", runs=runs)

@@ -249,7 +249,8 @@ class Trainer:
 
     def _parts(self) -> dict:
         parts = {"model": self.detector, "optimizer": self.optimizer, "schedule": self.schedule}
-        return parts | ({"average": self.average} if self.average is not None else {})
+        optional = {"average": self.average, "scaler": self.accelerator.scaler}
+        return parts | {name: part for name, part in optional.items() if part is not None}
 
     def _catch_signals(self) -> dict:
         """Let Ctrl-C and SIGTERM ask for a stop after the step; a second Ctrl-C stops at once."""
