@@ -133,5 +133,5 @@ def test_a_second_run_of_a_name_gets_a_number_and_resume_needs_one(run, tmp_path
 
     assert choose_folder(run.parent, "first", resume=False).name == "first-2"
     assert choose_folder(run.parent, "first", resume=True) == run
-    with pytest.raises(ConfigError, match="no run with a checkpoint to resume"):
+    with pytest.raises(ConfigError, match="no run of this name to resume"):
         choose_folder(tmp_path, "first", resume=True)

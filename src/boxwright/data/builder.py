@@ -99,10 +99,13 @@ class TableBuilder:
         attributes: dict[str, Any] | None = None,
     ) -> int:
         """Add an image and give its id. A size that can't be one is taken as unknown, and said."""
+        file_name = self._readable(file_name)
         for side, value in (("width", width), ("height", height)):
             if value is not None and not 0 < value <= MAX_SIDE:
                 self.error("image-size", str(file_name), f"{side} {value}, expected 1 to {MAX_SIDE}.")
-                width = height = None
+                width = None
+        if width is None or height is None:
+            width = height = None
         row = (file_name, path, width, height, source_id, pack(attributes))
         self.images.append(row)
         return len(self.images) - 1
@@ -111,6 +114,7 @@ class TableBuilder:
         self, name: str, source_id: int | None = None, attributes: dict[str, Any] | None = None
     ) -> int:
         """Add a category, unless one of that name is there, and give its id."""
+        name = self._readable(name) or ""
         if name not in self._category_of_name:
             self._category_of_name[name] = len(self.categories)
             self.categories.append((name, source_id, pack(attributes)))
@@ -118,6 +122,17 @@ class TableBuilder:
 
     def has_category(self, name: str) -> bool:
         return name in self._category_of_name
+
+    def _readable(self, text: str | None) -> str | None:
+        """Text that UTF-8 can hold; half a character, which YAML and JSON can escape, is replaced."""
+        if text is None:
+            return None
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = text.encode(errors="replace").decode()
+            self.error("encoding", text, "a name with half a character.")
+        return text
 
     def box(
         self,

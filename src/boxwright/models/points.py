@@ -39,5 +39,5 @@ def background_weight(points: Tensor, targets: Targets, positive: Tensor) -> Ten
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """(...) int64 to (..., num_classes) bool. torch's own looks at the values first, and so waits for them."""
+    """(...) int64 to (..., num_classes) bool. torch's own looks at the values first, and waits for them."""
     return labels[..., None] == torch.arange(num_classes, device=labels.device)

@@ -37,11 +37,11 @@ class Trainer:
         folder: of the run.
         train_set, val_set: samples.
         categories: names, for the checkpoints.
-        resume: go on from the state in the folder.
+        resume: go on from the state in the folder; from the start where a run was stopped before its first.
 
     Raises:
         DataError: fewer images than processes.
-        CheckpointError: there is no state to go on from.
+        CheckpointError: the state is damaged or of another model.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(prepared, self.optimizer)
         self.average = make_average(model, settings.ema.decay) if settings.ema else None
         self.progress = Progress()
-        if resume:
+        if resume and (folder / "checkpoints" / STATE).is_file():
             self.progress = load_state(folder / "checkpoints" / STATE, self._parts())
         self.stop_requested = False
 

@@ -12,7 +12,6 @@ import torch
 from boxwright.config import ExperimentConfig, dump_config
 from boxwright.data.formats.files import write_atomic
 from boxwright.errors import ConfigError
-from boxwright.training.state import STATE
 
 CONFIG = "config.yaml"
 PACKAGES = ("boxwright", "torch", "torchvision", "timm", "accelerate", "numpy", "polars")
@@ -24,12 +23,12 @@ def choose_folder(runs: Path, name: str, resume: bool) -> Path:
     Raises:
         ConfigError: there is nothing to resume.
     """
-    taken = [p for p in (runs / name, *runs.glob(f"{name}-*")) if (p / CONFIG).is_file()]
+    numbered = [p for p in runs.glob(f"{name}-*") if p.name.removeprefix(f"{name}-").isdigit()]
+    taken = [p for p in (runs / name, *numbered) if (p / CONFIG).is_file()]
     if resume:
-        unfinished = [p for p in taken if (p / "checkpoints" / STATE).is_file()]
-        if not unfinished:
-            raise ConfigError(f"{runs / name}: no run with a checkpoint to resume.")
-        return max(unfinished, key=lambda p: (p / "checkpoints" / STATE).stat().st_mtime)
+        if not taken:
+            raise ConfigError(f"{runs / name}: no run of this name to resume.")
+        return max(taken, key=lambda p: (p / CONFIG).stat().st_mtime)
     if not (runs / name).exists():
         return runs / name
     number = 2

@@ -204,6 +204,31 @@ def test_xml_entities_are_refused_not_expanded(tmp_path):
     assert "entit" in faults[0].message.lower()
 
 
+def test_xml_nested_without_end_is_one_fault(tmp_path):
+    source, files, _ = make_sample("voc", tmp_path)
+    files[0].write_text("<annotation>" + "<a>" * 100_000 + "</a>" * 100_000 + "</annotation>")
+    faults = [f for f in formats.read(source, "voc").faults if f.code == "annotation-file"]
+    assert len(faults) == 1
+    assert "nested deeper" in faults[0].message
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"images": [{"id": 1, "file_name": "\\ud800", "x": NaN}]}']
+)
+def test_hostile_json_is_an_exact_error(content, tmp_path):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(DataError, match=r"a\.json"):
+        formats.read(tmp_path / "a.json", "coco")
+
+
+def test_a_name_with_half_a_character_is_replaced_and_said(tmp_path):
+    source, _, _ = make_sample("yolo", tmp_path)
+    (source / "data.yaml").write_text('path: .\ntrain: images.txt\nnames: ["a\\ud800", "b"]\n')
+    tables = formats.read(source, "yolo")
+    assert tables.categories["name"].to_list() == ["a?", "b"]
+    assert "encoding" in [f.code for f in tables.faults]
+
+
 def test_a_file_name_never_leads_out_of_its_folder(tmp_path):
     (tmp_path / "secret.jpg").write_bytes(b"x")
     (tmp_path / "set").mkdir()

@@ -66,7 +66,12 @@ def _gunzip(path: Path, raw: bytes) -> bytes:
 
 def _read_lenient_json(path: Path, raw: bytes) -> Any:
     try:
-        return json.loads(raw.decode("utf-8-sig"))
+        # Integers beyond 64 bits become floats, as orjson has them.
+        content = json.loads(raw.decode("utf-8-sig"), parse_int=lambda s: int(s) if len(s) < 19 else float(s))
+        json.dumps(content, ensure_ascii=False).encode()
+        return content
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path}: a string holds half a character ({error.reason}).") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8, expected JSON in UTF-8.") from error
     except json.JSONDecodeError as error:

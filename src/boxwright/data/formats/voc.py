@@ -18,6 +18,7 @@ from boxwright.data.tables import Tables
 from boxwright.errors import DataError, nearest
 
 MAX_XML_BYTES = 64 << 20
+MAX_DEPTH = 20
 IMAGE_TAGS = {"folder", "filename", "path", "source", "size", "segmented", "owner", "object"}
 OBJECT_TAGS = {"name", "pose", "truncated", "difficult", "occluded", "occlusion", "bndbox", "part"} | {
     "actions", "point", "id", "attributes", "type", "deleted", "verified", "polygon",
@@ -86,6 +87,7 @@ def _read_folder(builder: TableBuilder, root: Path, prefix: str, options: ReadOp
         file = folder / f"{stem}.xml"
         try:
             tree = fromstring(read_bytes(file, MAX_XML_BYTES))
+            _check_depth(tree)
         except DataError as error:
             builder.error("annotation-file", str(file), str(error), True)
         except (ElementTree.ParseError, ValueError, LookupError) as error:
@@ -98,6 +100,14 @@ def _read_folder(builder: TableBuilder, root: Path, prefix: str, options: ReadOp
         for image in sorted((root / "JPEGImages").glob("*")):
             if image.suffix.lower() in IMAGE_SUFFIXES and image.stem not in annotated:
                 builder.warning("image-without-annotation", str(image), "no XML file for it; not read.")
+
+
+def _check_depth(tree: ElementTree.Element) -> None:
+    level, depth = [tree], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise ValueError(f"elements are nested deeper than {MAX_DEPTH}")
+        level, depth = [child for element in level for child in element], depth + 1
 
 
 def _listed(builder: TableBuilder, root: Path, list_name: str) -> list[str]:
