@@ -17,7 +17,16 @@ MAX_YAML_BYTES = 4 << 20
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Size = tuple[Positive, Positive]  # width, height
-View = Literal["plain", "horizontal", "vertical", "both"]  # which flips
+View = Literal[  # which flips; transposed: the axes are swapped after them
+    "plain",
+    "horizontal",
+    "vertical",
+    "both",
+    "transposed",
+    "transposed-horizontal",
+    "transposed-vertical",
+    "transposed-both",
+]
 
 
 class Part(BaseModel):

@@ -1,11 +1,14 @@
 """Selection of detections against torchvision's NMS, class by class and image by image."""
 
+from typing import get_args
+
 import torch
 from torchvision.ops import box_iou, nms
 
+from boxwright.config import View
 from boxwright.models.box_coder import decode_deltas, encode_deltas
 from boxwright.models.detections import Detections, Selection, select_detections
-from boxwright.prediction.views import flip_back, flip_content, fuse_views
+from boxwright.prediction.views import from_view, fuse_views, to_view
 
 
 def _dense(points: int = 200, classes: int = 3):
@@ -45,10 +48,12 @@ def test_a_flipped_view_comes_back_to_where_its_boxes_were():
     images = torch.zeros(1, 1, 32, 64)
     images[0, 0, 3:9, 10:25] = 1
     sizes = torch.tensor([[50.0, 20.0]])  # the content; the rest is padding
-    for view in ("plain", "horizontal", "vertical", "both"):
-        ys, xs = flip_content(images, sizes, view)[0, 0].nonzero(as_tuple=True)
+    for view in get_args(View):
+        seen, seen_sizes = to_view(images, sizes, view)
+        ys, xs = seen[0, 0].nonzero(as_tuple=True)
         box = torch.stack([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]).float()[None]
-        back = flip_back(Detections(box, torch.ones(1), torch.zeros(1)), sizes[0], view)
+        assert (box[0, 2:] <= seen_sizes[0]).all()
+        back = from_view(Detections(box, torch.ones(1), torch.zeros(1)), sizes[0], view)
         assert back.boxes.tolist() == [[10, 3, 25, 9]]
 
 

@@ -14,7 +14,7 @@ from boxwright.data.targets import Batch
 from boxwright.data.transforms import invert, transform_boxes
 from boxwright.models.detections import Detections
 from boxwright.models.detector import Detector
-from boxwright.prediction.views import flip_back, flip_content, fuse_views
+from boxwright.prediction.views import from_view, fuse_views, to_view
 
 
 @torch.no_grad()
@@ -59,14 +59,12 @@ def _detect_view(
     view: View,
     autocast: Callable[[], AbstractContextManager],
 ) -> list[Detections]:
-    """Detections of flipped images, in the coordinates of the images as they were.
-
-    The content is flipped within its padding, so that it stays at the top left.
-    """
+    """Detections seen in a view, in the coordinates of the images as they were."""
+    seen, seen_sizes = to_view(images, sizes, view)
     with autocast():
-        outputs = model(flip_content(images, sizes, view))
+        outputs = model(seen)
     outputs = {name: tensor.float() for name, tensor in outputs.items()}
-    return [flip_back(d, size, view) for d, size in zip(model.decode(outputs, sizes), sizes)]
+    return [from_view(d, size, view) for d, size in zip(model.decode(outputs, seen_sizes), sizes)]
 
 
 def to_tables(rows: list[np.ndarray], images: pl.DataFrame, categories: list[str], source: str) -> Tables:

@@ -16,26 +16,40 @@ from boxwright.models.detections import Detections
 SAME_OBJECT = 0.7  # IoU from which boxes of one class vote together
 
 
-def flip_content(images: Tensor, sizes: Tensor, view: View) -> Tensor:
-    """Images (B, 3, H, W) with their content, (B, 2) width and height at the top left, flipped."""
-    if view == "plain":
-        return images
-    flipped = images.clone()
-    for image, (width, height) in zip(flipped, sizes.int().tolist()):
-        content = image[:, :height, :width]
-        axes = {"horizontal": [2], "vertical": [1], "both": [1, 2]}[view]
-        image[:, :height, :width] = content.flip(axes)
-    return flipped
+def to_view(images: Tensor, sizes: Tensor, view: View) -> tuple[Tensor, Tensor]:
+    """Flip the content of images, then swap its axes where the view is transposed.
+
+    Args:
+        images: (B, 3, H, W).
+        sizes: (B, 2) width and height of the content, which lies at the top left and stays there.
+        view: which flips.
+
+    Returns:
+        Images (B, 3, H, W) or (B, 3, W, H), and their sizes.
+    """
+    flips, transposed = _parts(view)
+    if flips:
+        images = images.clone()
+        for image, (width, height) in zip(images, sizes.int().tolist()):
+            image[:, :height, :width] = image[:, :height, :width].flip(flips)
+    return (images.transpose(2, 3), sizes.flip(1)) if transposed else (images, sizes)
 
 
-def flip_back(detections: Detections, size: Tensor, view: View) -> Detections:
-    """Detections of a flipped image in the coordinates of the image; `size` is (width, height)."""
-    x1, y1, x2, y2 = detections.boxes.unbind(-1)
-    if view in ("horizontal", "both"):
+def from_view(detections: Detections, size: Tensor, view: View) -> Detections:
+    """Detections in a view in the coordinates of the image, whose content is `size` (width, height)."""
+    flips, transposed = _parts(view)
+    x1, y1, x2, y2 = detections.boxes[:, [1, 0, 3, 2] if transposed else [0, 1, 2, 3]].unbind(-1)
+    if 2 in flips:
         x1, x2 = size[0] - x2, size[0] - x1
-    if view in ("vertical", "both"):
+    if 1 in flips:
         y1, y2 = size[1] - y2, size[1] - y1
     return Detections(torch.stack([x1, y1, x2, y2], dim=-1), detections.scores, detections.labels)
+
+
+def _parts(view: View) -> tuple[list[int], bool]:
+    """Axes of a (3, H, W) image to flip, and whether they are swapped afterwards."""
+    flips = view.removeprefix("transposed").removeprefix("-")
+    return {"horizontal": [2], "vertical": [1], "both": [1, 2]}.get(flips, []), view.startswith("transposed")
 
 
 def fuse_views(views: list[list[Detections]], iou_threshold: float, max_detections: int) -> list[Detections]:
