@@ -112,6 +112,7 @@ def show(
     output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write.")] = Path("boxes.jpg"),
     count: Annotated[int, typer.Option(help="Images in the picture.", min=1, max=100)] = 9,
     seed: Annotated[int, typer.Option(help="Chooses the images.")] = 0,
+    min_score: Annotated[float, typer.Option(help="Predictions below it aren't drawn.")] = 0.3,
     format: Format = None,
     list_name: ListName = None,
     images: Images = None,
@@ -122,5 +123,5 @@ def show(
     from boxwright.reporting.gallery import show as show_boxes
 
     tables = read_source(source, format, list_name, images, boxes, layout)
-    drawn = show_boxes(tables, output, count, seed)
+    drawn = show_boxes(tables, output, count, seed, min_score)
     typer.echo(f"{drawn} images with their boxes: {output}")

@@ -19,7 +19,9 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 TILE = 480  # px, longest side of an image in a gallery
 
 
-def show(tables: Tables, output: str | os.PathLike, count: int = 9, seed: int = 0) -> int:
+def show(
+    tables: Tables, output: str | os.PathLike, count: int = 9, seed: int = 0, min_score: float = 0.3
+) -> int:
     """Draw the boxes of some images side by side in one picture.
 
     Args:
@@ -27,6 +29,7 @@ def show(tables: Tables, output: str | os.PathLike, count: int = 9, seed: int = 
         output: picture to write, .jpg or .png.
         count: images; those with boxes come first.
         seed: chooses them.
+        min_score: predictions below it aren't drawn.
 
     Returns:
         How many images were drawn.
@@ -37,13 +40,14 @@ def show(tables: Tables, output: str | os.PathLike, count: int = 9, seed: int = 
     suffix = Path(output).suffix.lower()
     if suffix not in (".jpg", ".jpeg", ".png"):
         raise DataError(f"{output}: expected a .jpg or .png to write.")
-    filled = set(tables.boxes["image_id"].unique())
+    shown = tables.with_boxes(tables.boxes.filter(tables.boxes["score"].fill_null(1.0) >= min_score))
+    filled = set(shown.boxes["image_id"].unique())
     order = np.random.default_rng(seed).permutation(len(tables.images)).tolist()
     order.sort(key=lambda i: i not in filled)
     tiles, problem = [], ""
     for image_id in order:
         try:
-            tiles.append(draw_image(tables, image_id))
+            tiles.append(draw_image(shown, image_id))
         except DataError as error:
             problem = str(error)
         if len(tiles) == count:

@@ -21,7 +21,7 @@ class TrainingDisplay:
         self.epochs = -(-total // steps_per_epoch)
         columns = (
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=12),
             TextColumn("{task.fields[numbers]}"),
             TimeElapsedColumn(),
             TextColumn("<"),
