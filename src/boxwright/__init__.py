@@ -40,7 +40,20 @@ _HOMES = {
 }
 # Modules above that need an extra, by name.
 _EXTRAS = {"predict": "train", "train": "train"}
-__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [
+    "check",
+    "convert",
+    "evaluate",
+    "predict",
+    "read",
+    "report",
+    "runs",
+    "show",
+    "split",
+    "stats",
+    "train",
+    "write",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -75,12 +75,12 @@ class Tables:
             ids = frame[key].to_numpy()
             if not np.array_equal(ids, np.arange(len(frame))):
                 raise DataError(f"{name} table: {key} must be 0, 1, 2 ... in order.")
-            if key in self.boxes.columns and len(self.boxes):
-                low, high = self.boxes[key].min(), self.boxes[key].max()
-                if not (low >= 0 and high < len(frame)):  # type: ignore[operator]
-                    raise DataError(
-                        f"boxes table: {key} runs from {low} to {high}, but there are {len(frame)} {name}."
-                    )
+            used = self.boxes[key].to_numpy()
+            if len(used) and (used.min() < 0 or used.max() >= len(frame)):
+                raise DataError(
+                    f"boxes table: {key} runs from {used.min()} to {used.max()}, "
+                    f"but there are {len(frame)} {name}."
+                )
         numbers = self.boxes.select("x", "y", "w", "h").to_numpy()
         if not np.isfinite(numbers).all() or (numbers[:, 2:] < 0).any():
             raise DataError("boxes table: x, y, w, h must be finite, and w, h not negative.")

@@ -125,7 +125,7 @@ def _notes(truth: Tables, predictions: Tables, matching: Matching, max_dets: tup
         )
     counted = truth.boxes.filter(~truth.boxes["crowd"] & ~truth.boxes["ignore"])
     if len(counted):
-        crowded = int(counted.group_by("image_id", "category_id").len()["len"].max())  # type: ignore[arg-type]
+        crowded = int(counted.group_by("image_id", "category_id").len()["len"].to_numpy().max())
         if crowded > max_dets[-1]:
             notes.append(
                 f"an image has {crowded:,} boxes of one class, more than the limit of {max_dets[-1]} "

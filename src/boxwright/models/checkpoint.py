@@ -67,7 +67,7 @@ def load_detector(place: str | os.PathLike) -> LoadedDetector:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in list(file.keys())}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: can't be read as safetensors: {error}.") from error
     if metadata.get("format") != FORMAT:

@@ -60,7 +60,7 @@ def report(run: str | os.PathLike) -> Path:
         misses=misses,
         config=(folder / "config.yaml").read_text(encoding="utf-8"),
         facts=_read_facts(folder),
-        seconds=float(metrics["seconds"].max()) if len(metrics) else None,  # type: ignore[arg-type]
+        seconds=float(metrics["seconds"].to_numpy().max()) if len(metrics) else None,
         speed=_last(metrics, "images_per_second"),
         evaluations=int(metrics["val/AP"].is_not_null().sum()) if "val/AP" in metrics.columns else 0,
     )

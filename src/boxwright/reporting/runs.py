@@ -60,7 +60,8 @@ def _read_run(folder: Path, differs: list[str]) -> RunRow:
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(f"{folder / 'metrics.parquet'}: can't be read: {error}.") from error
         if len(metrics):
-            epochs, seconds = int(metrics["epoch"].max()), float(metrics["seconds"].max())  # type: ignore[arg-type]
+            epochs = int(metrics["epoch"].to_numpy().max())
+            seconds = float(metrics["seconds"].to_numpy().max())
     numbers: dict[str, Any] = {}
     if (folder / "evaluation.json").is_file():
         try:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar in a terminal, a line an evaluation everywhere."""
+"""What a person sees of a run: a bar in a terminal, a line an epoch in a log, a line an evaluation in both."""
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -19,6 +19,7 @@ class TrainingDisplay:
         self.shown = shown
         self.steps_per_epoch, self.done = steps_per_epoch, done
         self.epochs = -(-total // steps_per_epoch)
+        self.numbers = ""
         columns = (
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=12),
@@ -44,10 +45,13 @@ class TrainingDisplay:
         self.done += 1
         epoch = min(self.epochs, -(-self.done // self.steps_per_epoch))
         self.progress.update(self.task, advance=1, epoch=epoch)
+        if self.shown and not console.is_terminal and self.done % self.steps_per_epoch == 0:
+            console.print(f"epoch {epoch}/{self.epochs}  {self.numbers}")
 
     def show(self, loss: float, rate: float, speed: float) -> None:
         """The numbers of the last steps."""
-        self.progress.update(self.task, numbers=f"loss {loss:.3f}  lr {rate:.1e}  {speed:.0f} img/s")
+        self.numbers = f"loss {loss:.3f}  lr {rate:.1e}  {speed:.0f} img/s"
+        self.progress.update(self.task, numbers=self.numbers)
 
     def tell(self, epoch: int, numbers: dict[str, float], seconds: float) -> None:
         """A line that stays."""
