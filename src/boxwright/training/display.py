@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar in a terminal, a line an epoch in a log, a line an evaluation in both."""
+"""What a person sees of a run: a bar in a terminal, a line an epoch in a log, evaluations in both."""
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
