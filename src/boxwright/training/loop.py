@@ -89,6 +89,7 @@ class Trainer:
         self.progress = Progress()
         if resume and (folder / "checkpoints" / STATE).is_file():
             self.progress = load_state(folder / "checkpoints" / STATE, self._parts())
+        self.best_evaluation: Evaluation | None = None  # None too where the best was found before a resume
         self.stop_requested = False
 
     def run(self) -> None:
@@ -233,6 +234,7 @@ class Trainer:
             or not (self.folder / "checkpoints" / BEST).is_file()
         ):
             self.progress.best_ap = evaluation.coco["AP"]
+            self.best_evaluation = evaluation
             if self.accelerator.is_main_process:
                 save_detector(model, self.config, self.categories, self.folder / "checkpoints" / BEST)
         display.tell(self.progress.epoch, numbers, self.progress.seconds)

@@ -121,10 +121,11 @@ def load_data(config: ExperimentConfig) -> tuple[Tables, Tables]:
 
 
 def _conclude(trainer: Trainer, folder: Path, truth: Tables) -> Run:
-    """Judge the best weights once more, write predictions, numbers and report."""
+    """Write the predictions, numbers and report of the best weights."""
     trainer.accelerator.wait_for_everyone()
-    best = load_detector(folder / "checkpoints" / BEST)
-    evaluation = trainer.judge(best.model)
+    evaluation = trainer.best_evaluation
+    if evaluation is None:
+        evaluation = trainer.judge(load_detector(folder / "checkpoints" / BEST).model)
     if trainer.accelerator.is_main_process:
         formats.write(truth, folder / "truth.parquet")
         formats.write(evaluation.predictions, folder / "predictions.parquet")
