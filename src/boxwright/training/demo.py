@@ -11,7 +11,7 @@ from boxwright.progress import console, progress_bar
 from boxwright.training.run_folder import CONFIG
 from boxwright.training.train import Run, train
 
-TRAIN_SCENES, VAL_SCENES = 320, 80
+TRAIN_SCENES, VAL_SCENES = 280, 80
 SIZE = (320, 256)
 
 
@@ -37,7 +37,7 @@ def demo(runs: str | os.PathLike = "runs", data: str | os.PathLike = "demo-data"
         "model": {"name": "compact"},
         "image_size": list(SIZE),
         "augment": {"flip_vertical": 0.5, "quarter_turn": 0.5},
-        "train": {"epochs": 16, "evaluate_every": 8, "seed": seed, "optimizer": {"lr": 3e-3}},
+        "train": {"epochs": 12, "evaluate_every": 6, "seed": seed, "optimizer": {"lr": 3e-3}},
     }
     config = check_config(content, "demo")
     if (Path(runs) / "demo" / CONFIG).is_file():
