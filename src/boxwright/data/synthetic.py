@@ -15,7 +15,7 @@ import numpy as np
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
 
 CLASSES = ("car", "truck", "bus")
-SHARES = (0.72, 0.18, 0.10)
+SHARES = (0.5, 0.28, 0.22)
 SIZES = {"car": (27, 12), "truck": (40, 15), "bus": (56, 16)}  # length and width in pixels
 SUPERSAMPLE = 3
 PAINT = (

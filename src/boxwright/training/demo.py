@@ -37,7 +37,7 @@ def demo(runs: str | os.PathLike = "runs", data: str | os.PathLike = "demo-data"
         "model": {"name": "compact"},
         "image_size": list(SIZE),
         "augment": {"flip_vertical": 0.5, "quarter_turn": 0.5},
-        "train": {"epochs": 12, "evaluate_every": 6, "seed": seed, "optimizer": {"lr": 3e-3}},
+        "train": {"epochs": 14, "evaluate_every": 7, "seed": seed, "optimizer": {"lr": 3e-3}},
     }
     config = check_config(content, "demo")
     if (Path(runs) / "demo" / CONFIG).is_file():
