@@ -174,7 +174,7 @@ class OptimizerConfig(Part):
 
 class ScheduleConfig(Part):
     name: Literal["cosine", "multistep", "one_cycle", "constant"] = "cosine"
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    warmup_steps: Annotated[int, Field(ge=0)] = 100  # at most a fifth of all steps
     final: Annotated[float, Field(ge=0, le=1)] = 0.01  # cosine: last rate as a share of the first
     milestones: list[Share] = [0.67, 0.92]  # multistep: shares of all steps
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # multistep

@@ -34,11 +34,11 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
 
 
 def make_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> LRScheduler:
-    """The learning rate over `steps`, after a linear warm-up (one_cycle has its own)."""
+    """The learning rate over `steps`, after a linear warm-up over a fifth at most (one_cycle has its own)."""
     if config.name == "one_cycle":
         rates = [group["lr"] for group in optimizer.param_groups]
         return OneCycleLR(optimizer, rates, total_steps=steps + 1)
-    warmup = min(config.warmup_steps, steps // 2)
+    warmup = min(config.warmup_steps, steps // 5)
     rest = max(1, steps - warmup)
     if config.name == "cosine":
         least = optimizer.param_groups[0]["lr"] * config.final

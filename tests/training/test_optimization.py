@@ -1,0 +1,74 @@
+"""Learning rates and averages against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from boxwright.config import OptimizerConfig, ScheduleConfig
+from boxwright.training.optimization import make_average, make_optimizer, make_schedule
+
+
+def _rates(config: ScheduleConfig, steps: int) -> list[float]:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = make_schedule(optimizer, config, steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_cosine_rises_over_the_warm_up_and_falls_to_its_final_share():
+    rates = _rates(ScheduleConfig(name="cosine", warmup_steps=10, final=0.1), 110)
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates[5] == pytest.approx(0.5, abs=0.01)
+    assert rates[10] == pytest.approx(1.0)
+    for step in (30, 60, 109):
+        expected = 0.1 + 0.9 * (1 + math.cos(math.pi * (step - 10) / 100)) / 2
+        assert rates[step] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_short_run_warms_up_for_a_fifth_of_it_at_most():
+    rates = _rates(ScheduleConfig(name="constant", warmup_steps=100), 50)
+    assert rates[9] < 1.0
+    assert rates[10:] == pytest.approx([1.0] * 40)
+
+
+def test_multistep_falls_at_shares_of_the_run():
+    rates = _rates(ScheduleConfig(name="multistep", warmup_steps=5, milestones=[0.5, 0.9], gamma=0.1), 100)
+    assert rates[49] == pytest.approx(1.0)
+    assert rates[51] == pytest.approx(0.1)
+    assert rates[91] == pytest.approx(0.01)
+
+
+def test_one_cycle_rises_and_falls():
+    rates = _rates(ScheduleConfig(name="one_cycle"), 100)
+    assert max(rates) == pytest.approx(1.0, abs=1e-3)
+    assert rates[0] < 0.1
+    assert rates[-1] < 0.01
+
+
+def test_norms_and_biases_are_not_decayed():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    groups = make_optimizer(model, OptimizerConfig(weight_decay=0.1)).param_groups
+    assert [p.ndim for p in groups[0]["params"]] == [4]
+    assert [p.ndim for p in groups[1]["params"]] == [1, 1, 1]
+    assert [g["weight_decay"] for g in groups] == [0.1, 0.0]
+
+
+def test_the_average_follows_the_weights_and_their_statistics():
+    model = nn.BatchNorm1d(1)
+    average = make_average(model, decay=0.5)
+    expected = None
+    for n in range(1, 30):
+        nn.init.constant_(model.weight, float(n))
+        model.running_mean.fill_(float(-n))
+        average.update_parameters(model)
+        # The first update copies; later ones have seen n - 1 before.
+        decay = min(0.5, (1 + n - 1) / (10 + n - 1))
+        expected = float(n) if expected is None else decay * expected + (1 - decay) * n
+        assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
+        assert average.module.running_mean.item() == pytest.approx(-expected, rel=1e-5)
