@@ -39,7 +39,7 @@ format: install  ## format the code
 	$(BIN)/ruff check --fix
 
 bench: install  ## measure the blood-cell runs that README's table shows
-	$(BIN)/python benchmarks/bccd.py
+	$(BIN)/python -m benchmarks.bccd
 
 clean:  ## remove the environment and the demo's files
 	rm -rf $(VENV) runs demo-data
