@@ -5,7 +5,9 @@ import io
 import json
 
 import numpy as np
+import polars as pl
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
@@ -15,6 +17,8 @@ from boxwright.data import formats
 from boxwright.data.builder import TableBuilder
 from boxwright.errors import ConfigError, DataError
 from boxwright.evaluation.evaluate import evaluate
+from boxwright.evaluation.matching import match
+from boxwright.geometry.conventions import corners
 from tests.scenes import small_tables
 from tests.shared_data import shared_cases
 
@@ -72,7 +76,7 @@ def test_random_tables_agree_with_pycocotools(seed, tmp_path_factory):
         judge.summarize()
     found = evaluate(folder / "truth.json", folder / "results.json")
     assert list(found.coco.values()) == pytest.approx(judge.stats.tolist(), abs=1e-12)
-    assert found.curves.precision == pytest.approx(judge.eval["precision"], abs=1e-12)
+    assert found.curves.precision == pytest.approx(judge.eval["precision"][..., -1], abs=1e-12)
     assert found.curves.recall == pytest.approx(judge.eval["recall"], abs=1e-12)
 
 
@@ -113,7 +117,7 @@ def test_a_crowd_region_absorbs_any_number_of_detections():
     assert evaluate(truth.build(), predictions.build()).coco["AP"] == pytest.approx(1.0)
 
 
-def test_oriented_boxes_are_compared_by_their_hulls(tmp_path):
+def test_upright_and_turned_boxes_are_compared_as_what_they_are():
     truth, predictions = TableBuilder("t"), TableBuilder("p")
     for builder in (truth, predictions):
         builder.image("a.jpg", width=100, height=100)
@@ -122,7 +126,15 @@ def test_oriented_boxes_are_compared_by_their_hulls(tmp_path):
     predictions.box(("p", 0), 0, 0, (40, 30, 20, 40), score=0.9)
     found = evaluate(truth.build(), predictions.build())
     assert found.coco["AP"] == pytest.approx(1.0)
-    assert "upright hulls" in found.notes[0]
+    turned = predictions.build()
+    turned = turned.with_boxes(turned.boxes.with_columns(angle=pl.lit(np.pi / 4)))
+    pair = [shapely.Polygon(corners(np.array([[50, 50, 20, 40, angle]]))[0]) for angle in (0, np.pi / 4)]
+    shared = pair[0].intersection(pair[1]).area
+    found = evaluate(truth.build(), turned)
+    assert (found.coco["AP50"] > 0.5) == (shared / (1600 - shared) >= 0.5)
+    assert match(truth.build(), turned, np.array([0.1])).iou_of_found() == pytest.approx(
+        shared / (1600 - shared)
+    )
 
 
 def test_parquet_is_joined_by_name_whatever_the_order(tmp_path):

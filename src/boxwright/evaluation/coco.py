@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from boxwright.evaluation.matching import Matching
+from boxwright.evaluation.kernels import accumulate
+from boxwright.evaluation.matching import Matching, in_parts
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
@@ -20,9 +21,9 @@ class PrecisionRecall:
     """Precision at the 101 recall points and the greatest recall; -1 where there is no truth.
 
     Attributes:
-        precision: (T, R, K, A, M): thresholds, recall points, categories, areas, `max_dets`.
-        recall: (T, K, A, M).
-        scores: (T, R, K, A, M) score at each recall point.
+        precision: (T, R, K, A): thresholds, recall points, categories, areas; at the last of `max_dets`.
+        recall: (T, K, A, M), at each of M `max_dets`.
+        scores: (T, R, K, A) score at each recall point.
         truth_count: (K, A) truths that count.
     """
 
@@ -32,32 +33,27 @@ class PrecisionRecall:
     truth_count: np.ndarray
 
 
-def precision_recall(matching: Matching, categories: int, max_dets: tuple[int, ...]) -> PrecisionRecall:
+def precision_recall(matching: Matching, max_dets: tuple[int, ...]) -> PrecisionRecall:
     """COCOeval.accumulate: for every category, area range and limit of detections."""
-    areas, thresholds, _ = matching.matched.shape
-    shape = (thresholds, len(RECALL_POINTS), categories, areas, len(max_dets))
-    precision, scores = -np.ones(shape), -np.ones(shape)
-    recall = -np.ones((thresholds, categories, areas, len(max_dets)))
-    truth_count = np.zeros((categories, areas), dtype=np.int64)
-    ignored = matching.ignored()
-    det_range = np.searchsorted(matching.det_category, np.arange(categories + 1))
-    gt_range = np.searchsorted(matching.gt_category, np.arange(categories + 1))
-    for k in range(categories):
-        dets = slice(det_range[k], det_range[k + 1])
-        gts = slice(gt_range[k], gt_range[k + 1])
-        truth_count[k] = (~matching.gt_ignored[:, gts]).sum(axis=1)
-        for m, limit in enumerate(max_dets):
-            within = np.flatnonzero(matching.det_rank[dets] < limit)
-            order = within[np.argsort(-matching.det_score[dets][within], kind="stable")] + dets.start
-            for a in range(areas):
-                if truth_count[k, a] == 0:
-                    continue
-                found = matching.matched[a][:, order] >= 0
-                counted = ~ignored[a][:, order]
-                precision[:, :, k, a, m], recall[:, k, a, m], scores[:, :, k, a, m] = _curve(
-                    found & counted, ~found & counted, matching.det_score[order], truth_count[k, a]
-                )
-    return PrecisionRecall(precision, recall, scores, truth_count)
+    _, areas, thresholds = matching.matches.shape
+    categories = len(matching.starts) - 1
+    shape = (thresholds, len(RECALL_POINTS), categories, areas)
+    counts = np.stack([matching.truth_counts(a) for a in range(areas)], axis=1)
+    defined = np.where(counts > 0, 0.0, -1.0)
+    precision, scores = np.empty(shape), np.empty(shape)
+    precision[:], scores[:] = defined, defined
+    recall = np.empty((thresholds, categories, areas, len(max_dets)))
+    recall[:] = defined[:, :, None]
+    limits = np.asarray(max_dets)
+    m = matching
+    in_parts(
+        m.starts,
+        lambda first, last: accumulate(
+            m.order, m.starts, m.det_score, m.det_rank, m.det_outside, m.candidate, m.matches, m.gt_ignored,
+            counts, limits, RECALL_POINTS, first, last, precision, recall, scores,
+        ),
+    )  # fmt: skip
+    return PrecisionRecall(precision, recall, scores, counts)
 
 
 def summary(curves: PrecisionRecall, max_dets: tuple[int, ...]) -> dict[str, float]:
@@ -65,12 +61,12 @@ def summary(curves: PrecisionRecall, max_dets: tuple[int, ...]) -> dict[str, flo
     p, r = curves.precision, curves.recall
     last = len(max_dets) - 1
     numbers = {
-        "AP": mean_where_defined(p[:, :, :, ALL, last]),
-        "AP50": mean_where_defined(p[0, :, :, ALL, last]),
-        "AP75": mean_where_defined(p[5, :, :, ALL, last]),
+        "AP": mean_where_defined(p[:, :, :, ALL]),
+        "AP50": mean_where_defined(p[0, :, :, ALL]),
+        "AP75": mean_where_defined(p[5, :, :, ALL]),
     }
     for name, area in (("s", SMALL), ("m", MEDIUM), ("l", LARGE)):
-        numbers[f"AP{name}"] = mean_where_defined(p[:, :, :, area, last])
+        numbers[f"AP{name}"] = mean_where_defined(p[:, :, :, area])
     for m, limit in enumerate(max_dets):
         numbers[f"AR{limit}"] = mean_where_defined(r[:, :, ALL, m])
     for name, area in (("s", SMALL), ("m", MEDIUM), ("l", LARGE)):
@@ -82,23 +78,3 @@ def mean_where_defined(values: np.ndarray) -> float:
     """Mean over what isn't -1; -1 where nothing is."""
     defined = values[values > -1]
     return float(defined.mean()) if len(defined) else -1.0
-
-
-def _curve(true_positive, false_positive, score, truth_count):
-    """Precision and score at the recall points, and the last recall, of (T, D) flags sorted by score."""
-    thresholds, detections = true_positive.shape
-    precision = np.zeros((thresholds, len(RECALL_POINTS)))
-    scores = np.zeros((thresholds, len(RECALL_POINTS)))
-    if detections == 0:
-        return precision, np.zeros(thresholds), scores
-    tp = np.cumsum(true_positive, axis=1, dtype=np.float64)
-    fp = np.cumsum(false_positive, axis=1, dtype=np.float64)
-    recalls = tp / truth_count
-    exact = tp / (fp + tp + np.spacing(1))
-    envelope = np.maximum.accumulate(exact[:, ::-1], axis=1)[:, ::-1]
-    for t in range(thresholds):
-        at = np.searchsorted(recalls[t], RECALL_POINTS, side="left")
-        reached = at < detections
-        precision[t, reached] = envelope[t, at[reached]]
-        scores[t, reached] = score[at[reached]]
-    return precision, recalls[:, -1], scores

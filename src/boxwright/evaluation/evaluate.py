@@ -79,8 +79,8 @@ def evaluate(
         predictions = formats.read(predictions, options=ReadOptions(truth=truth) if results else None)
     predictions = align(truth, predictions)
     matching = match(truth, predictions, coco.IOU_THRESHOLDS, coco.AREA_RANGES, max_dets[-1])
-    curves = coco.precision_recall(matching, len(truth.categories), max_dets)
-    overall = curves.precision[:, :, :, coco.ALL, -1]
+    curves = coco.precision_recall(matching, max_dets)
+    overall = curves.precision[:, :, :, coco.ALL]
     by_iou = {
         round(float(t), 2): coco.mean_where_defined(overall[i]) for i, t in enumerate(coco.IOU_THRESHOLDS)
     }
@@ -101,7 +101,7 @@ def _per_class(truth: Tables, matching: Matching, curves: PrecisionRecall) -> li
     rows = []
     for row in truth.categories.iter_rows(named=True):
         k = row["category_id"]
-        precision = curves.precision[:, :, k, coco.ALL, -1]
+        precision = curves.precision[:, :, k, coco.ALL]
         count = int(curves.truth_count[k, coco.ALL])
         numbers = {"AP": precision, "AP50": precision[0], "AP75": precision[5]}
         rows.append(
@@ -131,8 +131,6 @@ def _notes(truth: Tables, predictions: Tables, matching: Matching, max_dets: tup
                 f"an image has {crowded:,} boxes of one class, more than the limit of {max_dets[-1]} "
                 "detections: full recall can't be reached."
             )
-    if not truth.boxes["angle"].is_null().all() or not predictions.boxes["angle"].is_null().all():
-        notes.append("some boxes have an angle: all are compared by their upright hulls.")
     empty = int((counted["w"] * counted["h"] == 0).sum())
     if empty:
         notes.append(f"{empty:,} boxes of truth have no area: no detection can match them.")

@@ -1,13 +1,25 @@
 """Match predictions to truth once; every metric is a reading of the result."""
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
-from boxwright.geometry.kernels import match_groups
+from boxwright.evaluation import kernels
+from boxwright.geometry.iou import aligned_iou, prepare
+
+FEW = 20_000  # detections; below this, threads cost more than they bring
+EVERY_AREA = np.array([[0.0, np.inf]])
+NO_LIMIT = np.iinfo(np.int32).max
+
+Rule = Literal["coco", "voc"]
 
 
 @dataclass(frozen=True)
@@ -15,18 +27,24 @@ class Matching:
     """Which truth each detection found, for every area range and IoU threshold.
 
     Detections are sorted by category, image and descending score (ties in the order of the table), truth
-    by category and image. D detections, G truths, A area ranges, T thresholds.
+    by category and image. D detections, G truths, A area ranges, T thresholds, K categories, and C detections
+    that overlap any truth enough to matter.
 
     Attributes:
         det_row: (D,) row in the predictions' box table.
-        det_category, det_image: (D,) int64.
+        det_category, det_image: (D,) integers.
         det_rank: (D,) place within image and category, 0 the best score.
         det_score: (D,) float64.
         det_outside: (A, D) bool, its area lies outside the range.
         gt_row, gt_category, gt_image: (G,) of the truth.
         gt_ignored: (A, G) bool, doesn't count.
-        matched: (A, T, D) int32, index into the truth's order, -1 for none.
-        dropped: detections beyond `max_dets` in an image and category, left out of the match.
+        order: (D,) detections by category and descending score.
+        starts: (K + 1,) first detection of each category, and D.
+        candidate: (D,) row of `matches`, or -1.
+        matches: (C, A, T) int32, index into the truth's order; -1 for none, -2 for one that was taken (VOC).
+        thresholds: (T,) IoU.
+        dropped: detections beyond the limit in an image and category, left out of the match.
+        boxes: of the detections and of the truth, in the orders above, as `geometry.iou` takes them.
     """
 
     det_row: np.ndarray
@@ -39,73 +57,212 @@ class Matching:
     gt_category: np.ndarray
     gt_image: np.ndarray
     gt_ignored: np.ndarray
-    matched: np.ndarray
+    order: np.ndarray
+    starts: np.ndarray
+    candidate: np.ndarray
+    matches: np.ndarray
+    thresholds: np.ndarray
     dropped: int
+    boxes: tuple[np.ndarray, np.ndarray]
 
-    def ignored(self) -> np.ndarray:
-        """(A, T, D) bool: neither true nor false positive."""
-        return _ignored(self.matched, self.gt_ignored, self.det_outside)
+    def found(self, threshold: int = 0, area: int = 0) -> np.ndarray:
+        """(D,) index of the truth each detection found at a threshold (by its place), negative for none."""
+        if len(self.matches) == 0:
+            return np.full(len(self.det_row), -1, dtype=np.int32)
+        return np.where(self.candidate >= 0, self.matches[self.candidate, area, threshold], -1)
+
+    def outcomes(self, threshold: int = 0, area: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """(D,) true positive and (D,) false positive; neither is one that doesn't count."""
+        found = self.found(threshold, area)
+        # A column of False stands behind the truth for index -1.
+        hit = found >= 0
+        ignored = np.append(self.gt_ignored[area], False)[np.maximum(found, -1)]
+        return hit & ~ignored, ~hit & ~self.det_outside[area]
+
+    def truth_counts(self, area: int = 0) -> np.ndarray:
+        """(K,) truth that counts in each category."""
+        counted = self.gt_category[~self.gt_ignored[area]]
+        return np.bincount(counted, minlength=len(self.starts) - 1)
+
+    def iou_of_found(self, threshold: int = 0, area: int = 0) -> np.ndarray:
+        """(D,) IoU of each detection with the truth it found; NaN without one."""
+        found = self.found(threshold, area)
+        result = np.full(len(found), np.nan)
+        hit = np.flatnonzero(found >= 0)
+        result[hit] = aligned_iou(self.boxes[0][hit], self.boxes[1][found[hit]])
+        return result
 
 
 def match(
     truth: Tables,
     predictions: Tables,
     iou_thresholds: np.ndarray,
-    area_ranges: np.ndarray,
-    max_dets: int,
+    area_ranges: np.ndarray = EVERY_AREA,
+    max_dets: int = NO_LIMIT,
+    *,
+    rule: Rule = "coco",
+    skip_difficult: bool = False,
+    relative_areas: bool = False,
+    class_agnostic: bool = False,
+    plus_one: bool = False,
 ) -> Matching:
-    """Match by COCO's rule (pycocotools.cocoeval.COCOeval.evaluateImg).
+    """Match every detection to the truth of its image and category, best score first.
 
-    Crowd and ignored truth absorbs any number of detections, by intersection over the detection's area.
+    Upright boxes are compared as they stand; where any box of either table has an angle, all are compared as
+    turned ones.
 
     Args:
         truth: the tables judged against.
         predictions: tables over the same images and categories, see `align`.
         iou_thresholds: (T,).
-        area_ranges: (A, 2) least and greatest area in square pixels, both inclusive.
+        area_ranges: (A, 2) least and greatest area, both inclusive.
         max_dets: detections kept an image and category, best first.
-    """
-    categories = max(len(truth.categories), 1)
-    groups = len(truth.images) * categories
-    gts, gt_group = _sorted_by_group(truth)
-    dets, det_group = _sorted_by_group(predictions)
-    rank = np.arange(len(dets)) - np.searchsorted(det_group, det_group)
-    kept = rank < max_dets
-    dropped = int((~kept).sum())
-    dets, det_group, rank = dets.filter(kept), det_group[kept], rank[kept]
+        rule: "coco" (COCOeval.evaluateImg: the best free truth at or above the threshold; crowd and ignored
+            truth absorbs any number, by intersection over the detection's area) or "voc" (VOCevaldet.m and
+            DOTA's kit: the best truth of all, above the threshold, or none).
+        skip_difficult: truth marked difficult doesn't count, as crowd never does.
+        relative_areas: areas are shares of the image's, not square pixels.
+        class_agnostic: every box is of one category.
+        plus_one: sides are one pixel longer, as VOC's and DOTA's kits have them.
 
-    absorbs = (gts["crowd"] | gts["ignore"]).to_numpy()
-    gt_area = gts["area"].to_numpy()
-    det_xywh = _xywh(dets)
-    det_area = det_xywh[:, 2] * det_xywh[:, 3]
-    low, high = area_ranges[:, :1], area_ranges[:, 1:]
-    gt_ignored = absorbs | (gt_area < low) | (gt_area > high)
-    matched = np.full((len(area_ranges), len(iou_thresholds), len(dets)), -1, dtype=np.int32)
-    boundaries = np.arange(groups + 1)
-    match_groups(
-        det_xywh,
-        np.searchsorted(det_group, boundaries),
-        _xywh(gts),
-        np.searchsorted(gt_group, boundaries),
-        absorbs,
-        gt_ignored,
-        iou_thresholds,
-        matched,
+    Raises:
+        DataError: `relative_areas` where an image has no size.
+    """
+    angled = not (truth.boxes["angle"].is_null().all() and predictions.boxes["angle"].is_null().all())
+    det_w, det_h = (predictions.boxes[c].to_numpy() + plus_one for c in "wh")
+    gt_area, det_area = truth.boxes["area"].to_numpy(), det_w * det_h
+    if relative_areas:
+        gt_area = gt_area / _image_areas(truth, truth.boxes["image_id"].to_numpy())
+        det_area = det_area / _image_areas(truth, predictions.boxes["image_id"].to_numpy())
+    categories = 1 if class_agnostic else max(len(truth.categories), 1)
+    ranges = np.asarray(area_ranges, dtype=np.float64)
+    gt = _Sorted(
+        truth, categories, class_agnostic, NO_LIMIT, box_columns(truth, angled, plus_one), gt_area, ranges
     )
+    columns = box_columns(predictions, angled, plus_one)
+    det = _Sorted(predictions, categories, class_agnostic, max_dets, columns, det_area, ranges)
+
+    flags = truth.boxes.select("crowd", "ignore", "difficult").to_numpy()[gt.row]
+    absorbs = flags[:, 0] | flags[:, 1]
+    ignored = gt.outside | absorbs | (flags[:, 2] & skip_difficult)
+    thresholds = np.asarray(iou_thresholds, dtype=np.float64)
+    order = np.empty(len(det.row), dtype=np.int64)
+    in_parts(
+        det.starts, lambda first, last: kernels.order_by_score(det.score, det.starts, first, last, order)
+    )
+    candidate, matches = _find_matches(rule, det, gt, absorbs, ignored, thresholds)
     return Matching(
-        det_row=dets["row"].to_numpy(),
-        det_category=dets["category_id"].to_numpy(),
-        det_image=dets["image_id"].to_numpy(),
-        det_rank=rank,
-        det_score=dets["score"].to_numpy(),
-        det_outside=(det_area < low) | (det_area > high),
-        gt_row=gts["row"].to_numpy(),
-        gt_category=gts["category_id"].to_numpy(),
-        gt_image=gts["image_id"].to_numpy(),
-        gt_ignored=gt_ignored,
-        matched=matched,
-        dropped=dropped,
+        det_row=det.row,
+        det_category=det.category,
+        det_image=det.image,
+        det_rank=det.rank,
+        det_score=det.score,
+        det_outside=det.outside,
+        gt_row=gt.row,
+        gt_category=gt.category,
+        gt_image=gt.image,
+        gt_ignored=ignored,
+        order=order,
+        starts=det.starts,
+        candidate=candidate,
+        matches=matches,
+        thresholds=thresholds,
+        dropped=det.dropped,
+        boxes=(det.boxes, gt.boxes),
     )
+
+
+class _Sorted:
+    """The boxes of tables by category, image and descending score, the first `limit` of each group."""
+
+    def __init__(
+        self, tables: Tables, categories: int, class_agnostic: bool, limit: int, columns, areas, ranges
+    ):
+        boxes = tables.boxes
+        image, category = boxes["image_id"].to_numpy(), boxes["category_id"].to_numpy()
+        if class_agnostic:
+            category = np.zeros_like(category)
+        score = boxes["score"].fill_null(0.0).to_numpy()
+        row, self.starts = kernels.counting_order(category, categories, np.arange(len(boxes)))
+        images = len(tables.images)
+        in_parts(
+            self.starts,
+            lambda first, last: kernels.sort_within(row, self.starts, image, images, score, first, last),
+        )
+        rank = kernels.places_in_group(category[row], image[row])
+        kept = rank < limit
+        self.dropped = len(kept) - int(np.count_nonzero(kept))
+        if self.dropped:
+            row, rank = row[kept], rank[kept]
+            self.starts = np.searchsorted(category[row], np.arange(categories + 1))
+        self.row, self.rank, self.category, self.image = row, rank, category[row], image[row]
+        values = np.stack([*columns, score])
+        gathered = np.empty((len(row), len(values)))
+        self.outside = np.empty((len(ranges), len(row)), dtype=bool)
+        low, high = np.ascontiguousarray(ranges[:, 0]), np.ascontiguousarray(ranges[:, 1])
+        in_parts(
+            self.starts,
+            lambda first, last: kernels.gather(
+                row, values, areas, low, high, self.starts[first], self.starts[last], gathered, self.outside
+            ),
+        )
+        self.boxes, self.score = gathered[:, :-1], gathered[:, -1].copy()
+
+
+def _find_matches(rule, det: _Sorted, gt: _Sorted, absorbs, ignored, thresholds):
+    """(D,) candidate and (C, A, T) matches of `Matching`."""
+    if rule == "voc":
+        absorbs = np.zeros_like(absorbs)
+    dets, gts, starts = prepare(det.boxes), prepare(gt.boxes), det.starts
+    begin, end = np.zeros(len(dets), dtype=np.int32), np.zeros(len(dets), dtype=np.int32)
+    kernels.truth_of_detections(det.category, det.image, gt.category, gt.image, begin, end)
+    overlaps = np.zeros(len(dets), dtype=bool)
+    least = min(thresholds.min(), 1 - 1e-10)
+    in_parts(
+        starts,
+        lambda first, last: kernels.find_candidates(
+            dets, gts, absorbs, begin, end, least, starts[first], starts[last], overlaps
+        ),
+    )
+    rows = np.flatnonzero(overlaps)
+    candidate = np.full(len(dets), -1, dtype=np.int32)
+    candidate[rows] = np.arange(len(rows), dtype=np.int32)
+    matches = np.full((len(rows), len(ignored), len(thresholds)), -1, dtype=np.int32)
+    row_starts = np.searchsorted(rows, starts)
+
+    def match_part(first: int, last: int) -> None:
+        part = (rows, row_starts[first], row_starts[last], matches)
+        if rule == "voc":
+            kernels.match_voc(dets, gts, ignored, begin, end, thresholds, *part)
+        else:
+            kernels.match_coco(dets, gts, absorbs, ignored, begin, end, thresholds, *part)
+
+    in_parts(starts, match_part)
+    return candidate, matches
+
+
+def in_parts(starts: np.ndarray, work: Callable[[int, int], None]) -> None:
+    """Call `work(first, last)` for parts of the categories that hold about as many detections, in threads."""
+    categories, total = len(starts) - 1, int(starts[-1])
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if total < FEW or categories < 2 or threads == 1:
+        work(0, categories)
+        return
+    edges = np.searchsorted(starts, np.linspace(0, total, 4 * threads + 1)[1:-1])
+    edges = np.unique([0, *edges.tolist(), categories])
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, int(a), int(b)) for a, b in pairwise(edges)]:
+            done.result()
+
+
+def box_columns(tables: Tables, turned: bool, plus_one: bool = False) -> list[np.ndarray]:
+    """The boxes as `geometry.iou` takes them, by column: xywh, or cxcywh and angle where `turned`."""
+    x, y, w, h = (tables.boxes[c].to_numpy() for c in "xywh")
+    if plus_one:
+        w, h = w + 1, h + 1
+    if not turned:
+        return [x, y, w, h]
+    return [x + w / 2, y + h / 2, w, h, tables.boxes["angle"].fill_null(0.0).to_numpy()]
 
 
 def align(truth: Tables, predictions: Tables) -> Tables:
@@ -166,25 +323,9 @@ def _join(truth: pl.DataFrame, predictions: pl.DataFrame, key: str, what: str) -
     return np.array([row_of.get(v, -1) for v in predictions[column]], dtype=np.int64)
 
 
-def _sorted_by_group(tables: Tables) -> tuple[pl.DataFrame, np.ndarray]:
-    """Boxes as upright hulls with their row, by category, image and descending score, and their group."""
-    boxes = tables.boxes
-    category, image = boxes["category_id"].to_numpy().astype(np.int64), boxes["image_id"].to_numpy()
-    group = category * len(tables.images) + image
-    score = boxes["score"].fill_null(0.0).to_numpy()
-    order = np.lexsort((-score, group))
-    hulls = {c: pl.Series(c, column) for c, column in zip("xywh", tables.upright().T)}
-    return boxes.with_columns(**hulls).with_row_index("row")[order], group[order]
-
-
-def _xywh(boxes: pl.DataFrame) -> np.ndarray:
-    return np.ascontiguousarray(boxes.select("x", "y", "w", "h").to_numpy(), dtype=np.float64)
-
-
-def _ignored(matched: np.ndarray, gt_ignored: np.ndarray, det_outside: np.ndarray) -> np.ndarray:
-    result = np.empty(matched.shape, dtype=bool)
-    for a in range(len(matched)):
-        # A column of False stands behind the truth for index -1.
-        flags = np.append(gt_ignored[a], False)
-        result[a] = np.where(matched[a] >= 0, flags[matched[a]], det_outside[a])
-    return result
+def _image_areas(truth: Tables, image: np.ndarray) -> np.ndarray:
+    sizes = truth.images.select("width", "height")
+    if sizes.null_count().sum_horizontal().item():
+        raise DataError("areas relative to the image need the size of every image; some are unknown.")
+    width, height = (sizes[c].to_numpy().astype(np.float64) for c in ("width", "height"))
+    return (width * height)[image]

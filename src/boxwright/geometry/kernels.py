@@ -1,12 +1,68 @@
-"""Numba kernels over axis-aligned boxes, compiled at first use and cached on disk."""
+"""How much two boxes overlap, upright or turned: the arithmetic under every match, NMS and fusion.
+
+Upright boxes are rows x, y, w, h. Turned boxes are rows cx, cy, w/2, h/2, cos, sin, made by `halves` of
+cx, cy, w, h, angle. The number of columns (4 or 6) tells which; a turned box needs its sine and cosine once,
+not once a pair.
+"""
+
+import math
 
 import numpy as np
-from numba import njit
+
+from boxwright.geometry.compilation import kernel
+
+UPRIGHT, TURNED = 4, 6  # columns
 
 
-@njit(cache=True, nogil=True)
-def overlap(ax, ay, aw, ah, bx, by, bw, bh, over_a):
-    """IoU of two xywh boxes, or intersection over the first one's area where `over_a`.
+@kernel
+def halves(boxes):
+    """Rows cx, cy, w/2, h/2, cos, sin of (N, 5) cx, cy, w, h, angle."""
+    result = np.empty((len(boxes), TURNED))
+    for i in range(len(boxes)):
+        result[i, 0], result[i, 1] = boxes[i, 0], boxes[i, 1]
+        result[i, 2], result[i, 3] = boxes[i, 2] / 2, boxes[i, 3] / 2
+        result[i, 4], result[i, 5] = math.cos(boxes[i, 4]), math.sin(boxes[i, 4])
+    return result
+
+
+@kernel
+def area(boxes, i):
+    """Area of row `i`."""
+    return boxes[i, 2] * boxes[i, 3] if boxes.shape[1] == UPRIGHT else 4 * boxes[i, 2] * boxes[i, 3]
+
+
+@kernel
+def hull_of(boxes, i):
+    """Left, top, right and bottom of the upright hull of row `i`."""
+    if boxes.shape[1] == UPRIGHT:
+        return boxes[i, 0], boxes[i, 1], boxes[i, 0] + boxes[i, 2], boxes[i, 1] + boxes[i, 3]
+    x, y, w, h, cos, sin = (
+        boxes[i, 0],
+        boxes[i, 1],
+        boxes[i, 2],
+        boxes[i, 3],
+        abs(boxes[i, 4]),
+        abs(boxes[i, 5]),
+    )
+    reach_x, reach_y = w * cos + h * sin, w * sin + h * cos
+    return x - reach_x, y - reach_y, x + reach_x, y + reach_y
+
+
+@kernel
+def overlap(a, i, b, j, over_a):
+    """IoU of row `i` of `a` and row `j` of `b`, or intersection over the first one's area; 0 without area."""
+    if a.shape[1] == UPRIGHT:
+        return upright_overlap(a[i, 0], a[i, 1], a[i, 2], a[i, 3], b[j, 0], b[j, 1], b[j, 2], b[j, 3], over_a)
+    intersection = turned_intersection(a, i, b, j)
+    if intersection <= 0:
+        return 0.0
+    area_a = area(a, i)
+    return intersection / (area_a if over_a else area_a + area(b, j) - intersection)
+
+
+@kernel
+def upright_overlap(ax, ay, aw, ah, bx, by, bw, bh, over_a):
+    """`overlap` of two xywh boxes.
 
     The operations stand in the order of COCO's maskApi.c (bbIou), so that results agree to the last bit.
     """
@@ -21,58 +77,50 @@ def overlap(ax, ay, aw, ah, bx, by, bw, bh, over_a):
     return intersection / union
 
 
-@njit(cache=True, nogil=True)
-def iou_matrix(a, b):
-    """IoU of every box of `a` (N, 4) with every box of `b` (M, 4), xywh float64; (N, M)."""
-    result = np.zeros((len(a), len(b)))
-    for i in range(len(a)):
-        for j in range(len(b)):
-            result[i, j] = overlap(
-                a[i, 0], a[i, 1], a[i, 2], a[i, 3], b[j, 0], b[j, 1], b[j, 2], b[j, 3], False
-            )
-    return result
+@kernel
+def turned_intersection(a, i, b, j):
+    """Area that two turned boxes share.
 
-
-@njit(cache=True, nogil=True)
-def match_groups(dets, det_start, gts, gt_start, gt_crowd, gt_ignored, thresholds, matched):
-    """Match detections to truth greedily by score, as COCOeval.evaluateImg does.
-
-    A group is one image and one category. Detections stand in descending score within it.
-
-    Args:
-        dets: (D, 4) xywh float64.
-        det_start: (N + 1,) first detection of each group, and D.
-        gts: (G, 4) xywh float64.
-        gt_start: (N + 1,) first truth of each group, and G.
-        gt_crowd: (G,) bool: overlap is over the detection's area, and any number may match.
-        gt_ignored: (A, G) bool: doesn't count, for each of A area ranges.
-        thresholds: (T,) IoU.
-        matched: (A, T, D) int32, filled with the index of the truth or left as it is.
+    In the frame of the first, whose sides then lie along the axes, the area is the integral over x within
+    its width of the other's upper minus its lower boundary, both clamped to the first one's height: a sum
+    over the four edges, each alone. Nothing is decided (which corner lies inside, which edges cross), so
+    equal and touching boxes are no special cases, and an error of rounding stays one.
     """
-    for group in range(len(det_start) - 1):
-        d0, d1 = det_start[group], det_start[group + 1]
-        g0, g1 = gt_start[group], gt_start[group + 1]
-        if d0 == d1 or g0 == g1:
-            continue
-        ious = np.empty((d1 - d0, g1 - g0))
-        for d in range(d1 - d0):
-            for g in range(g1 - g0):
-                p, q = dets[d0 + d], gts[g0 + g]
-                ious[d, g] = overlap(p[0], p[1], p[2], p[3], q[0], q[1], q[2], q[3], gt_crowd[g0 + g])
-        for area in range(len(gt_ignored)):
-            # Truth that counts is tried first; a match with it is never given up for an ignored one.
-            order = np.argsort(gt_ignored[area, g0:g1], kind="mergesort")
-            for t in range(len(thresholds)):
-                taken = np.zeros(g1 - g0, dtype=np.bool_)
-                for d in range(d1 - d0):
-                    best, best_iou = -1, min(thresholds[t], 1 - 1e-10)
-                    for g in order:
-                        if taken[g] and not gt_crowd[g0 + g]:
-                            continue
-                        if best >= 0 and not gt_ignored[area, g0 + best] and gt_ignored[area, g0 + g]:
-                            break
-                        if ious[d, g] >= best_iou:
-                            best, best_iou = g, ious[d, g]
-                    if best >= 0:
-                        taken[best] = True
-                        matched[area, t, d0 + d] = g0 + best
+    dx, dy = b[j, 0] - a[i, 0], b[j, 1] - a[i, 1]
+    wa, ha, wb, hb = a[i, 2], a[i, 3], b[j, 2], b[j, 3]
+    reach_a, reach_b = wa + ha, wb + hb
+    if abs(dx) > reach_a + reach_b or abs(dy) > reach_a + reach_b:
+        return 0.0
+    ca, sa, cb, sb = a[i, 4], a[i, 5], b[j, 4], b[j, 5]
+    px, py = ca * dx + sa * dy, ca * dy - sa * dx
+    cos, sin = ca * cb + sa * sb, ca * sb - sa * cb
+    ux, uy, vx, vy = cos * wb, sin * wb, -sin * hb, cos * hb
+    if abs(px) >= wa + abs(ux) + abs(vx) or abs(py) >= ha + abs(uy) + abs(vy):
+        return 0.0
+    # Corners in order; an edge along (ux, uy) or (vx, vy) and back.
+    x0, y0 = px - ux - vx, py - uy - vy
+    x1, y1 = px + ux - vx, py + uy - vy
+    x2, y2 = px + ux + vx, py + uy + vy
+    x3, y3 = px - ux + vx, py - uy + vy
+    total = _under_edge(x1, y1, x0, y0, wa, ha) + _under_edge(x2, y2, x1, y1, wa, ha)
+    total += _under_edge(x3, y3, x2, y2, wa, ha) + _under_edge(x0, y0, x3, y3, wa, ha)
+    area_a = 4 * wa * ha
+    # Below this lies only what rounding leaves of boxes that don't meet.
+    return min(total, area_a, 4 * wb * hb) if total > 1e-14 * area_a else 0.0
+
+
+@kernel
+def _under_edge(x0, y0, x1, y1, width, height):
+    """Integral of clamp(y, +-height) dx along the part of an edge that lies within +-width."""
+    left, right = min(max(x0, -width), width), min(max(x1, -width), width)
+    if left == right:
+        return 0.0
+    slope = (y1 - y0) / (x1 - x0)
+    # From the nearer end each, so that an end that isn't cut keeps its own bits.
+    start, end = y0 + (left - x0) * slope, y1 + (right - x1) * slope
+    low, high = min(max(start, -height), height), min(max(end, -height), height)
+    if start == end:
+        return (right - left) * low
+    # Flat until it enters the height, sloped within, flat after it has left.
+    mean = ((low - start) * low + (high - low) * (low + high) * 0.5 + (end - high) * high) / (end - start)
+    return (right - left) * mean

@@ -74,8 +74,8 @@ def worst_examples(evaluation: Evaluation) -> tuple[list[dict], list[dict]]:
 
     Both at IoU 0.50; a miss is truth that no detection of its class matched.
     """
-    matching, matched = evaluation.matching, evaluation.matching.matched[ALL, 0]
-    wrong = np.flatnonzero((matched < 0) & ~matching.ignored()[ALL, 0])
+    matching, matched = evaluation.matching, evaluation.matching.found()
+    wrong = np.flatnonzero(matching.outcomes()[1])
     wrong = wrong[np.argsort(-matching.det_score[wrong], kind="stable")]
     found = np.zeros(len(matching.gt_row), dtype=bool)
     found[matched[matched >= 0]] = True
@@ -154,7 +154,7 @@ def _curves(evaluation: Evaluation, metrics: pl.DataFrame) -> dict[str, Markup]:
         }
         result["Validation"] = plots.line_plot(series, "epoch", "AP")
     names = evaluation.truth.categories["name"].to_list()
-    at_50 = evaluation.curves.precision[0, :, :, ALL, -1]
+    at_50 = evaluation.curves.precision[0, :, :, ALL]
     defined = {n: at_50[:, k] for k, n in enumerate(names) if evaluation.curves.truth_count[k, ALL]}
     result["Precision and recall at IoU 0.50"] = plots.precision_recall_plot(defined)
     thresholds = list(evaluation.ap_by_iou)

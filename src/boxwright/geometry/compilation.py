@@ -1,0 +1,36 @@
+"""How kernels are compiled: at first use, without the interpreter's lock, cached on disk where possible."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numba import config, njit
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def _digest() -> str:
+    """Of every file that may hold kernels: Numba itself looks only at the file of the outermost one, and
+    would run the old machine code of what it calls from another."""
+    sources = sorted([*PACKAGE.glob("geometry/*.py"), *PACKAGE.glob("evaluation/*.py")])
+    return hashlib.blake2b(b"".join(p.read_bytes() for p in sources), digest_size=8).hexdigest()
+
+
+_FOLDER = Path(config.CACHE_DIR or PACKAGE / "geometry" / "__pycache__") / f"kernels-{_digest()}"
+
+
+def kernel(function: Callable) -> Any:
+    """Compile `function` with Numba and keep the machine code beside it or in the user's cache folder.
+
+    Where no folder can be written (a read-only container without a home) it is compiled in each process
+    anew: slower to start, the same numbers. NUMBA_CACHE_DIR names another folder.
+    """
+    usual = config.CACHE_DIR
+    config.CACHE_DIR = str(_FOLDER)
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # Numba's "no locator available": there is nowhere to write
+        return njit(nogil=True)(function)
+    finally:
+        config.CACHE_DIR = usual
