@@ -5,6 +5,7 @@ negative or zero size, outside the image, exact duplicates ...) is found here, o
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,7 @@ class TableBuilder:
         self.categories: list[tuple] = []
         self._category_of_name: dict[str, int] = {}
         self._boxes: list[tuple] = []
+        self._bulk: tuple[str, dict[str, Any]] | None = None
 
     def error(self, code: str, place: str, message: str, dropped: bool = False) -> None:
         self.faults.append(Fault(code, "error", place, message, dropped))
@@ -153,6 +155,13 @@ class TableBuilder:
         numbers = (*xywh, angle, score, crowd, ignore, difficult, area)
         self._boxes.append((image_id, category_id, *numbers, pack(attributes), place))
 
+    def boxes(self, where: str, columns: dict[str, Any]) -> None:
+        """All boxes at once, as columns of BOX_SCHEMA without `source`; the n-th was read at `where` n.
+
+        For readers of millions: x, y, w, h, area and score are float64 arrays.
+        """
+        self._bulk = where, columns
+
     def build(self) -> Tables:
         """Check the boxes, leave out (and name) those that are none, and make the tables."""
         images = _columns(self.images, list(IMAGE_SCHEMA)[1:])
@@ -161,28 +170,38 @@ class TableBuilder:
         categories["category_id"] = np.arange(len(self.categories))
         image_table = frame(IMAGE_SCHEMA, images)
 
-        names = [n for n in BOX_SCHEMA if n not in ("source", "attributes")]
-        boxes = _columns(self._boxes, [*names, "attributes", "place"])
-        places: list[Place] = boxes.pop("place")
+        boxes, place = self._box_columns()
         xywh = np.array([boxes[c] for c in "xywh"], dtype=np.float64).reshape(4, -1).T
-        score = np.array([np.nan if s is None else s for s in boxes["score"]], dtype=np.float64)
-        scored = np.array([s is not None for s in boxes["score"]], dtype=bool)
-        keep = self._check_boxes(xywh, score, scored, places)
+        count = len(xywh)
+        score, scored = _numbers(boxes.get("score"), count)
+        keep = self._check_boxes(xywh, score, scored, place)
 
-        area = np.array([np.nan if a is None else a for a in boxes["area"]], dtype=np.float64)
-        unusable = ~np.isnan(area) & ~(np.isfinite(area) & (area >= 0)) & keep
-        for i in np.flatnonzero(unusable):
-            self.error("area", _say(places[i]), f"area {area[i]}, expected >= 0; w * h is used.")
-        boxes["area"] = np.where(np.isfinite(area) & (area >= 0), area, xywh[:, 2] * xywh[:, 3])
-
-        boxes["source"] = [self.source] * len(places)
-        box_table = frame(BOX_SCHEMA, boxes).filter(keep)
-        self._check_against_images(box_table, image_table, [p for p, k in zip(places, keep) if k])
+        area, given = _numbers(boxes.get("area"), count)
+        usable = np.isfinite(area) & (area >= 0)
+        for i in np.flatnonzero(given & ~np.isnan(area) & ~usable & keep):
+            self.error("area", place(i), f"area {area[i]}, expected >= 0; w * h is used.")
+        boxes["area"] = np.where(usable, area, xywh[:, 2] * xywh[:, 3])
+        boxes["source"] = pl.repeat(self.source, count, dtype=pl.String, eager=True)
+        box_table = frame(BOX_SCHEMA, boxes)
+        if not keep.all():
+            box_table = box_table.filter(keep)
+        rows = np.flatnonzero(keep)
+        self._check_against_images(box_table, image_table, lambda i: place(rows[i]))
         category_table = frame(CATEGORY_SCHEMA, categories)
         self._check_empty(box_table, image_table, category_table)
         return Tables(image_table, box_table, category_table, tuple(self.faults))
 
-    def _check_boxes(self, xywh, score, scored, places) -> np.ndarray:
+    def _box_columns(self) -> tuple[dict[str, Any], Callable[[Any], str]]:
+        """The boxes by column, and where each was read."""
+        if self._bulk is not None:
+            where, columns = self._bulk
+            return dict(columns), lambda i: f"{where} {i}"
+        names = [n for n in BOX_SCHEMA if n not in ("source", "attributes")]
+        columns = _columns(self._boxes, [*names, "attributes", "place"])
+        places: list[Place] = columns.pop("place")
+        return columns, lambda i: f"{places[i][0]} {places[i][1]}"
+
+    def _check_boxes(self, xywh, score, scored, place) -> np.ndarray:
         """Numbers that no box can have; gives which boxes stay, (N,) bool."""
         with np.errstate(invalid="ignore"):
             finite = np.isfinite(xywh).all(axis=1) & (np.abs(xywh) <= MAX_COORDINATE).all(axis=1)
@@ -192,26 +211,26 @@ class TableBuilder:
         odd_score = scored & ~bad_score & ((score < 0) | (score > 1))
         for i in np.flatnonzero(~finite):
             found = ", ".join(f"{v:g}" for v in xywh[i])
-            self.error("not-finite", _say(places[i]), f"box {found}, expected numbers.", True)
+            self.error("not-finite", place(i), f"box {found}, expected numbers.", True)
         for i in np.flatnonzero(negative):
             x, y, w, h = xywh[i]
             self.error(
                 "negative-size",
-                _say(places[i]),
+                place(i),
                 f"corners {x:g}, {y:g} and {x + w:g}, {y + h:g} (width {w:g}, height {h:g}), "
                 "expected the second right of and below the first.",
                 True,
             )
         for i in np.flatnonzero(zero):
             x, y, w, h = xywh[i]
-            self.error("zero-size", _say(places[i]), f"a box of {w:g} x {h:g} at {x:g}, {y:g} has no area.")
+            self.error("zero-size", place(i), f"a box of {w:g} x {h:g} at {x:g}, {y:g} has no area.")
         for i in np.flatnonzero(bad_score):
-            self.error("score", _say(places[i]), f"score {score[i]}, expected 0 to 1.", True)
+            self.error("score", place(i), f"score {score[i]}, expected 0 to 1.", True)
         for i in np.flatnonzero(odd_score):
-            self.warning("score", _say(places[i]), f"score {score[i]:g}, expected 0 to 1.")
+            self.warning("score", place(i), f"score {score[i]:g}, expected 0 to 1.")
         return finite & ~negative & ~bad_score
 
-    def _check_against_images(self, boxes, images, places) -> None:
+    def _check_against_images(self, boxes, images, place) -> None:
         """Boxes that leave their image, and exact duplicates."""
         of_box = boxes["image_id"].to_numpy()
         width = images["width"].cast(pl.Float64).fill_null(np.inf).to_numpy()[of_box]
@@ -228,7 +247,7 @@ class TableBuilder:
             for i in np.flatnonzero(rows):
                 report(
                     code,
-                    _say(places[i]),
+                    place(i),
                     f"box {x[i]:g}, {y[i]:g} to {x[i] + w[i]:g}, {y[i] + h[i]:g} "
                     f"in an image of {width[i]:g} x {height[i]:g}.",
                 )
@@ -236,7 +255,7 @@ class TableBuilder:
         first = boxes.select(pl.struct(key).is_first_distinct()).to_series()
         repeated = ~first.to_numpy()
         for i in np.flatnonzero(repeated):
-            self.warning("duplicate", _say(places[i]), "the same box stands there before.")
+            self.warning("duplicate", place(i), "the same box stands there before.")
 
     def _check_empty(self, boxes, images, categories) -> None:
         used = np.bincount(boxes["category_id"].to_numpy(), minlength=len(categories))
@@ -253,5 +272,11 @@ def _columns(rows: list[tuple], names: list[str]) -> dict[str, Any]:
     return {name: list(column) for name, column in zip(names, zip(*rows))} or {n: [] for n in names}
 
 
-def _say(place: Place) -> str:
-    return f"{place[0]} {place[1]}"
+def _numbers(values: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) float64 with NaN for None, and (N,) bool where a value was given."""
+    if values is None:
+        return np.full(count, np.nan), np.zeros(count, dtype=bool)
+    if isinstance(values, np.ndarray):
+        return values, np.ones(count, dtype=bool)
+    numbers = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+    return numbers, np.array([v is not None for v in values], dtype=bool)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from numba import config, njit
+import numba
+from numba import njit
 
 PACKAGE = Path(__file__).parents[1]
+config: Any = numba.config
 
 
 def _digest() -> str:

@@ -8,6 +8,7 @@ from polars.testing import assert_frame_equal
 
 from boxwright.data import formats
 from boxwright.data.builder import unpack
+from boxwright.data.formats import coco_plain
 from boxwright.data.formats.options import ReadOptions
 from boxwright.errors import ConfigError, DataError
 from tests.data.formats.samples import make_sample
@@ -235,3 +236,37 @@ def test_a_file_name_never_leads_out_of_its_folder(tmp_path):
     document = {"images": [{"id": 1, "file_name": "../secret.jpg", "width": 5, "height": 5}]}
     (tmp_path / "set" / "a.json").write_text(json.dumps(document | {"annotations": [], "categories": []}))
     assert formats.read(tmp_path / "set" / "a.json").images["path"][0] is None
+
+
+@pytest.mark.parametrize("segmentation", [False, True])
+def test_a_plain_coco_file_reads_the_same_by_the_quick_way_and_the_careful_one(
+    segmentation, tmp_path, monkeypatch
+):
+    truth = small_tables(tmp_path)
+    formats.write(truth, tmp_path / "truth.json", "coco")
+    document = json.loads((tmp_path / "truth.json").read_text())
+    document["annotations"][1] |= {"bbox": [-5, 2, 1000, 0], "area": -3, "iscrowd": 1}
+    if segmentation:
+        document["annotations"][0]["segmentation"] = [[1, 2.5, 3, 4, 5, 6]]
+    (tmp_path / "truth.json").write_text(json.dumps(document))
+    results = [
+        {"image_id": a["image_id"], "category_id": a["category_id"], "bbox": a["bbox"], "score": 1.5}
+        for a in document["annotations"]
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+
+    def read_both():
+        truth = formats.read(tmp_path / "truth.json")
+        options = ReadOptions(truth=truth)
+        return truth, *(formats.read(tmp_path / "results.json", options=o) for o in (None, options))
+
+    quick = read_both()
+    with monkeypatch.context() as patch:
+        patch.setattr(coco_plain, "_decode", lambda raw, kind: None)
+        careful = read_both()
+    for a, b in zip(quick, careful):
+        assert a.images.equals(b.images)
+        assert a.boxes.equals(b.boxes)
+        assert a.categories.equals(b.categories)
+        assert a.faults == b.faults
+        assert a.faults

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 
 from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number, as_numbers, unpack
-from boxwright.data.formats.files import read_json, resolve_image, write_atomic
+from boxwright.data.formats import coco_plain
+from boxwright.data.formats.files import parse_json, read_content, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
@@ -33,7 +34,17 @@ def read(path: Path, options: ReadOptions) -> Tables:
         DataError: the file isn't JSON or has no lists of images and annotations.
     """
     options.only("coco", "images")
-    document = read_json(path)
+    raw = read_content(path)
+    plain = coco_plain.decode_instances(raw)
+    if plain is not None:
+        builder = TableBuilder(path.stem)
+        category_of = _read_categories(builder, path, plain.categories)
+        image_of = _read_images(builder, path, plain.images, options)
+        if coco_plain.add_annotations(
+            builder, f"{path}, annotation", plain.annotations, image_of, category_of
+        ):
+            return builder.build()
+    document = parse_json(path, raw)
     if not isinstance(document, dict):
         raise DataError(f"{path}: a JSON {type(document).__name__}, expected an object with images.")
     builder = TableBuilder(path.stem)
@@ -204,7 +215,8 @@ def image_folders(path: Path, options: ReadOptions) -> list[Path]:
     if options.images is not None:
         return [options.images]
     near = path.parent
-    return [near, near / "images", near.parent / "images", near / path.stem, near.parent / path.stem]
+    usual = [near, near / "images", near.parent / "images", near / path.stem, near.parent / path.stem]
+    return [folder for folder in usual if folder.is_dir()] or [near]
 
 
 def _tell_unknown(builder: TableBuilder, path: Path, unknown: Counter, what: str) -> None:

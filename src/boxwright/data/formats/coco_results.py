@@ -4,13 +4,15 @@ The ids are those of a truth file, which the reader takes as `truth`. Without it
 alone, and `evaluation` joins them to the truth by these.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
 
 from boxwright.data.builder import TableBuilder, as_integer, as_number
+from boxwright.data.formats import coco_plain
 from boxwright.data.formats.coco import read_row, source_ids
-from boxwright.data.formats.files import read_json, write_atomic
+from boxwright.data.formats.files import parse_json, read_content, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
@@ -23,11 +25,21 @@ def read(path: Path, options: ReadOptions) -> Tables:
         DataError: the file isn't a JSON list.
     """
     options.only("coco-results", "truth")
-    records = read_json(path)
+    raw = read_content(path)
+    builder = _read_plain(path, raw, options.truth)
+    if builder is not None:
+        del raw
+        return builder.build()
+    records = parse_json(path, raw)
     if not isinstance(records, list):
         raise DataError(f"{path}: a JSON {type(records).__name__}, expected a list of results.")
     builder = TableBuilder(path.stem)
-    image_of, category_of = _known_ids(builder, options.truth, records)
+    ids = (
+        (as_integer(r.get("image_id")), as_integer(r.get("category_id")))
+        for r in records
+        if isinstance(r, dict)
+    )
+    image_of, category_of = _known_ids(builder, options.truth, ids)
     where = f"{path}, result"
     for n, record in enumerate(records):
         if not isinstance(record, dict):
@@ -41,6 +53,16 @@ def read(path: Path, options: ReadOptions) -> Tables:
         elif row is not None:
             builder.box((where, n), *row, score=score)
     return builder.build()
+
+
+def _read_plain(path: Path, raw: bytes, truth: Tables | None) -> TableBuilder | None:
+    """A builder that has all of a plain file, or None."""
+    plain = coco_plain.decode_results(raw)
+    if plain is None:
+        return None
+    builder = TableBuilder(path.stem)
+    known = _known_ids(builder, truth, ((r.image_id, r.category_id) for r in plain))
+    return builder if coco_plain.add_results(builder, f"{path}, result", plain, *known) else None
 
 
 def write(tables: Tables, path: Path) -> None:
@@ -61,7 +83,7 @@ def write(tables: Tables, path: Path) -> None:
     write_atomic(path, orjson.dumps(records))
 
 
-def _known_ids(builder: TableBuilder, truth: Tables | None, records: list) -> tuple[dict, dict]:
+def _known_ids(builder: TableBuilder, truth: Tables | None, named: Iterable) -> tuple[dict, dict]:
     """Ids to rows: of the truth where there is one, else of whatever ids the results name."""
     if truth is not None:
         for row in truth.images.iter_rows(named=True):
@@ -72,12 +94,9 @@ def _known_ids(builder: TableBuilder, truth: Tables | None, records: list) -> tu
             {source: n for n, source in enumerate(source_ids(truth.images))},
             {source: n for n, source in enumerate(source_ids(truth.categories))},
         )
-    named = [r for r in records if isinstance(r, dict)]
-    ids = {
-        key: sorted({i for r in named if (i := as_integer(r.get(key))) is not None})
-        for key in ("image_id", "category_id")
-    }
+    pairs = list(named)
+    images, categories = (sorted({p[k] for p in pairs if p[k] is not None}) for k in (0, 1))
     return (
-        {i: builder.image(None, source_id=i) for i in ids["image_id"]},
-        {i: builder.category(str(i), i) for i in ids["category_id"]},
+        {i: builder.image(None, source_id=i) for i in images},
+        {i: builder.category(str(i), i) for i in categories},
     )

@@ -38,15 +38,27 @@ def read_lines(path: Path, limit: int = MAX_BYTES) -> tuple[list[str], bool]:
     return text.splitlines(), "\ufffd" not in text
 
 
+def read_content(path: Path) -> bytes:
+    """The bytes of a file, unpacked where it is a gzip.
+
+    Raises:
+        DataError: as `read_bytes`, or a damaged gzip.
+    """
+    raw = read_bytes(path)
+    return _gunzip(path, raw) if raw[:2] == GZIP_MAGIC else raw
+
+
 def read_json(path: Path) -> Any:
+    """`parse_json` of a file."""
+    return parse_json(path, read_content(path))
+
+
+def parse_json(path: Path, raw: bytes) -> Any:
     """A JSON document; NaN and Infinity, which JSON doesn't have but Python writes, are taken.
 
     Raises:
         DataError: it isn't JSON; the message gives line and column.
     """
-    raw = read_bytes(path)
-    if raw[:2] == GZIP_MAGIC:
-        raw = _gunzip(path, raw)
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -107,18 +119,18 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 def safe_relative(name: str) -> bool:
     """Whether a file name out of an annotation stays below the folder it is joined to."""
-    path = Path(name)
-    return bool(name) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
+    parts = name.replace("\\", "/").split("/")
+    return bool(name) and "\0" not in name and not os.path.isabs(name) and ".." not in parts
 
 
 def resolve_image(name: str, folders: list[Path]) -> str | None:
     """Where an image is: the first of `folders` that holds `name`, else the first folder's guess."""
     if not safe_relative(name) or len(name) > 1000:
         return None
-    for folder in folders:
-        try:
-            if (folder / name).is_file():
-                return str(folder / name)
-        except OSError:
-            return None
-    return str(folders[0] / name) if folders else None
+    # Not pathlib: a file may list half a million images.
+    paths = [os.path.join(folder, name) for folder in folders]
+    try:
+        found = next((p for p in paths if os.path.isfile(p)), None)
+    except ValueError:
+        return None
+    return found or (paths[0] if paths else None)
