@@ -134,22 +134,23 @@ def truth_of_detections(det_category, det_image, gt_category, gt_image, begin, e
 
 
 @kernel
-def find_candidates(dets, gts, absorbs, begin, end, least, first, last, candidate):
+def find_candidates(dets, gts, regions, begin, end, least, first, last, candidate):
     """Set `candidate` where a detection from `first` to `last` overlaps a truth by at least `least`."""
     for d in range(first, last):
         for g in range(begin[d], end[d]):
-            if overlap(dets, d, gts, g, absorbs[g]) >= least:
+            if overlap(dets, d, gts, g, regions[g]) >= least:
                 candidate[d] = True
                 break
 
 
 @kernel
-def match_coco(dets, gts, absorbs, ignored, begin, end, thresholds, rows, first, last, matched):
+def match_coco(dets, gts, regions, absorbs, ignored, begin, end, thresholds, rows, first, last, matched):
     """COCO's greedy match (COCOeval.evaluateImg) of the candidates `rows[first:last]`, whole groups of them.
 
     Args:
         dets, gts: boxes of kernels.
-        absorbs: (G,) overlap is over the detection's area, and any number may match.
+        regions: (G,) overlap is over the detection's area.
+        absorbs: (G,) any number may match.
         ignored: (A, G) doesn't count, for each area range.
         begin, end: (D,) the truth of each detection's group.
         thresholds: (T,) IoU.
@@ -169,7 +170,7 @@ def match_coco(dets, gts, absorbs, ignored, begin, end, thresholds, rows, first,
         ious = np.empty((c_end - c, g1 - g0))
         for n in range(c, c_end):
             for g in range(g0, g1):
-                ious[n - c, g - g0] = overlap(dets, rows[n], gts, g, absorbs[g])
+                ious[n - c, g - g0] = overlap(dets, rows[n], gts, g, regions[g])
         for a in range(len(ignored)):
             # Truth that counts is tried first; a match with it is never given up for an ignored one.
             counted = _partition(ignored[a, g0:g1], order)

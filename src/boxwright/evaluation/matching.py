@@ -32,7 +32,8 @@ class Matching:
 
     Attributes:
         det_row: (D,) row in the predictions' box table.
-        det_category, det_image: (D,) integers.
+        det_category: (D,) row of the category table.
+        det_image: (D,) place of the image in the order of the source's ids, see `image_places`.
         det_rank: (D,) place within image and category, 0 the best score.
         det_score: (D,) float64.
         det_outside: (A, D) bool, its area lies outside the range.
@@ -118,9 +119,10 @@ def match(
         area_ranges: (A, 2) least and greatest area, both inclusive.
         max_dets: detections kept an image and category, best first.
         rule: "coco" (COCOeval.evaluateImg: the best free truth at or above the threshold; crowd and ignored
-            truth absorbs any number, by intersection over the detection's area) or "voc" (VOCevaldet.m and
-            DOTA's kit: the best truth of all, above the threshold, or none).
-        skip_difficult: truth marked difficult doesn't count, as crowd never does.
+            truth absorbs any number, by intersection over the detection's area; equal scores stand in the
+            order of the images) or "voc" (VOCevaldet.m and DOTA's kit: the best truth of all, above the
+            threshold, or none; equal scores stand in the order of the table).
+        skip_difficult: truth marked difficult doesn't count and takes any number of detections, by IoU.
         relative_areas: areas are shares of the image's, not square pixels.
         class_agnostic: every box is of one category.
         plus_one: sides are one pixel longer, as VOC's and DOTA's kits have them.
@@ -135,22 +137,31 @@ def match(
         gt_area = gt_area / _image_areas(truth, truth.boxes["image_id"].to_numpy())
         det_area = det_area / _image_areas(truth, predictions.boxes["image_id"].to_numpy())
     categories = 1 if class_agnostic else max(len(truth.categories), 1)
-    ranges = np.asarray(area_ranges, dtype=np.float64)
+    ranges, places = np.asarray(area_ranges, dtype=np.float64), image_places(truth)
     gt = _Sorted(
-        truth, categories, class_agnostic, NO_LIMIT, box_columns(truth, angled, plus_one), gt_area, ranges
+        truth,
+        categories,
+        class_agnostic,
+        NO_LIMIT,
+        places,
+        box_columns(truth, angled, plus_one),
+        gt_area,
+        ranges,
     )
     columns = box_columns(predictions, angled, plus_one)
-    det = _Sorted(predictions, categories, class_agnostic, max_dets, columns, det_area, ranges)
+    det = _Sorted(predictions, categories, class_agnostic, max_dets, places, columns, det_area, ranges)
 
     flags = truth.boxes.select("crowd", "ignore", "difficult").to_numpy()[gt.row]
-    absorbs = flags[:, 0] | flags[:, 1]
-    ignored = gt.outside | absorbs | (flags[:, 2] & skip_difficult)
+    regions = flags[:, 0] | flags[:, 1]
+    absorbs = regions | (flags[:, 2] & skip_difficult)
+    ignored = gt.outside | absorbs
     thresholds = np.asarray(iou_thresholds, dtype=np.float64)
-    order = np.empty(len(det.row), dtype=np.int64)
-    in_parts(
-        det.starts, lambda first, last: kernels.order_by_score(det.score, det.starts, first, last, order)
-    )
-    candidate, matches = _find_matches(rule, det, gt, absorbs, ignored, thresholds)
+    order = np.lexsort((det.row, -det.score, det.category)) if rule == "voc" else np.empty_like(det.row)
+    if rule == "coco":
+        in_parts(
+            det.starts, lambda first, last: kernels.order_by_score(det.score, det.starts, first, last, order)
+        )
+    candidate, matches = _find_matches(rule, det, gt, regions, absorbs, ignored, thresholds)
     return Matching(
         det_row=det.row,
         det_category=det.category,
@@ -176,10 +187,18 @@ class _Sorted:
     """The boxes of tables by category, image and descending score, the first `limit` of each group."""
 
     def __init__(
-        self, tables: Tables, categories: int, class_agnostic: bool, limit: int, columns, areas, ranges
+        self,
+        tables: Tables,
+        categories: int,
+        class_agnostic: bool,
+        limit: int,
+        places,
+        columns,
+        areas,
+        ranges,
     ):
         boxes = tables.boxes
-        image, category = boxes["image_id"].to_numpy(), boxes["category_id"].to_numpy()
+        image, category = places[boxes["image_id"].to_numpy()], boxes["category_id"].to_numpy()
         if class_agnostic:
             category = np.zeros_like(category)
         score = boxes["score"].fill_null(0.0).to_numpy()
@@ -209,10 +228,10 @@ class _Sorted:
         self.boxes, self.score = gathered[:, :-1], gathered[:, -1].copy()
 
 
-def _find_matches(rule, det: _Sorted, gt: _Sorted, absorbs, ignored, thresholds):
+def _find_matches(rule, det: _Sorted, gt: _Sorted, regions, absorbs, ignored, thresholds):
     """(D,) candidate and (C, A, T) matches of `Matching`."""
     if rule == "voc":
-        absorbs = np.zeros_like(absorbs)
+        regions = np.zeros_like(regions)
     dets, gts, starts = prepare(det.boxes), prepare(gt.boxes), det.starts
     begin, end = np.zeros(len(dets), dtype=np.int32), np.zeros(len(dets), dtype=np.int32)
     kernels.truth_of_detections(det.category, det.image, gt.category, gt.image, begin, end)
@@ -221,7 +240,7 @@ def _find_matches(rule, det: _Sorted, gt: _Sorted, absorbs, ignored, thresholds)
     in_parts(
         starts,
         lambda first, last: kernels.find_candidates(
-            dets, gts, absorbs, begin, end, least, starts[first], starts[last], overlaps
+            dets, gts, regions, begin, end, least, starts[first], starts[last], overlaps
         ),
     )
     rows = np.flatnonzero(overlaps)
@@ -235,7 +254,7 @@ def _find_matches(rule, det: _Sorted, gt: _Sorted, absorbs, ignored, thresholds)
         if rule == "voc":
             kernels.match_voc(dets, gts, ignored, begin, end, thresholds, *part)
         else:
-            kernels.match_coco(dets, gts, absorbs, ignored, begin, end, thresholds, *part)
+            kernels.match_coco(dets, gts, regions, absorbs, ignored, begin, end, thresholds, *part)
 
     in_parts(starts, match_part)
     return candidate, matches
@@ -253,6 +272,17 @@ def in_parts(starts: np.ndarray, work: Callable[[int, int], None]) -> None:
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(work, int(a), int(b)) for a, b in pairwise(edges)]:
             done.result()
+
+
+def image_places(truth: Tables) -> np.ndarray:
+    """(I,) place of each image by its source's id, which decides between equal scores as in pycocotools; the
+    rows' own order where an image has no such id."""
+    ids = truth.images["source_id"]
+    if ids.null_count():
+        return np.arange(len(ids))
+    places = np.empty(len(ids), dtype=np.int64)
+    places[np.argsort(ids.to_numpy(), kind="stable")] = np.arange(len(ids))
+    return places
 
 
 def box_columns(tables: Tables, turned: bool, plus_one: bool = False) -> list[np.ndarray]:

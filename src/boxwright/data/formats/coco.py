@@ -28,7 +28,7 @@ TOP_KEYS = {"images", "annotations", "annotation", "categories", "info", "licens
 
 
 def read(path: Path, options: ReadOptions) -> Tables:
-    """Read COCO truth; images are numbered in the order of their ids, as pycocotools takes them.
+    """Read COCO truth.
 
     Raises:
         DataError: the file isn't JSON or has no lists of images and annotations.
@@ -138,8 +138,7 @@ def _read_images(builder: TableBuilder, path: Path, records: list, options: Read
             usable[source_id] = record
     folders = image_folders(path, options)
     unknown: Counter[str] = Counter()
-    for source_id in sorted(usable):
-        record = usable[source_id]
+    for source_id, record in usable.items():
         place = f"{path}, image {source_id}"
         names = [record[k] for k in ("file_name", "filename", "im_name") if k in record]
         name = names[0] if names and isinstance(names[0], str) else None

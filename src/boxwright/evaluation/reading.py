@@ -1,0 +1,66 @@
+"""What every metric gives: a few numbers, a table, curves, and what to know before believing them."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from boxwright.evaluation.matching import Matching
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One metric of one match.
+
+    Attributes:
+        title: what it is.
+        overall: numbers by name; None where there is nothing to judge by.
+        rows: a table, a dict a row, all with the same keys.
+        curves: plots by title: series of x and y by name, and the names of the axes.
+        notes: what the reader should know.
+        source: the paper or program it follows.
+    """
+
+    title: str
+    overall: dict[str, float | None]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[str, "Curves"] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    source: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values."""
+        return {
+            "title": self.title,
+            "source": self.source,
+            "overall": self.overall,
+            "rows": self.rows,
+            "curves": {t: {"x": c.x, "y": c.y, "series": c.series} for t, c in self.curves.items()},
+            "notes": self.notes,
+        }
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Lines of one plot: names of the axes, and (x, y) by name of the line."""
+
+    x: str
+    y: str
+    series: dict[str, tuple[list[float], list[float]]]
+
+
+def by_category(matching: Matching, threshold: int = 0, area: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    """Each category and its detections that count (true or false positives), by descending score."""
+    tp, fp = matching.outcomes(threshold, area)
+    counts = tp | fp
+    for k in range(len(matching.starts) - 1):
+        rows = matching.order[matching.starts[k] : matching.starts[k + 1]]
+        yield k, rows[counts[rows]]
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of what is there; None where nothing is."""
+    defined = [v for v in values if v is not None and not math.isnan(v)]
+    return float(np.mean(defined)) if defined else None
