@@ -10,7 +10,7 @@ from boxwright.data import formats
 from boxwright.data.builder import TableBuilder
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import Tables
-from boxwright.evaluation.matching import align
+from boxwright.evaluation.pairing import align
 
 
 def eval_case(expected: Path) -> tuple[Tables, Tables, dict]:

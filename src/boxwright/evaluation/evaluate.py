@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from boxwright.data import formats
-from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
 from boxwright.evaluation import coco
 from boxwright.evaluation.coco import PrecisionRecall
-from boxwright.evaluation.matching import Matching, align, match
+from boxwright.evaluation.matching import Matching, match
+from boxwright.evaluation.pairing import read_pair
 
 DEFAULT_MAX_DETS = (1, 10, 100)
 
@@ -55,6 +54,7 @@ def evaluate(
     truth: Tables | str | os.PathLike,
     predictions: Tables | str | os.PathLike,
     max_dets: tuple[int, ...] = DEFAULT_MAX_DETS,
+    calibration: str | os.PathLike | None = None,
 ) -> Evaluation:
     """Judge predictions by COCO's metric, as pycocotools computes it.
 
@@ -63,6 +63,7 @@ def evaluate(
         predictions: tables or a path; COCO results use the truth's ids.
         max_dets: limits of detections an image and category, ascending. AR is given for each, AP for the
             last.
+        calibration: a file of `calibrate`, applied to the predictions first.
 
     Raises:
         DataError: a file can't be read, or the two don't belong together.
@@ -73,11 +74,7 @@ def evaluate(
     """
     if not max_dets or list(max_dets) != sorted(set(max_dets)) or max_dets[0] < 1:
         raise ConfigError(f"max_dets is {max_dets}, expected ascending positive numbers.")
-    truth = truth if isinstance(truth, Tables) else formats.read(truth)
-    if not isinstance(predictions, Tables):
-        results = formats.guess_format(predictions) == "coco-results"
-        predictions = formats.read(predictions, options=ReadOptions(truth=truth) if results else None)
-    predictions = align(truth, predictions)
+    truth, predictions = read_pair(truth, predictions, calibration)
     matching = match(truth, predictions, coco.IOU_THRESHOLDS, coco.AREA_RANGES, max_dets[-1])
     curves = coco.precision_recall(matching, max_dets)
     overall = curves.precision[:, :, :, coco.ALL]

@@ -292,6 +292,52 @@ def accumulate(
 
 
 @kernel
+def accumulate_weighted(
+    order, start, weight, outside, candidate, matched, gt_ignored, counts, recall_points, first, last, ap,
+    recall,
+):  # fmt: skip
+    """As `accumulate` where each detection counts `weight` (D,) times and each truth is in `counts` (K, A) as
+    often as its image was drawn: AP and recall (T, K, A) of the images so repeated."""
+    thresholds = matched.shape[2]
+    most = 1
+    for k in range(first, last):
+        most = max(most, start[k + 1] - start[k])
+    exact, reached = np.zeros((thresholds, most)), np.zeros((thresholds, most))
+    for k in range(first, last):
+        for a in range(len(outside)):
+            if counts[k, a] == 0:
+                continue
+            tp, fp = np.zeros(thresholds), np.zeros(thresholds)
+            steps, alone = np.zeros(thresholds, dtype=np.int64), 0.0
+            for d in order[start[k] : start[k + 1]]:
+                c = candidate[d]
+                if weight[d] == 0:
+                    continue
+                if c < 0:
+                    alone += 0.0 if outside[a, d] else weight[d]
+                    continue
+                for t in range(thresholds):
+                    g = matched[c, a, t]
+                    if g < 0:
+                        fp[t] += 0.0 if outside[a, d] else weight[d]
+                    elif not gt_ignored[a, g]:
+                        tp[t] += weight[d]
+                        exact[t, steps[t]] = tp[t] / (fp[t] + alone + tp[t])
+                        reached[t, steps[t]] = tp[t] / counts[k, a]
+                        steps[t] += 1
+            for t in range(thresholds):
+                recall[t, k, a] = tp[t] / counts[k, a]
+                for n in range(steps[t] - 2, -1, -1):
+                    exact[t, n] = max(exact[t, n], exact[t, n + 1])
+                n, total = 0, 0.0
+                for r in range(len(recall_points)):
+                    while n < steps[t] and reached[t, n] < recall_points[r]:
+                        n += 1
+                    total += exact[t, n] if n < steps[t] else 0.0
+                ap[t, k, a] = total / len(recall_points)
+
+
+@kernel
 def _sample(exact, at, count, recall_points, precision, scores):
     """The envelope of precision, and the score, at each recall point; `exact` is at each true positive."""
     for n in range(len(exact) - 2, -1, -1):

@@ -102,7 +102,7 @@ def tide(
     ]
     reading = Reading(
         title=f"TIDE, IoU {iou:g} and {background_iou:g}" + (", as tidecv" if compatible else ""),
-        overall={f"AP{100 * iou:.0f}": base} | special,
+        overall={f"AP{100 * iou:.0f}": base, **special},
         rows=rows,
         source="Bolya et al., TIDE, ECCV 2020",
     )

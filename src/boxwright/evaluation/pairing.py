@@ -1,0 +1,93 @@
+"""Two tables that belong together: the same images, the same categories."""
+
+import os
+
+import numpy as np
+import polars as pl
+
+from boxwright.data import formats
+from boxwright.data.formats.options import ReadOptions
+from boxwright.data.tables import Tables
+from boxwright.errors import DataError
+from boxwright.evaluation.calibration import load_calibration
+
+
+def read_pair(
+    truth: Tables | str | os.PathLike,
+    predictions: Tables | str | os.PathLike,
+    calibration: str | os.PathLike | None = None,
+) -> tuple[Tables, Tables]:
+    """Truth and predictions, read where they are paths, over the truth's images and categories.
+
+    `calibration` is a file of `calibrate`, applied to the predictions.
+
+    Raises:
+        DataError: a file can't be read, or the two don't belong together.
+    """
+    truth = truth if isinstance(truth, Tables) else formats.read(truth)
+    if not isinstance(predictions, Tables):
+        results = formats.guess_format(predictions) == "coco-results"
+        predictions = formats.read(predictions, options=ReadOptions(truth=truth) if results else None)
+    predictions = align(truth, predictions)
+    if calibration is not None:
+        predictions = load_calibration(calibration).apply(predictions)
+    return truth, predictions
+
+
+def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
+    """The predictions over the truth's images and categories.
+
+    Images are joined by file name where both have names, else by the id of their source; categories by
+    name, else by the id of their source.
+
+    Raises:
+        DataError: a prediction is for an image or a category that the truth doesn't have, or has no score
+            where all are to be `scored`.
+    """
+    if scored and predictions.boxes["score"].null_count():
+        count = predictions.boxes["score"].null_count()
+        raise DataError(f"{count:,} of the predicted boxes have no score; is this truth?")
+    image_of = _join(truth.images, predictions.images, "file_name", "image")
+    category_of = _join(truth.categories, predictions.categories, "name", "category")
+    boxes = predictions.boxes
+    image_id, category_id = (
+        image_of[boxes["image_id"].to_numpy()],
+        category_of[boxes["category_id"].to_numpy()],
+    )
+    for what, ids, table, key in (
+        ("image", image_id, predictions.images, "file_name"),
+        ("category", category_id, predictions.categories, "name"),
+    ):
+        if (ids < 0).any():
+            row = int(np.flatnonzero(ids < 0)[0])
+            own = table.row(int(boxes[f"{what}_id"][row]), named=True)
+            name = own[key] if own[key] is not None else own["source_id"]
+            raise DataError(
+                f"{int((ids < 0).sum()):,} predictions are for an {what} that the truth doesn't have, "
+                f"first '{name}' (of {predictions.boxes['source'][row]})."
+            )
+    columns = {
+        "image_id": pl.Series(image_id, dtype=pl.Int64),
+        "category_id": pl.Series(category_id, dtype=pl.Int32),
+    }
+    return Tables(truth.images, boxes.with_columns(**columns), truth.categories, predictions.faults)
+
+
+def _join(truth: pl.DataFrame, predictions: pl.DataFrame, key: str, what: str) -> np.ndarray:
+    """(rows of `predictions`,) row of `truth` or -1."""
+    named = truth[key].null_count() == 0 and predictions[key].null_count() == 0
+    # Results alone hold ids where names would be; then the ids speak.
+    if (
+        named
+        and what == "category"
+        and predictions["name"].to_list() == [str(i) for i in predictions["source_id"]]
+    ):
+        named = truth["name"].to_list() == predictions["name"].to_list()
+    column = key if named else "source_id"
+    if truth[column].null_count() == 0 and truth[column].n_unique() < len(truth):
+        repeated = truth.filter(truth[column].is_duplicated())[column][0]
+        raise DataError(
+            f"two {what} rows of the truth are both '{repeated}'; predictions can't be told apart."
+        )
+    row_of = {value: n for n, value in enumerate(truth[column]) if value is not None}
+    return np.array([row_of.get(v, -1) for v in predictions[column]], dtype=np.int64)
