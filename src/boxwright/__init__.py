@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from boxwright.data.formats import write as write
     from boxwright.data.splitting import split as split
     from boxwright.data.statistics import stats as stats
+    from boxwright.evaluation.calibrate import calibrate as calibrate
+    from boxwright.evaluation.comparison import compare as compare
     from boxwright.evaluation.evaluate import evaluate as evaluate
+    from boxwright.evaluation.metrics import measure as measure
+    from boxwright.evaluation.thresholds import threshold as threshold
     from boxwright.prediction.predict import predict as predict
     from boxwright.reporting.gallery import show as show
     from boxwright.reporting.report import report as report
@@ -33,6 +37,10 @@ _HOMES = {
     "stats": "boxwright.data.statistics",
     "show": "boxwright.reporting.gallery",
     "evaluate": "boxwright.evaluation.evaluate",
+    "measure": "boxwright.evaluation.metrics",
+    "compare": "boxwright.evaluation.comparison",
+    "calibrate": "boxwright.evaluation.calibrate",
+    "threshold": "boxwright.evaluation.thresholds",
     "predict": "boxwright.prediction.predict",
     "report": "boxwright.reporting.report",
     "runs": "boxwright.reporting.runs",
@@ -41,9 +49,12 @@ _HOMES = {
 # Modules above that need an extra, by name.
 _EXTRAS = {"predict": "train", "train": "train"}
 __all__ = [
+    "calibrate",
     "check",
+    "compare",
     "convert",
     "evaluate",
+    "measure",
     "predict",
     "read",
     "report",
@@ -51,6 +62,7 @@ __all__ = [
     "show",
     "split",
     "stats",
+    "threshold",
     "train",
     "write",
 ]

@@ -15,7 +15,8 @@ from tests.scenes import small_tables
 from tests.shared_data import shared_path
 
 HEAVY = ("torch", "torchvision", "timm", "accelerate")
-COMMANDS = [[], ["train"], ["evaluate"], ["predict"], ["report"], ["runs"], ["demo"]] + [
+JUDGES = [["evaluate"], ["compare"], ["calibrate"], ["threshold"]]
+COMMANDS = [[], ["train"], *JUDGES, ["predict"], ["report"], ["runs"], ["demo"]] + [
     ["data", *c] for c in ([], ["check"], ["convert"], ["split"], ["stats"], ["show"])
 ]
 

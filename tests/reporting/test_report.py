@@ -14,6 +14,7 @@ import boxwright
 from boxwright.config import load_config
 from boxwright.data import formats
 from boxwright.errors import CheckpointError, ConfigError, DataError
+from boxwright.evaluation.calibration import Calibration, Correction
 from tests.scenes import square_experiment
 
 
@@ -120,6 +121,16 @@ def test_predict_agrees_with_the_run_and_names_broken_images(run, tmp_path):
     records = json.loads((tmp_path / "out.json").read_text())
     assert len(records) == len(tables.boxes)
     assert records[0].keys() == {"image_id", "category_id", "bbox", "score"}
+
+
+def test_predict_applies_a_calibration(run, tmp_path):
+    Calibration("all", {"": Correction(w=0.5)}).save(tmp_path / "c.json")
+    images = run.parent.parent / "images"
+    plain, halved = (boxwright.predict(images, run, calibration=c).boxes for c in (None, tmp_path / "c.json"))
+    assert halved["w"].to_numpy() == pytest.approx(plain["w"].to_numpy() / 2)
+    assert (halved["x"] + halved["w"] / 2).to_numpy() == pytest.approx(
+        (plain["x"] + plain["w"] / 2).to_numpy()
+    )
 
 
 def test_a_checkpoint_that_is_none_is_refused(tmp_path):

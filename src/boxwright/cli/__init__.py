@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from boxwright.cli import data, demo, evaluate, predict, report, runs, train
+from boxwright.cli import calibrate, compare, data, demo, evaluate, predict, report, runs, threshold, train
 
 app = typer.Typer(
     name="boxwright",
@@ -17,6 +17,9 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command(epilog=train.EXAMPLE)(train.train)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command(epilog=compare.EXAMPLE)(compare.compare)
+app.command(epilog=calibrate.EXAMPLE)(calibrate.calibrate)
+app.command(epilog=threshold.EXAMPLE)(threshold.threshold)
 app.command(epilog=predict.EXAMPLE)(predict.predict)
 app.command(epilog=report.EXAMPLE)(report.report)
 app.command(epilog=runs.EXAMPLE)(runs.runs)

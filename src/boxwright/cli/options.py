@@ -34,3 +34,40 @@ def read_source(
     from boxwright.data.formats.options import ReadOptions
 
     return formats.read(path, format, ReadOptions(list_name, images, boxes, layout))
+
+
+def read_predictions(path: Path, format: str | None, layout: str | None, truth):
+    """Tables of predictions; COCO results take their ids from `truth`."""
+    from boxwright.data import formats
+    from boxwright.data.formats.options import ReadOptions
+
+    name = format or formats.guess_format(path)
+    known = truth if name == "coco-results" else None
+    return formats.read(path, name, ReadOptions(layout=layout, truth=known))
+
+
+def numbers(option: str, text: str, count: int | None = None) -> list[float]:
+    """Numbers between commas.
+
+    Raises:
+        ConfigError: something else, or not `count` of them.
+    """
+    from boxwright.errors import ConfigError
+
+    try:
+        values = [float(n) for n in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or (count is not None and len(values) != count):
+        wanted = "numbers such as 1,10,100" if count is None else f"{count} numbers"
+        raise ConfigError(f"{option} {text}: expected {wanted}.")
+    return values
+
+
+def unique_names(paths: list[Path]) -> list[str]:
+    """Short names of files: their stems, with as many folders before them as tell them apart."""
+    for depth in range(1, max(len(p.parts) for p in paths) + 1):
+        names = ["/".join((*p.parts[-depth:-1], p.name.split(".")[0] or p.name)) for p in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(p) for p in paths]

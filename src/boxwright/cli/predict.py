@@ -15,12 +15,15 @@ def predict(
         Path, typer.Option("-o", "--output", help="predictions.parquet, or .json for COCO results.")
     ] = Path("predictions.parquet"),
     batch_size: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 8,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A file of `boxwright calibrate`, applied to what is found.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda ...; a GPU where there is one.")] = None,
 ) -> None:
     """Find objects in images; exit code 1 if an image can't be read."""
     from boxwright import predict as predict_files
 
-    tables = predict_files(images, checkpoint, output, batch_size, device)
+    tables = predict_files(images, checkpoint, output, batch_size, device, calibration)
     typer.echo(f"{len(tables.boxes):,} boxes in {len(tables.images):,} images: {output}")
     for fault in tables.faults:
         typer.echo(f"left out: {fault.message}", err=True)

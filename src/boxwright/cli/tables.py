@@ -1,6 +1,8 @@
 """What commands print: tables of at most 80 columns, and JSON files."""
 
+import math
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from boxwright.data.formats.files import write_atomic
+from boxwright.evaluation.reading import side_by_side
 
 console = Console()
 COCO_ROWS = (
@@ -103,20 +106,124 @@ def print_evaluation(evaluation) -> None:
     """The twelve numbers, the table by class, and the notes."""
     numbers = evaluation.coco
     table = Table(box=None, pad_edge=False, show_header=False)
+    names = [row for row in COCO_ROWS if row[0] in numbers]
     recalls = [name for name in numbers if name.startswith("AR")]
-    for row, recall in zip_longest(COCO_ROWS, recalls):
+    for row, recall in zip_longest(names, recalls):
         left = (row[1], _number(numbers[row[0]])) if row else ("", "")
         table.add_row(*left, "", *((recall, _number(numbers[recall])) if recall else ()))
     console.print(table)
-    by_class = Table("class", box=None, pad_edge=False)
-    for column in ("truth", "detections", "AP", "AP50", "AP75"):
-        by_class.add_column(column, justify="right")
-    for row in evaluation.per_class:
-        cells = (_number(row[k]) for k in ("AP", "AP50", "AP75"))
-        by_class.add_row(_plain(row["name"]), f"{row['truth']:,}", f"{row['detections']:,}", *cells)
-    console.print(by_class)
-    for note in evaluation.notes:
-        console.print(f"[yellow]note:[/] {note}")
+    shown = ("truth", "detections", "AP", "AP50", "AP75")
+    print_rows([{"class": r["name"]} | {c: r[c] for c in shown if c in r} for r in evaluation.per_class])
+    print_notes(evaluation.notes)
+
+
+def print_models(evaluations: dict) -> None:
+    """Models as rows: COCO's numbers, then AP at each IoU threshold."""
+    shown = [key for key, _ in COCO_ROWS]
+    print_rows([{"model": n} | {k: e.coco[k] for k in shown if k in e.coco} for n, e in evaluations.items()])
+    console.print()
+    by_iou = {n: {f"{t:.2f}"[1:]: ap for t, ap in e.ap_by_iou.items()} for n, e in evaluations.items()}
+    print_rows([{"model": name} | aps for name, aps in by_iou.items()], digits=3)
+    for name, evaluation in evaluations.items():
+        print_notes([f"{name}: {note}" for note in evaluation.notes])
+
+
+def print_readings(readings: dict) -> None:
+    """One metric, of one model or of several side by side (by name)."""
+    first = next(iter(readings.values()))
+    console.print(f"\n[bold]{_plain(first.title)}[/]", soft_wrap=True)
+    if first.rows and "IoU" in first.rows[0]:
+        _print_by_iou(readings)
+    elif len(readings) > 1 and (rows := side_by_side(readings)):
+        print_rows(rows)
+    else:
+        for name, reading in readings.items():
+            if len(readings) > 1:
+                console.print(_plain(name))
+            print_rows([{"": key, " ": value} for key, value in reading.overall.items()], header=False)
+            print_rows(reading.rows)
+    for name, reading in readings.items():
+        print_notes([f"{name}: {n}" if len(readings) > 1 else n for n in reading.notes])
+
+
+def _print_by_iou(readings: dict) -> None:
+    """AP, TP and FP with IoU thresholds as columns; models, or the classes of one, as rows."""
+    if len(readings) > 1:
+        overall = {
+            name: {k if k == "AP" else f".{k[2:]}": v for k, v in reading.overall.items()}
+            for name, reading in readings.items()
+        }
+        print_rows([{"model": name} | aps for name, aps in overall.items()], digits=3)
+        return
+    reading = next(iter(readings.values()))
+    thresholds = sorted({row["IoU"] for row in reading.rows})
+    # One width for all, so that the tables of the classes stand in line.
+    layout = "{:<4}" + "{:>7}" * len(thresholds)
+
+    def show(label: str, values: Iterable) -> None:
+        console.print(layout.format(label, *(_cell(v, 3) for v in values)), highlight=False, soft_wrap=True)
+
+    show("", [f"{t:.2f}" for t in thresholds])
+    show("AP", [reading.overall[f"AP{100 * t:.0f}"] for t in thresholds])
+    console.print(f"mean AP {_cell(reading.overall['AP'], 4)}")
+    for name in dict.fromkeys(row["class"] for row in reading.rows):
+        mine = [row for row in reading.rows if row["class"] == name]
+        console.print(f"[bold]{_plain(name)}[/], {mine[0]['truth']:,} in truth")
+        for key in ("AP", "TP", "FP"):
+            show(key, [row[key] for row in mine])
+
+
+def print_comparison(comparison) -> None:
+    """Counts and overlaps by class."""
+    columns = ("group", "matched", "only A", "only B", "other class", "ignored A", "ignored B")
+    print_rows([{k: row[k] for k in columns} for row in comparison.rows])
+    console.print()
+    columns = ("group", "agreement", "mean IoU", "IoU A on B", "IoU B on A")
+    columns += tuple(key for key in comparison.rows[0] if key.startswith("IoU ") and key.endswith("%"))
+    print_rows([{k.removeprefix("IoU "): row[k] for k in columns} for row in comparison.rows], digits=3)
+
+
+def print_calibration(calibration) -> None:
+    """Corrections by group, and what they brought."""
+    print_rows(
+        [
+            {"group": name or "all", "w": c.w, "h": c.h, "angle, degrees": math.degrees(c.angle)}
+            for name, c in calibration.corrections.items()
+        ]
+    )
+    numbers = {"temperature": calibration.temperature} | calibration.fitted
+    print_rows([{"": key, " ": value} for key, value in numbers.items()], header=False)
+
+
+def print_rows(rows: list[dict[str, Any]], digits: int = 4, header: bool = True) -> None:
+    """A table of plain values, a dict a row; text to the left, numbers to the right."""
+    if not rows:
+        return
+    wide = len(rows[0]) > 9
+    table = Table(box=None, pad_edge=False, show_header=header, padding=(0, 1), collapse_padding=wide)
+    for name in rows[0]:
+        text = any(isinstance(row[name], str) for row in rows)
+        justify = "left" if text else "right"
+        table.add_column(_plain(name), justify=justify, overflow="fold", no_wrap=not text)
+    for row in rows:
+        table.add_row(*(_cell(value, digits) for value in row.values()))
+    console.print(table)
+
+
+def print_notes(notes: list[str]) -> None:
+    """What to know before believing a number."""
+    for note in notes:
+        console.print(f"[yellow]note:[/] {_plain(note)}")
+
+
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, str):
+        return _plain(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value is None or value == -1:
+        return "-"
+    return f"{value:.{digits}f}" if abs(value) < 10 else f"{value:,.2f}"
 
 
 def print_runs(rows: list) -> None:

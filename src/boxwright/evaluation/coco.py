@@ -12,7 +12,7 @@ from boxwright.evaluation.matching import Matching, in_parts
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]], dtype=np.float64)
+AREA_EDGES = (32.0**2, 96.0**2)  # px^2: small below the first, large above the second
 ALL, SMALL, MEDIUM, LARGE = range(4)
 
 
@@ -31,6 +31,15 @@ class PrecisionRecall:
     recall: np.ndarray
     scores: np.ndarray
     truth_count: np.ndarray
+
+
+def area_ranges(edges: tuple[float, float] = AREA_EDGES) -> np.ndarray:
+    """(4, 2) least and greatest area of all, small, medium and large."""
+    low, high = edges
+    return np.array([[0, 1e10], [0, low], [low, high], [high, 1e10]], dtype=np.float64)
+
+
+AREA_RANGES = area_ranges()
 
 
 def precision_recall(matching: Matching, max_dets: tuple[int, ...]) -> PrecisionRecall:
@@ -56,15 +65,15 @@ def precision_recall(matching: Matching, max_dets: tuple[int, ...]) -> Precision
     return PrecisionRecall(precision, recall, scores, counts)
 
 
-def summary(curves: PrecisionRecall, max_dets: tuple[int, ...]) -> dict[str, float]:
-    """The twelve numbers of COCOeval.summarize; AP is taken at the largest limit of `max_dets`."""
+def summary(
+    curves: PrecisionRecall, max_dets: tuple[int, ...], iou_thresholds: np.ndarray = IOU_THRESHOLDS
+) -> dict[str, float]:
+    """The twelve numbers of COCOeval.summarize; AP is taken at the largest limit of `max_dets`, AP50 and AP75
+    where the grid has them."""
     p, r = curves.precision, curves.recall
     last = len(max_dets) - 1
-    numbers = {
-        "AP": mean_where_defined(p[:, :, :, ALL]),
-        "AP50": mean_where_defined(p[0, :, :, ALL]),
-        "AP75": mean_where_defined(p[5, :, :, ALL]),
-    }
+    numbers = {"AP": mean_where_defined(p[:, :, :, ALL])}
+    numbers |= {name: mean_where_defined(p[t, :, :, ALL]) for name, t in single_thresholds(iou_thresholds)}
     for name, area in (("s", SMALL), ("m", MEDIUM), ("l", LARGE)):
         numbers[f"AP{name}"] = mean_where_defined(p[:, :, :, area])
     for m, limit in enumerate(max_dets):
@@ -72,6 +81,13 @@ def summary(curves: PrecisionRecall, max_dets: tuple[int, ...]) -> dict[str, flo
     for name, area in (("s", SMALL), ("m", MEDIUM), ("l", LARGE)):
         numbers[f"AR{name}"] = mean_where_defined(r[:, :, area, last])
     return numbers
+
+
+def single_thresholds(iou_thresholds: np.ndarray) -> list[tuple[str, int]]:
+    """ "AP50" and "AP75" with their places in the grid, where it has them."""
+    named = (("AP50", 0.5), ("AP75", 0.75))
+    places = ((name, np.flatnonzero(np.abs(iou_thresholds - t) < 1e-9)) for name, t in named)
+    return [(name, int(at[0])) for name, at in places if len(at)]
 
 
 def mean_where_defined(values: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """`boxwright.evaluate`: two tables in, COCO's numbers out."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +56,12 @@ def evaluate(
     predictions: Tables | str | os.PathLike,
     max_dets: tuple[int, ...] = DEFAULT_MAX_DETS,
     calibration: str | os.PathLike | None = None,
+    iou_thresholds: Sequence[float] | None = None,
+    area_edges: tuple[float, float] = coco.AREA_EDGES,
+    relative_areas: bool = False,
+    class_agnostic: bool = False,
 ) -> Evaluation:
-    """Judge predictions by COCO's metric, as pycocotools computes it.
+    """Judge predictions by COCO's metric, as pycocotools computes it; turned boxes by their own IoU.
 
     Args:
         truth: tables or a path in any known format.
@@ -64,27 +69,36 @@ def evaluate(
         max_dets: limits of detections an image and category, ascending. AR is given for each, AP for the
             last.
         calibration: a file of `calibrate`, applied to the predictions first.
+        iou_thresholds: the grid of AP; None: 0.50:0.05:0.95.
+        area_edges: small is up to the first, large from the second; px^2.
+        relative_areas: areas and edges are shares of the image instead.
+        class_agnostic: a box is right whatever its class.
 
     Raises:
         DataError: a file can't be read, or the two don't belong together.
-        ConfigError: `max_dets` isn't ascending and positive.
+        ConfigError: `max_dets` isn't ascending and positive, or a grid or edges that can't be meant.
 
     Example:
         >>> boxwright.evaluate("truth.json", "predictions.parquet").coco["AP50"]
     """
     if not max_dets or list(max_dets) != sorted(set(max_dets)) or max_dets[0] < 1:
         raise ConfigError(f"max_dets is {max_dets}, expected ascending positive numbers.")
+    grid = coco.IOU_THRESHOLDS if iou_thresholds is None else np.asarray(iou_thresholds, dtype=np.float64)
+    if grid.ndim != 1 or len(grid) == 0 or (np.diff(grid) <= 0).any() or grid[0] <= 0 or grid[-1] > 1:
+        raise ConfigError(f"IoU thresholds {grid.tolist()}, expected ascending numbers in (0, 1].")
+    if not 0 < area_edges[0] < area_edges[1]:
+        raise ConfigError(f"area edges {area_edges}, expected two ascending positive numbers.")
     truth, predictions = read_pair(truth, predictions, calibration)
-    matching = match(truth, predictions, coco.IOU_THRESHOLDS, coco.AREA_RANGES, max_dets[-1])
+    matching = match(
+        truth, predictions, grid, coco.area_ranges(area_edges), max_dets[-1],
+        relative_areas=relative_areas, class_agnostic=class_agnostic,
+    )  # fmt: skip
     curves = coco.precision_recall(matching, max_dets)
     overall = curves.precision[:, :, :, coco.ALL]
-    by_iou = {
-        round(float(t), 2): coco.mean_where_defined(overall[i]) for i, t in enumerate(coco.IOU_THRESHOLDS)
-    }
     return Evaluation(
-        coco=coco.summary(curves, max_dets),
+        coco=coco.summary(curves, max_dets, grid),
         per_class=_per_class(truth, matching, curves),
-        ap_by_iou=by_iou,
+        ap_by_iou={round(float(t), 4): coco.mean_where_defined(overall[i]) for i, t in enumerate(grid)},
         curves=curves,
         matching=matching,
         truth=truth,
@@ -94,13 +108,17 @@ def evaluate(
 
 
 def _per_class(truth: Tables, matching: Matching, curves: PrecisionRecall) -> list[dict[str, Any]]:
-    detections = np.bincount(matching.det_category, minlength=len(truth.categories))
+    detections = np.diff(matching.starts)
+    categories = truth.categories.to_dicts()
+    if len(detections) != len(categories):
+        categories = [{"category_id": 0, "source_id": None, "name": "any class"}]
     rows = []
-    for row in truth.categories.iter_rows(named=True):
+    for row in categories if len(truth.categories) else []:
         k = row["category_id"]
         precision = curves.precision[:, :, k, coco.ALL]
         count = int(curves.truth_count[k, coco.ALL])
-        numbers = {"AP": precision, "AP50": precision[0], "AP75": precision[5]}
+        numbers = {"AP": precision}
+        numbers |= {name: precision[t] for name, t in coco.single_thresholds(matching.thresholds)}
         rows.append(
             {
                 "id": k if row["source_id"] is None else row["source_id"],

@@ -21,6 +21,7 @@ class Reading:
         curves: plots by title: series of x and y by name, and the names of the axes.
         notes: what the reader should know.
         source: the paper or program it follows.
+        beside: the column of `rows` that several models are set side by side by; "" for `overall`.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Reading:
     curves: dict[str, "Curves"] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     source: str = ""
+    beside: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
@@ -49,6 +51,17 @@ class Curves:
     x: str
     y: str
     series: dict[str, tuple[list[float], list[float]]]
+
+
+def side_by_side(readings: dict[str, Reading]) -> list[dict[str, Any]]:
+    """One table of several models' readings of one metric, by the name of the model."""
+    first = next(iter(readings.values()))
+    if not first.beside:
+        return [{"model": name} | reading.overall for name, reading in readings.items() if reading.overall]
+    key = next(iter(first.rows[0]), "") if first.rows else ""
+    names = dict.fromkeys(row[key] for reading in readings.values() for row in reading.rows)
+    found = {n: {row[key]: row[first.beside] for row in r.rows} for n, r in readings.items()}
+    return [{key: name} | {model: rows.get(name) for model, rows in found.items()} for name in names]
 
 
 def by_category(matching: Matching, threshold: int = 0, area: int = 0) -> Iterator[tuple[int, np.ndarray]]:

@@ -90,6 +90,7 @@ def slices(truth: Tables, predictions: Tables, by: str = "size", iou: float = 0.
         overall={"worst AP": min((r["AP"] for r in rows if r["AP"] is not None), default=None)},
         rows=rows,
         notes=notes,
+        beside="AP",
     )
     return Slices(reading, examples)
 

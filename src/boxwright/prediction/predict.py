@@ -13,6 +13,7 @@ from boxwright.data.images import find_images, image_size
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
 from boxwright.errors import DataError, Fault
+from boxwright.evaluation.calibration import load_calibration
 from boxwright.models.checkpoint import load_detector
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import progress_bar
@@ -24,6 +25,7 @@ def predict(
     output: str | os.PathLike | None = None,
     batch_size: int = 8,
     device: str | None = None,
+    calibration: str | os.PathLike | None = None,
 ) -> Tables:
     """Find objects in images.
 
@@ -33,17 +35,19 @@ def predict(
         output: where to write: .parquet, or .json for COCO results.
         batch_size: images at a time.
         device: "cpu", "cuda" ...; None: a GPU where there is one.
+        calibration: a file of `calibrate`, applied to what is found.
 
     Returns:
         Boxes in original pixels. Images that can't be decoded are in `faults`, not in the table's boxes.
 
     Raises:
-        DataError: no image is there.
+        DataError: no image is there, or the calibration is none.
         CheckpointError: the checkpoint can't be used.
 
     Example:
         >>> boxwright.predict("images/", "runs/bccd", "predictions.parquet")
     """
+    correction = None if calibration is None else load_calibration(calibration)
     files = find_images(images)
     root = Path(images) if Path(images).is_dir() else Path(images).parent
     loaded = load_detector(checkpoint)
@@ -60,6 +64,8 @@ def predict(
                 rows += detect(model, [batch], where, loaded.config.views, tell=tell)
     tables = to_tables(rows, table.images, loaded.categories, Path(checkpoint).name)
     tables = Tables(tables.images, tables.boxes, tables.categories, tuple(faults))
+    if correction is not None:
+        tables = correction.apply(tables)
     if output is not None:
         formats.write(tables, output)
     return tables

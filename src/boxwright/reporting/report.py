@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
-from PIL import Image, ImageDraw
 
 from boxwright.data import formats
 from boxwright.data.formats.files import write_atomic
@@ -19,10 +17,10 @@ from boxwright.errors import DataError
 from boxwright.evaluation.coco import ALL
 from boxwright.evaluation.evaluate import Evaluation, evaluate
 from boxwright.reporting import plots
-from boxwright.reporting.gallery import corners_of, draw_box, draw_label, open_tile, to_data_uri
+from boxwright.reporting.examples import box_rows, pictures_of
+from boxwright.reporting.page import Picture, environment
 
 EXAMPLES = 12  # pictures of false positives, and of misses
-TRUTH, FOUND, WRONG = "#009E73", "#56B4E9", "#D55E00"
 
 
 def report(run: str | os.PathLike) -> Path:
@@ -42,99 +40,47 @@ def report(run: str | os.PathLike) -> Path:
         formats.read(folder / "truth.parquet"), formats.read(folder / "predictions.parquet")
     )
     metrics = _read_metrics(folder)
-    environment = Environment(
-        loader=PackageLoader("boxwright.reporting"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     false_positives, misses = worst_examples(evaluation)
-    page = environment.get_template("report.html").render(
-        name=folder.resolve().name,
-        version=version("boxwright"),
-        evaluation=evaluation,
-        statistics=stats(evaluation.truth),
-        curves=_curves(evaluation, metrics),
-        false_positives=false_positives,
-        misses=misses,
-        config=(folder / "config.yaml").read_text(encoding="utf-8"),
-        facts=_read_facts(folder),
-        seconds=float(metrics["seconds"].to_numpy().max()) if len(metrics) else None,
-        speed=_last(metrics, "images_per_second"),
-        evaluations=int(metrics["val/AP"].is_not_null().sum()) if "val/AP" in metrics.columns else 0,
+    page = (
+        environment()
+        .get_template("report.html")
+        .render(
+            name=folder.resolve().name,
+            version=version("boxwright"),
+            evaluation=evaluation,
+            statistics=stats(evaluation.truth),
+            curves=_curves(evaluation, metrics),
+            false_positives=false_positives,
+            misses=misses,
+            config=(folder / "config.yaml").read_text(encoding="utf-8"),
+            facts=_read_facts(folder),
+            seconds=float(metrics["seconds"].to_numpy().max()) if len(metrics) else None,
+            speed=_last(metrics, "images_per_second"),
+            evaluations=int(metrics["val/AP"].is_not_null().sum()) if "val/AP" in metrics.columns else 0,
+        )
     )
     target = folder / "report" / "index.html"
     write_atomic(target, page.encode())
     return target
 
 
-def worst_examples(evaluation: Evaluation) -> tuple[list[dict], list[dict]]:
+def worst_examples(evaluation: Evaluation) -> tuple[list[Picture], list[Picture]]:
     """Pictures of the false positives of greatest score, and of the largest truth that wasn't found.
 
     Both at IoU 0.50; a miss is truth that no detection of its class matched.
     """
-    matching, matched = evaluation.matching, evaluation.matching.found()
+    matching, truth, predictions = evaluation.matching, evaluation.truth, evaluation.predictions
     wrong = np.flatnonzero(matching.outcomes()[1])
-    wrong = wrong[np.argsort(-matching.det_score[wrong], kind="stable")]
-    found = np.zeros(len(matching.gt_row), dtype=bool)
-    found[matched[matched >= 0]] = True
-    missed = np.flatnonzero(~found & ~matching.gt_ignored[ALL])
-    areas = evaluation.truth.boxes["area"].to_numpy()[matching.gt_row[missed]]
-    missed = missed[np.argsort(-areas, kind="stable")]
-    names = evaluation.truth.categories["name"].to_list()
-    false_positives = [
-        (evaluation.predictions.boxes.row(int(matching.det_row[d]), named=True), names) for d in wrong
-    ]
-    misses = [(evaluation.truth.boxes.row(int(matching.gt_row[g]), named=True), names) for g in missed[:200]]
-    return _pictures(evaluation, false_positives[:200]), _pictures(evaluation, misses)
-
-
-def _pictures(evaluation: Evaluation, rows: list[tuple[dict, list[str]]]) -> list[dict]:
-    """Crops around boxes, one an image at first, so that one bad image doesn't fill the page."""
-    seen: set[int] = set()
-    fresh = [r for r in rows if not (r[0]["image_id"] in seen or seen.add(r[0]["image_id"]))]
-    ordered = fresh + [r for r in rows if r not in fresh]
-    pictures = []
-    for row, names in ordered[:EXAMPLES]:
-        try:
-            picture = _draw_example(evaluation, row, names[row["category_id"]])
-        except DataError:
-            # The images have moved since; the table says more than an empty frame.
-            picture = None
-        score = None if row["score"] is None else row["score"]
-        pictures.append(
-            {
-                "picture": Markup(to_data_uri(picture)) if picture else None,
-                "image": evaluation.truth.images["file_name"][row["image_id"]],
-                "category": names[row["category_id"]],
-                "score": score,
-                "size": f"{row['w']:.0f} x {row['h']:.0f}",
-            }
-        )
-    return pictures
-
-
-def _draw_example(evaluation: Evaluation, row: dict, name: str) -> Image.Image:
-    """The image with its truth, confident detections, and the box in question, cut to its surroundings."""
-    picture, factor = open_tile(evaluation.truth, row["image_id"])
-    draw = ImageDraw.Draw(picture)
-    truth, predictions = evaluation.truth.boxes, evaluation.predictions.boxes
-    for other in predictions.filter(
-        (pl.col("image_id") == row["image_id"]) & (pl.col("score") > 0.3)
-    ).iter_rows(named=True):
-        draw_box(draw, corners_of(other) * factor, FOUND, 1)
-    for other in truth.filter(pl.col("image_id") == row["image_id"]).iter_rows(named=True):
-        draw_box(draw, corners_of(other) * factor, TRUTH, 1, dashed=other["crowd"] or other["ignore"])
-    corners = corners_of(row) * factor
-    draw_box(draw, corners, WRONG, 3)
-    draw_label(draw, corners, name if row["score"] is None else f"{name} {row['score']:.2f}", WRONG)
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    reach = max(120.0, float((high - low).max()) * 1.5)
-    center = (low + high) / 2
-    box = np.concatenate([center - reach, center + reach])
-    box = np.clip(box, 0, [*picture.size, *picture.size]).round().astype(int)
-    return picture.crop(tuple(box.tolist()))
+    wrong = matching.det_row[wrong[np.argsort(-matching.det_score[wrong], kind="stable")]]
+    lost = ~matching.gt_ignored[ALL]
+    matched = matching.found()
+    lost[matched[matched >= 0]] = False
+    missed = matching.gt_row[np.flatnonzero(lost)]
+    missed = missed[np.argsort(-truth.boxes["area"].to_numpy()[missed], kind="stable")]
+    return (
+        pictures_of(truth, predictions, box_rows(predictions, wrong), EXAMPLES),
+        pictures_of(truth, predictions, box_rows(truth, missed), EXAMPLES),
+    )
 
 
 def _curves(evaluation: Evaluation, metrics: pl.DataFrame) -> dict[str, Markup]:

@@ -1,0 +1,31 @@
+"""`boxwright threshold`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "Example: boxwright threshold val.json predictions.parquet --precision 0.9"
+
+
+def threshold(
+    truth: Annotated[Path, typer.Argument(help="Truth of a validation set, in any known format.")],
+    predictions: Annotated[Path, typer.Argument(help="Predictions on it.")],
+    precision: Annotated[float | None, typer.Option(help="Wanted, for the most recall.")] = None,
+    recall: Annotated[float | None, typer.Option(help="Wanted, for the most precision.")] = None,
+    iou: Annotated[float, typer.Option(help="From which a detection is true.")] = 0.5,
+    json: Annotated[Path | None, typer.Option(help="Write the thresholds there.")] = None,
+    truth_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
+    predictions_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
+) -> None:
+    """The score threshold of each class: for a precision, a recall, or (left out) the least LRP."""
+    from boxwright import threshold as find
+    from boxwright.cli.options import read_predictions, read_source
+    from boxwright.cli.tables import print_readings, write_json
+
+    true = read_source(truth, truth_format, None, None, None, None)
+    found = read_predictions(predictions, predictions_format, None, true)
+    reading = find(true, found, precision, recall, iou)
+    print_readings({"": reading})
+    if json is not None:
+        write_json(reading.to_dict(), json)

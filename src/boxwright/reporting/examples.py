@@ -1,0 +1,72 @@
+"""Pictures of single boxes in their surroundings: what an error looks like."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image, ImageDraw
+
+from boxwright.data.tables import Tables
+from boxwright.errors import DataError
+from boxwright.reporting.gallery import corners_of, draw_box, draw_label, open_tile, to_data_uri
+from boxwright.reporting.page import Picture
+
+TRUTH, FOUND, WRONG = "#009E73", "#56B4E9", "#D55E00"
+SHOWN_SCORE = 0.3  # other detections below it aren't drawn
+CANDIDATES = 200  # of the worst, among which images are varied
+LEAST_REACH = 120.0  # px of the tile around a box's centre
+
+
+def pictures_of(
+    truth: Tables, predictions: Tables, rows: Iterable[dict[str, Any]], count: int
+) -> list[Picture]:
+    """Crops around boxes, one an image at first, so that one bad image doesn't fill the page.
+
+    Args:
+        truth, predictions: aligned tables; both are drawn around the box in question.
+        rows: boxes of either table, worst first.
+        count: pictures at most.
+    """
+    rows = [row for row, _ in zip(rows, range(CANDIDATES))]
+    seen: set[int] = set()
+    fresh = [n for n, r in enumerate(rows) if not (r["image_id"] in seen or seen.add(r["image_id"]))]
+    order = fresh + [n for n in range(len(rows)) if n not in set(fresh)]
+    names = truth.categories["name"].to_list()
+    pictures = []
+    for row in (rows[n] for n in order[:count]):
+        name = names[row["category_id"]]
+        title = name if row["score"] is None else f"{name}, score {row['score']:.2f}"
+        try:
+            source = to_data_uri(_draw(truth, predictions, row, title))
+        except DataError:
+            # The images have moved since; the text says more than an empty frame.
+            source = None
+        image = truth.images["file_name"][row["image_id"]] or f"image {row['image_id']}"
+        pictures.append(Picture(source, title, f"{row['w']:.0f} x {row['h']:.0f} px, {image}"))
+    return pictures
+
+
+def box_rows(tables: Tables, rows: np.ndarray) -> list[dict[str, Any]]:
+    """Rows of the box table as dicts, the first `CANDIDATES`."""
+    return tables.boxes[rows[:CANDIDATES].tolist()].to_dicts() if len(rows) else []
+
+
+def _draw(truth: Tables, predictions: Tables, row: dict, title: str) -> Image.Image:
+    """The image with its truth, confident detections, and the box in question, cut to its surroundings."""
+    picture, factor = open_tile(truth, row["image_id"])
+    draw = ImageDraw.Draw(picture)
+    here = pl.col("image_id") == row["image_id"]
+    for other in predictions.boxes.filter(here & (pl.col("score") > SHOWN_SCORE)).iter_rows(named=True):
+        draw_box(draw, corners_of(other) * factor, FOUND, 1)
+    for other in truth.boxes.filter(here).iter_rows(named=True):
+        draw_box(draw, corners_of(other) * factor, TRUTH, 1, dashed=other["crowd"] or other["ignore"])
+    corners = corners_of(row) * factor
+    draw_box(draw, corners, WRONG, 3)
+    draw_label(draw, corners, title.replace(", score", ""), WRONG)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    reach = max(LEAST_REACH, float((high - low).max()) * 1.5)
+    center = (low + high) / 2
+    box = np.concatenate([center - reach, center + reach])
+    box = np.clip(box, 0, [*picture.size, *picture.size]).round().astype(int)
+    return picture.crop(tuple(box.tolist()))

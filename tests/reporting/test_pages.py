@@ -1,0 +1,153 @@
+"""Pages of judgements and comparisons, and the commands that write them."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from boxwright.data import formats
+from boxwright.errors import ConfigError
+from boxwright.evaluation.evaluate import evaluate
+from boxwright.evaluation.metrics import METRICS, measure
+from boxwright.evaluation.tide import NAMES, tide
+from boxwright.reporting.judgement import judgement_page
+from boxwright.reporting.page import Section, write_page
+from tests.cli.test_cli import run
+from tests.evaluation.oracles import random_case
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Truth, two models' predictions and their images, as files."""
+    folder = tmp_path_factory.mktemp("judged")
+    truth, found = random_case(1, images=12)
+    rng = np.random.default_rng(0)
+    paths = []
+    for name in truth.images["file_name"]:
+        paths.append(str(folder / name))
+        Image.fromarray(rng.integers(0, 255, (200, 200, 3), dtype=np.uint8)).save(paths[-1])
+    truth = truth.__class__(truth.images.with_columns(path=pl.Series(paths)), truth.boxes, truth.categories)
+    other = found.boxes.with_columns(w=found.boxes["w"] * 0.9)
+    formats.write(truth, folder / "truth.parquet")
+    formats.write(found, folder / "first.parquet")
+    formats.write(found.with_boxes(other), folder / "second.parquet")
+    return folder
+
+
+def test_evaluate_prints_models_side_by_side_and_writes_page_and_numbers(files, tmp_path):
+    truth, first, second = (files / f"{n}.parquet" for n in ("truth", "first", "second"))
+    page, numbers = tmp_path / "page.html", tmp_path / "numbers.json"
+    words = [
+        "evaluate",
+        truth,
+        first,
+        second,
+        "--metric",
+        "lrp",
+        "--metric",
+        "by-size",
+        "--metric",
+        "oriented",
+    ]
+    done = run(*words, "--report", page, "--json", numbers)
+    assert max(len(line) for line in done.stdout.splitlines() if not line.startswith("Report")) <= 80
+    content = json.loads(numbers.read_text())
+    assert content["second"]["coco"]["AP"] == pytest.approx(evaluate(truth, second).coco["AP"])
+    assert content["first"]["lrp"]["overall"] == pytest.approx(measure(truth, first, "lrp").overall)
+    html = page.read_text()
+    errors = tide(*(formats.read(p) for p in (truth, first))).errors
+    for kind in NAMES.values():
+        count = (errors["kind"] == kind).sum()
+        assert re.search(rf"<h3>{kind}: .* \({count}\)</h3>", html)
+    assert html.count("data:image/jpeg;base64,") >= min(20, len(errors))
+    assert "Found by first alone" in html
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', html)
+
+
+def test_every_metric_that_these_tables_can_be_asked_runs(files):
+    for name in METRICS.keys() - {"pdq", "tubes", "intervals"}:
+        reading = measure(files / "truth.parquet", files / "first.parquet", name)
+        assert json.loads(json.dumps(reading.to_dict()))["title"]
+        assert reading.rows or reading.overall
+        assert len({tuple(row) for row in reading.rows}) <= 1, name
+    with pytest.raises(ConfigError, match="Did you mean 'lrp'"):
+        measure(files / "truth.parquet", files / "first.parquet", "lpr")
+
+
+def test_the_options_of_evaluate_change_the_numbers_they_name(files, tmp_path):
+    words = ["evaluate", files / "truth.parquet", files / "first.parquet", "--json", tmp_path / "n.json"]
+
+    def numbers(*more):
+        run(*words, *more)
+        return json.loads((tmp_path / "n.json").read_text())
+
+    usual = numbers()
+    grid = numbers("--ious", "0.5,0.6")
+    assert grid["coco"]["AP"] == pytest.approx((usual["ap_by_iou"]["0.50"] + usual["ap_by_iou"]["0.60"]) / 2)
+    assert "AP75" not in grid["coco"]
+    any_class = numbers("--class-agnostic")
+    assert list(any_class["per_class"]) == ["0"]
+    assert any_class["coco"]["AR100"] > usual["coco"]["AR100"]
+    # The images are 200 x 200, so these edges are the same ones.
+    relative = numbers("--relative-areas", "--areas", f"{1024 / 40000},{9216 / 40000}")
+    assert relative["coco"] == pytest.approx(usual["coco"])
+    assert numbers("--areas", "400,900")["coco"]["APs"] != usual["coco"]["APs"]
+    assert numbers("--max-dets", "1")["coco"].keys() >= {"AR1"}
+    for bad in (["--ious", "0.6,0.5"], ["--ious", "x"], ["--areas", "5"], ["--metric", "lpr"]):
+        assert "expected" in run(*words, *bad, check=2).stderr or bad[0] == "--metric"
+
+
+def test_compare_calibrate_and_threshold_from_the_command_line(files, tmp_path):
+    truth, first, second = (files / f"{n}.parquet" for n in ("truth", "first", "second"))
+    words = [
+        "--json",
+        tmp_path / "c.json",
+        "--pairs",
+        tmp_path / "p.parquet",
+        "--report",
+        tmp_path / "c.html",
+    ]
+    text = run("compare", first, second, *words).stdout
+    assert "only A" in text
+    rows = json.loads((tmp_path / "c.json").read_text())["rows"]
+    assert rows[0]["matched"] == len(pl.read_parquet(tmp_path / "p.parquet"))
+    assert "Only in second" in (tmp_path / "c.html").read_text()
+    words = ["-o", tmp_path / "cal.json", "--by", "all", "--folds", "2", "--report", tmp_path / "cal.html"]
+    assert "held-out AP after" in run("calibrate", truth, first, *words).stdout
+    assert "AP over w" in (tmp_path / "cal.html").read_text()
+    words = ["--calibration", tmp_path / "cal.json", "--json", tmp_path / "e.json"]
+    run("evaluate", truth, first, *words)
+    fitted = json.loads((tmp_path / "cal.json").read_text())["fitted"]
+    assert json.loads((tmp_path / "e.json").read_text())["coco"]["AP"] == pytest.approx(fitted["AP after"])
+    run("threshold", truth, first, "--precision", "0.3", "--json", tmp_path / "t.json")
+    assert len(json.loads((tmp_path / "t.json").read_text())["rows"]) == 3
+    assert "both" in run("threshold", truth, first, "--precision", "1", "--recall", "1", check=2).stderr
+
+
+def test_a_page_without_images_still_says_everything(files, tmp_path):
+    truth, found = random_case(2)
+    page = judgement_page(tmp_path / "p.html", truth, {"<b>model</b>": found}, ("lrp",), resamples=10)
+    html = page.read_text()
+    assert "data:image/jpeg" not in html
+    assert "<b>model" not in html
+    assert "The worst of each kind of error" in html
+
+
+def test_a_click_sorts_a_table_by_number(tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium is installed")
+    rows = [{"name": "b", "AP": 9.5}, {"name": "a", "AP": None}, {"name": "c", "AP": 10.25}]
+    write_page(tmp_path / "p.html", "t", "lead", [Section("s", rows=rows)])
+    html = (tmp_path / "p.html").read_text()
+    click = "<script>document.querySelectorAll('th.sorts')[1].click()</script></body>"
+    (tmp_path / "p.html").write_text(html.replace("</body>", click))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    page = (tmp_path / "p.html").resolve().as_uri()
+    dom = subprocess.run([browser, *flags, page], capture_output=True, text=True, timeout=120).stdout
+    assert re.findall(r'<td class="text" data-value="(\w)">', dom) == ["c", "b", "a"]
