@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench clean
+.PHONY: help install demo test test-all lint format bench bench-evaluate clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
@@ -40,6 +40,11 @@ format: install  ## format the code
 
 bench: install  ## measure the blood-cell runs that README's table shows
 	$(BIN)/python -m benchmarks.bccd
+
+bench-evaluate: install  ## evaluation and geometry beside the other implementations
+	$(BIN)/uv sync --frozen --inexact --compile-bytecode --extra train --extra bench --group dev
+	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.geometry
 
 clean:  ## remove the environment and the demo's files
 	rm -rf $(VENV) runs demo-data

@@ -46,10 +46,14 @@ def evaluate(
     from boxwright import evaluate as evaluate_tables
     from boxwright.cli.options import numbers, read_predictions, read_source, unique_names
     from boxwright.cli.tables import print_evaluation, print_models, print_readings, write_json
+    from boxwright.errors import ConfigError
     from boxwright.evaluation.metrics import USUAL, find_metric
     from boxwright.evaluation.pairing import read_pair
 
-    limits = tuple(int(n) for n in numbers("--max-dets", max_dets))
+    limits = numbers("--max-dets", max_dets)
+    if any(n != int(n) for n in limits):
+        raise ConfigError(f"--max-dets {max_dets}: expected whole numbers such as 1,10,100.")
+    limits = tuple(int(n) for n in limits)
     edges = numbers("--areas", areas, 2)
     judges = {name: find_metric(name) for name in metric or []}
     true = read_source(truth, truth_format, truth_list, None, None, truth_layout)
