@@ -63,7 +63,7 @@ def test_evaluate_prints_models_side_by_side_and_writes_page_and_numbers(files, 
     errors = tide(*(formats.read(p) for p in (truth, first))).errors
     for kind in NAMES.values():
         count = (errors["kind"] == kind).sum()
-        assert re.search(rf"<h3>{kind}: .* \({count}\)</h3>", html)
+        assert re.search(rf"<summary>{kind}: .* \({count}\)</summary>", html)
     assert html.count("data:image/jpeg;base64,") >= min(20, len(errors))
     assert "Found by first alone" in html
     assert not re.findall(r'(?:src|href)="(?!data:|#)', html)
@@ -100,6 +100,15 @@ def test_the_options_of_evaluate_change_the_numbers_they_name(files, tmp_path):
     assert numbers("--max-dets", "1")["coco"].keys() >= {"AR1"}
     for bad in (["--ious", "0.6,0.5"], ["--ious", "x"], ["--areas", "5"], ["--metric", "lpr"]):
         assert "expected" in run(*words, *bad, check=2).stderr or bad[0] == "--metric"
+
+
+def test_intervals_of_every_number_from_the_command_line(files):
+    truth, first, second = (files / f"{n}.parquet" for n in ("truth", "first", "second"))
+    text = run("evaluate", truth, first, second, "--metric", "lrp", "--intervals", "20").stdout
+    assert "second against first" in text
+    assert re.search(r"oLRP +0\.\d{4}", text)
+    assert re.search(r"AP class 2 +0\.\d{4}", text)
+    assert "chance" in text
 
 
 def test_compare_calibrate_and_threshold_from_the_command_line(files, tmp_path):

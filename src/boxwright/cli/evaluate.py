@@ -33,6 +33,15 @@ def evaluate(
     areas: Annotated[str, typer.Option(help="Small is up to, large from, px^2.")] = "1024,9216",
     relative_areas: Annotated[bool, typer.Option(help="Areas are shares of the image.")] = False,
     class_agnostic: Annotated[bool, typer.Option(help="A box is right whatever its class.")] = False,
+    resamples: Annotated[
+        int,
+        typer.Option(
+            "--intervals",
+            help="Bootstrap draws of images for 95 % intervals of every number; with several models, of the"
+            " differences from the first. 0: none.",
+            min=0,
+        ),
+    ] = 0,
     calibration: Annotated[
         Path | None, typer.Option(help="A file of `boxwright calibrate`, applied first.")
     ] = None,
@@ -45,7 +54,13 @@ def evaluate(
     """Judge predictions: COCO's twelve numbers, a table by class, any other metric, models side by side."""
     from boxwright import evaluate as evaluate_tables
     from boxwright.cli.options import numbers, read_predictions, read_source, unique_names
-    from boxwright.cli.tables import print_evaluation, print_models, print_readings, write_json
+    from boxwright.cli.tables import (
+        print_evaluation,
+        print_intervals,
+        print_models,
+        print_readings,
+        write_json,
+    )
     from boxwright.errors import ConfigError
     from boxwright.evaluation.metrics import USUAL, find_metric
     from boxwright.evaluation.pairing import read_pair
@@ -77,6 +92,8 @@ def evaluate(
     }
     for by_model in readings.values():
         print_readings(by_model)
+    if resamples:
+        print_intervals(true, models, judges, resamples, limits[-1])
     if json is not None:
         content = {
             name: e.to_dict() | {m: by_model[name].to_dict() for m, by_model in readings.items()}

@@ -80,7 +80,8 @@ def calibrate(
                 held_out.setdefault(name, []).append(scores)
                 advance(1)
             gain = mean(b - a for a, b in held_out[name]) or 0.0
-            corrections[name] = _fit(true, found, objective, curves, name) if gain > 0 else Correction()
+            best = _fit(true, found, objective, curves, name)
+            corrections[name] = best if gain > 0 else Correction()
             advance(1)
     temperature = _fit_temperature(truth, predictions, iou_thresholds.min())
     calibrated = Calibration(by, corrections, temperature).apply(predictions)

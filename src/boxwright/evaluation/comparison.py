@@ -178,7 +178,9 @@ def _histogram(ious: np.ndarray, least: float) -> dict[str, Curves]:
     counts = np.histogram(np.clip(ious, least, 1), edges)[0]
     middle = ((edges[1:] + edges[:-1]) / 2).tolist()
     return {
-        "IoU of matched boxes": Curves("IoU", "pairs", {"pairs": (middle, counts.astype(float).tolist())})
+        "IoU of matched boxes": Curves(
+            "IoU", "pairs", {"pairs": (middle, counts.astype(float).tolist())}, True
+        )
     }
 
 

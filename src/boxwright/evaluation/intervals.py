@@ -158,10 +158,11 @@ def _reading(names, exact: np.ndarray, drawn: np.ndarray, level: float, what: st
         row["low"], row["high"] = (float(v) for v in np.percentile(values[0], [tail, 100 - tail]))
         if len(exact) == 2:
             gap = values[1] - values[0]
-            below, above = np.mean(gap <= 0), np.mean(gap >= 0)
+            # The exact difference counts as one draw, so that p is never 0.
+            rarer = min(np.count_nonzero(gap <= 0), np.count_nonzero(gap >= 0)) + 1
             row |= {"other": float(exact[1, n]), "difference": float(exact[1, n] - exact[0, n])}
             low, high = np.percentile(gap, [tail, 100 - tail])
-            row |= {"from": float(low), "to": float(high), "p": float(min(1.0, 2 * min(below, above)))}
+            row |= {"from": float(low), "to": float(high), "p": min(1.0, 2 * rarer / (len(gap) + 1))}
         rows.append(row)
     notes = []
     if len(exact) == 2 and rows:

@@ -46,11 +46,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines of one plot: names of the axes, and (x, y) by name of the line."""
+    """Lines of one plot, or its bars: names of the axes, and (x, y) by name of the line."""
 
     x: str
     y: str
     series: dict[str, tuple[list[float], list[float]]]
+    bars: bool = False
 
 
 def side_by_side(readings: dict[str, Reading]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from boxwright.evaluation.comparison import ALONE, Comparison
 from boxwright.evaluation.evaluate import Evaluation, evaluate
 from boxwright.evaluation.intervals import intervals
 from boxwright.evaluation.matching import match
-from boxwright.evaluation.metrics import USUAL, find_metric
+from boxwright.evaluation.metrics import SLICED, USUAL, find_metric
+from boxwright.evaluation.slices import slices
 from boxwright.evaluation.tide import MEANINGS, NAMES, tide
 from boxwright.progress import progress_bar
 from boxwright.reporting import plots
 from boxwright.reporting.examples import box_rows, pictures_of
 from boxwright.reporting.page import Section, section_of, write_page
 
-EXAMPLES = 20  # pictures of each kind
+EXAMPLES = 20  # pictures of each kind of error
+EXAMPLES_OF_CELL = 5  # and of each cell of a table of slices
 KEY = "Orange: the box in question; green: truth; blue: detections above 0.3."
 
 
@@ -61,8 +64,10 @@ def judgement_page(
             title = f"{reading.title}: {name} against {first}" if others else reading.title
             sections.append(Section(title, rows=reading.rows, notes=reading.notes, source=reading.source))
         advance(1)
-        for judge in judges.values():
+        for metric, judge in judges.items():
             sections.append(section_of({name: judge(truth, found) for name, found in models.items()}))
+            if metric.startswith(SLICED) and not others:
+                sections[-1] = _with_examples(sections[-1], truth, models[first], metric.removeprefix(SLICED))
             advance(1)
         for name, found in models.items():
             suffix = f", {name}" if others else ""
@@ -92,7 +97,7 @@ def comparison_page(path: str | os.PathLike, comparison: Comparison, names: tupl
     for title, outcome in (("Matched, least IoU", "matched"), ("Of another class", "other class")):
         rows = pairs.filter(pairs["outcome"] == outcome)["b_row"].to_numpy()
         galleries[title] = pictures_of(comparison.a, comparison.b, box_rows(comparison.b, rows), EXAMPLES)
-    figures = {title: Markup(plots.line_plot(c.series, c.x, c.y)) for title, c in comparison.curves.items()}
+    figures = {title: Markup(plots.reading_plot(c)) for title, c in comparison.curves.items()}
     everything = comparison.rows[0]
     shown = ("matched", "only A", "only B", "other class", "mean IoU", "agreement")
     key = f"Green: {a}; blue: {b} above 0.3; orange: the box in question."
@@ -110,7 +115,7 @@ def calibration_page(path: str | os.PathLike, calibration: Calibration) -> Path:
         {"group": name or "all", "w": c.w, "h": c.h, "angle, degrees": float(np.degrees(c.angle))}
         for name, c in calibration.corrections.items()
     ]
-    figures = {title: Markup(plots.line_plot(c.series, c.x, c.y)) for title, c in calibration.curves.items()}
+    figures = {title: Markup(plots.reading_plot(c)) for title, c in calibration.curves.items()}
     section = Section(
         "Corrections", calibration.fitted | {"temperature": calibration.temperature}, rows, figures
     )
@@ -174,6 +179,17 @@ def _error_section(title: str, truth: Tables, found: Tables) -> Section:
         pictures = pictures_of(truth, found, boxes, EXAMPLES)
         galleries[f"{name}: {MEANINGS[kind]} ({len(mine):,})"] = pictures
     return Section(title, galleries=galleries, notes=[KEY])
+
+
+def _with_examples(section: Section, truth: Tables, found: Tables, by: str) -> Section:
+    """The section of slices with the worst of each cell."""
+    galleries = {}
+    for (name, cell), rows in slices(truth, found, by).examples.items():
+        table = truth if cell == "FN" else found
+        if len(rows):
+            pictures = pictures_of(truth, found, box_rows(table, rows), EXAMPLES_OF_CELL)
+            galleries[f"{name}: {cell} ({len(rows):,})"] = pictures
+    return replace(section, galleries=galleries, folded=True)
 
 
 def _change_section(truth: Tables, first: str, a: Tables, second: str, b: Tables) -> Section:

@@ -35,6 +35,7 @@ class Section:
         galleries: pictures by title.
         notes: what to know before believing it.
         source: the paper it follows.
+        folded: galleries are closed until somebody opens them.
     """
 
     title: str
@@ -44,15 +45,14 @@ class Section:
     galleries: dict[str, list[Picture]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     source: str = ""
+    folded: bool = False
 
 
 def section_of(readings: dict[str, Reading]) -> Section:
     """The section of one metric, of one model or of several side by side (by name)."""
     first = next(iter(readings.values()))
     figures = {
-        title if len(readings) == 1 else f"{title}, {name}": Markup(
-            plots.line_plot(curves.series, curves.x, curves.y)
-        )
+        title if len(readings) == 1 else f"{title}, {name}": Markup(plots.reading_plot(curves))
         for name, reading in readings.items()
         for title, curves in reading.curves.items()
         if curves.series

@@ -10,6 +10,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.figure import Figure
 
+from boxwright.evaluation.reading import Curves
 from boxwright.reporting.gallery import PALETTE
 
 # Text stays text, so that the page's font is used and the picture stays small; ids are the same each time.
@@ -40,6 +41,19 @@ def line_plot(
         if len(series) > 1:
             axes.legend(frameon=False)
         axes.set(xlabel=x_label, ylabel=y_label)
+
+    return _svg(draw)
+
+
+def reading_plot(curves: Curves) -> str:
+    """A reading's lines or bars."""
+    if not curves.bars:
+        return line_plot(curves.series, curves.x, curves.y)
+
+    def draw(axes: Any) -> None:
+        for name, (x, y) in curves.series.items():
+            axes.bar(x, y, width=0.9 * (x[1] - x[0]) if len(x) > 1 else 0.9, label=name)
+        axes.set(xlabel=curves.x, ylabel=curves.y)
 
     return _svg(draw)
 
