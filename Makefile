@@ -16,7 +16,7 @@ install: $(STAMP)  ## install everything into .venv (uv is bootstrapped there)
 $(STAMP): pyproject.toml uv.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv sync --frozen --inexact --compile-bytecode --extra train --group dev
+	$(BIN)/uv sync --frozen --inexact --extra train --group dev
 	@touch $@
 
 demo: install  ## make synthetic aerial scenes, train, evaluate, write runs/demo/report/index.html
