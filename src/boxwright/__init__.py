@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from boxwright.evaluation.evaluate import evaluate as evaluate
     from boxwright.evaluation.metrics import measure as measure
     from boxwright.evaluation.thresholds import threshold as threshold
+    from boxwright.models.importing import import_checkpoint as import_checkpoint
     from boxwright.prediction.predict import predict as predict
     from boxwright.reporting.gallery import show as show
     from boxwright.reporting.report import report as report
@@ -42,18 +43,20 @@ _HOMES = {
     "calibrate": "boxwright.evaluation.calibrate",
     "threshold": "boxwright.evaluation.thresholds",
     "predict": "boxwright.prediction.predict",
+    "import_checkpoint": "boxwright.models.importing",
     "report": "boxwright.reporting.report",
     "runs": "boxwright.reporting.runs",
     "train": "boxwright.training.train",
 }
 # Modules above that need an extra, by name.
-_EXTRAS = {"predict": "train", "train": "train"}
+_EXTRAS = {"predict": "train", "train": "train", "import_checkpoint": "train"}
 __all__ = [
     "calibrate",
     "check",
     "compare",
     "convert",
     "evaluate",
+    "import_checkpoint",
     "measure",
     "predict",
     "read",

@@ -58,6 +58,7 @@ class BackboneConfig(Part):
     frozen_stages: Annotated[int, Field(ge=0)] = 0
     norm: Literal["batch", "group"] = "batch"
     norm_eval: bool = False
+    style: Literal["pytorch", "caffe"] = "pytorch"  # where a ResNet's bottleneck has its stride
 
 
 class NeckConfig(Part):
@@ -65,6 +66,7 @@ class NeckConfig(Part):
     channels: Positive = 256
     norm: Literal["none", "batch", "group"] = "none"
     extra_from: Literal["input", "output"] | None = None  # None: as the detector's paper has it
+    relu_before_extra: bool = True  # False: as MMDetection has it
 
 
 class SelectionConfig(Part):
@@ -72,6 +74,7 @@ class SelectionConfig(Part):
     iou_threshold: Share = 0.6
     max_detections: Positive = 300
     candidates: Positive = 1000
+    per_level: bool = False  # True: as many candidates of each level, as MMDetection has it
 
 
 class TaskAlignedConfig(Part):
@@ -111,6 +114,8 @@ class FCOSConfig(Part):
     head_norm: Literal["none", "batch", "group"] = "group"
     distances_in_strides: bool = True  # False: pixels, as in the paper
     centerness_on_cls: bool = False  # True: as in the paper
+    box_loss: Literal["giou", "log_iou"] = "giou"  # log_iou: as in the paper
+    rank: Literal["root", "product"] = "root"  # of class score times centerness; product: as in the paper
     assigner: FCOSAssignerConfig = FCOSAssignerConfig()
     selection: SelectionConfig = SelectionConfig()
 
@@ -141,7 +146,51 @@ class RetinaNetConfig(Part):
     selection: SelectionConfig = SelectionConfig()
 
 
-ModelConfig = Annotated[CompactConfig | FCOSConfig | RetinaNetConfig, Field(discriminator="name")]
+class FreeAnchorConfig(RetinaNetConfig):
+    name: Literal["freeanchor"]  # pyright: ignore[reportIncompatibleVariableOverride]
+    smooth_l1_beta: Annotated[float, Field(ge=0)] = 0.11
+    bag: Positive = 50  # anchors a box may choose from
+    box_iou: Share = 0.6
+    alpha: Share = 0.5
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    box_weight: Annotated[float, Field(gt=0)] = 0.75
+
+
+class ATSSAssignerConfig(Part):
+    name: Literal["atss"] = "atss"
+    topk: Positive = 9
+
+
+class ATSSConfig(Part):
+    name: Literal["atss"]
+    backbone: BackboneConfig = BackboneConfig()
+    neck: NeckConfig = NeckConfig()
+    head_depth: Positive = 4
+    head_norm: Literal["none", "batch", "group"] = "group"
+    anchor_scale: Annotated[float, Field(gt=0)] = 8.0  # strides
+    assigner: ATSSAssignerConfig = ATSSAssignerConfig()
+    box_weight: Annotated[float, Field(gt=0)] = 2.0
+    selection: SelectionConfig = SelectionConfig()
+
+
+class GFLConfig(Part):
+    name: Literal["gfl"]
+    backbone: BackboneConfig = BackboneConfig()
+    neck: NeckConfig = NeckConfig()
+    head_depth: Positive = 4
+    head_norm: Literal["none", "batch", "group"] = "group"
+    anchor_scale: Annotated[float, Field(gt=0)] = 8.0  # strides, of the anchors that are assigned
+    reg_max: Annotated[int, Field(ge=2)] = 16
+    assigner: ATSSAssignerConfig = ATSSAssignerConfig()
+    box_weight: Annotated[float, Field(gt=0)] = 2.0
+    dfl_weight: Annotated[float, Field(gt=0)] = 0.25
+    selection: SelectionConfig = SelectionConfig()
+
+
+ModelConfig = Annotated[
+    CompactConfig | FCOSConfig | RetinaNetConfig | FreeAnchorConfig | ATSSConfig | GFLConfig,
+    Field(discriminator="name"),
+]
 
 
 class AugmentConfig(Part):

@@ -2,6 +2,7 @@
 
 import torch
 
+from boxwright.assign.atss import atss_assign
 from boxwright.assign.fcos import fcos_assign
 from boxwright.assign.max_iou import max_iou_assign
 from boxwright.assign.task_aligned import task_aligned_assign
@@ -89,3 +90,28 @@ def test_no_boxes_and_masked_boxes_leave_everything_background():
         aligned = task_aligned_assign(scores, boxes, POINTS, gt_boxes, labels, mask)
         assert (aligned.matched_gt == -1).all()
         assert (aligned.quality == 0).all()
+
+
+def test_atss_sets_the_threshold_from_the_nearest_anchors():
+    # One level of five 16 px anchors along a line; the box covers the second.
+    centers = torch.tensor([8.0, 24, 40, 56, 72])
+    anchors = torch.stack([centers - 8, torch.zeros(5), centers + 8, torch.full((5,), 16.0)], dim=1)
+    gt_boxes, gt_mask = _one([[14.0, 0, 34, 16]])
+    # IoU 2/34, 16/20, 2/34, 0, 0. Of the nearest three mean 0.306 and deviation 0.428: one is above 0.734.
+    assert atss_assign(anchors, [5], gt_boxes, gt_mask, topk=3).tolist() == [[-1, 0, -1, -1, -1]]
+
+
+def test_atss_wants_centres_inside_and_gives_a_contested_anchor_to_the_best():
+    anchors = torch.tensor([[0.0, 0, 16, 16], [16, 0, 32, 16], [100, 0, 116, 16]])
+    gt_boxes, gt_mask = _one([[2.0, 0, 16, 16], [0.0, 0, 12, 16], [12.0, 0, 15, 16]])
+    # The first two boxes want the first anchor (IoU 0.875 and 0.75); the third holds no centre.
+    assert atss_assign(anchors, [3], gt_boxes, gt_mask, topk=2).tolist() == [[0, -1, -1]]
+    padded = torch.cat([gt_boxes, torch.zeros(1, 4, 4)], dim=1)
+    mask = torch.cat([gt_mask, torch.zeros(1, 4, dtype=torch.bool)], dim=1)
+    assert atss_assign(anchors, [3], padded, mask, topk=2).tolist() == [[0, -1, -1]]
+
+
+def test_atss_of_no_box_and_of_a_box_without_area():
+    anchors = torch.tensor([[0.0, 0, 16, 16], [16, 0, 32, 16]])
+    assert atss_assign(anchors, [2], *_one([])).tolist() == [[-1, -1]]
+    assert atss_assign(anchors, [2], *_one([[8.0, 8, 8, 8]])).tolist() == [[-1, -1]]

@@ -16,7 +16,7 @@ from tests.shared_data import shared_path
 
 HEAVY = ("torch", "torchvision", "timm", "accelerate")
 JUDGES = [["evaluate"], ["compare"], ["calibrate"], ["threshold"]]
-COMMANDS = [[], ["train"], *JUDGES, ["predict"], ["report"], ["runs"], ["demo"]] + [
+COMMANDS = [[], ["train"], *JUDGES, ["predict"], ["report"], ["runs"], ["demo"], ["import-checkpoint"]] + [
     ["data", *c] for c in ([], ["check"], ["convert"], ["split"], ["stats"], ["show"])
 ]
 

@@ -20,6 +20,9 @@ CONFIGS = {
     "compact": {"name": "compact", "width": 0.5},
     "fcos": {"name": "fcos", **SMALL},
     "retinanet": {"name": "retinanet", **SMALL, "head_norm": "group"},
+    "freeanchor": {"name": "freeanchor", **SMALL, "head_norm": "group"},
+    "atss": {"name": "atss", **SMALL},
+    "gfl": {"name": "gfl", **SMALL},
 }
 
 
@@ -50,6 +53,8 @@ def test_outputs_have_the_documented_shapes(name):
     points = sum(-(-64 // s) * -(-96 // s) for s in strides)
     priors = points * (9 if name == "retinanet" else 1)
     assert outputs["cls_logits"].shape == (2, priors, 2)
+    sizes = outputs.pop("level_sizes", torch.tensor([priors]))
+    assert int(sizes.sum()) == priors
     assert all(o.shape[0] == priors or o.shape[:2] == (2, priors) for o in outputs.values())
 
 
@@ -124,7 +129,9 @@ def test_an_ignored_region_costs_nothing_where_nothing_is_known(name):
         assert sum(model.loss(outputs, targets([[]])).values()) > 0
 
 
-@pytest.mark.parametrize(("name", "steps"), [("compact", 150), ("fcos", 120), ("retinanet", 120)])
+@pytest.mark.parametrize(
+    ("name", "steps"), [("compact", 150), ("fcos", 120), ("retinanet", 120), ("atss", 120), ("gfl", 120)]
+)
 def test_it_overfits_eight_images(name, steps, tmp_path):
     tables = square_tables(tmp_path, 8)
     dataset = DetectionDataset(tables, (64, 64))

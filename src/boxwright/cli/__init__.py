@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from boxwright.cli import calibrate, compare, data, demo, evaluate, predict, report, runs, threshold, train
+from boxwright.cli import (
+    calibrate,
+    compare,
+    data,
+    demo,
+    evaluate,
+    import_checkpoint,
+    predict,
+    report,
+    runs,
+    threshold,
+    train,
+)
 
 app = typer.Typer(
     name="boxwright",
@@ -23,6 +35,7 @@ app.command(epilog=threshold.EXAMPLE)(threshold.threshold)
 app.command(epilog=predict.EXAMPLE)(predict.predict)
 app.command(epilog=report.EXAMPLE)(report.report)
 app.command(epilog=runs.EXAMPLE)(runs.runs)
+app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLE)(import_checkpoint.import_checkpoint)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
 
 

@@ -26,6 +26,12 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     return overlap / (box_area(a) + box_area(b) - overlap).clamp(min=EPS)
 
 
+def aligned_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU of boxes (..., 4) that broadcast against each other; (...)."""
+    overlap = intersection(a, b)
+    return overlap / (box_area(a) + box_area(b) - overlap).clamp(min=EPS)
+
+
 def pairwise_coverage(a: Tensor, b: Tensor) -> Tensor:
     """Share of every (..., N, 4) that lies in every (..., M, 4); (..., N, M)."""
     a, b = a[..., :, None, :], b[..., None, :, :]

@@ -3,12 +3,17 @@
 import torch
 from torch import Tensor
 
-from boxwright.geometry.torch_boxes import generalized_iou
+from boxwright.geometry.torch_boxes import aligned_iou, generalized_iou
 
 
 def giou_loss(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     """1 - GIoU of (..., 4) xyxy boxes; (...). Rezatofighi et al., CVPR 2019."""
     return 1 - generalized_iou(boxes, gt_boxes)
+
+
+def log_iou_loss(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
+    """-ln(IoU) of (..., 4) xyxy boxes, IoU at least 1e-6; (...). Yu et al., UnitBox, ACM MM 2016."""
+    return -aligned_iou(boxes, gt_boxes).clamp(min=1e-6).log()
 
 
 def smooth_l1_loss(deltas: Tensor, targets: Tensor, beta: float = 0.0) -> Tensor:

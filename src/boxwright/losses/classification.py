@@ -21,6 +21,15 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
     return balance * distance.pow(gamma) * cross_entropy
 
 
+def quality_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0) -> Tensor:
+    """Cross-entropy against a quality in [0, 1], weighted by how far the score is from it.
+
+    Li et al., Generalized Focal Loss, NeurIPS 2020, equation 4; of the shape of `logits`.
+    """
+    distance = (targets - logits.sigmoid()).abs()
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * distance.pow(beta)
+
+
 def soft_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy against a target in [0, 1], of the shape of `logits`."""
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")

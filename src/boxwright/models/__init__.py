@@ -5,12 +5,22 @@ scalars), `decode` (outputs to detections).
 """
 
 from boxwright.config import ModelConfig
+from boxwright.models.atss import ATSS
 from boxwright.models.compact import Compact
 from boxwright.models.detector import Detector
 from boxwright.models.fcos import FCOS
+from boxwright.models.freeanchor import FreeAnchor
+from boxwright.models.gfl import GFL
 from boxwright.models.retinanet import RetinaNet
 
-DETECTORS = {"compact": Compact, "fcos": FCOS, "retinanet": RetinaNet}
+DETECTORS = {
+    "compact": Compact,
+    "fcos": FCOS,
+    "retinanet": RetinaNet,
+    "freeanchor": FreeAnchor,
+    "atss": ATSS,
+    "gfl": GFL,
+}
 
 
 def build_detector(config: ModelConfig, num_classes: int) -> Detector:

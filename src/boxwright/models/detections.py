@@ -31,31 +31,52 @@ class Selection:
         iou_threshold: of non-maximum suppression within a class.
         max_detections: an image.
         candidates: an image, before suppression.
+        per_level: as many candidates from each level of the pyramid, as MMDetection has it.
     """
 
     score_threshold: float = 0.01
     iou_threshold: float = 0.6
     max_detections: int = 300
     candidates: int = 1000
+    per_level: bool = False
 
 
 @torch.no_grad()
-def select_detections(boxes: Tensor, scores: Tensor, selection: Selection) -> list[Detections]:
+def select_detections(
+    boxes: Tensor,
+    scores: Tensor,
+    selection: Selection,
+    level_sizes: Tensor | None = None,
+    quality: Tensor | None = None,
+) -> list[Detections]:
     """Choose the best boxes of each class and image.
 
     Args:
         boxes: (B, P, 4) xyxy pixels.
         scores: (B, P, C) in [0, 1].
         selection: thresholds and limits.
+        level_sizes: (L,) priors of each level, on the CPU; needed where candidates are taken per level.
+        quality: (B, P) in [0, 1], multiplies the scores of what passed threshold and top-k by class alone.
     """
     batch, _, classes = scores.shape
-    flat = scores.flatten(1)  # (B, P * C)
-    best, index = flat.topk(min(selection.candidates, flat.shape[1]), dim=1)
+    sizes = [scores.shape[1]]
+    if selection.per_level and level_sizes is not None:
+        sizes = level_sizes.tolist()
+    tops, start = [], 0
+    for size in sizes:
+        flat = scores[:, start : start + size].flatten(1)  # (B, size * C)
+        values, places = flat.topk(min(selection.candidates, flat.shape[1]), dim=1)
+        tops.append((values, places + start * classes))
+        start += size
+    best, index = (torch.cat(parts, dim=1) for parts in zip(*tops))
     point, label = index // classes, index % classes
     candidates = boxes.gather(1, point[:, :, None].expand(-1, -1, 4))  # (B, K, 4)
     image = torch.arange(batch, device=boxes.device)[:, None].expand_as(best)
 
-    kept = best > selection.score_threshold
+    # A box that was clipped to nothing is no detection.
+    kept = (best > selection.score_threshold) & (candidates[..., 2:] > candidates[..., :2]).all(-1)
+    if quality is not None:
+        best = best * quality.gather(1, point)
     candidates, best, label, image = candidates[kept], best[kept], label[kept], image[kept]
     if len(best) == 0:
         empty = Detections(candidates, best, label)

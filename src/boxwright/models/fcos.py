@@ -12,67 +12,20 @@ from boxwright.assign.fcos import fcos_assign
 from boxwright.config import FCOSConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import boxes_to_distances, clip_boxes, distances_to_boxes
-from boxwright.losses.box import giou_loss
+from boxwright.losses.box import giou_loss, log_iou_loss
 from boxwright.losses.classification import focal_loss
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
-from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
-from boxwright.models.layers import Normalize, Scale
+from boxwright.models.heads.dense import DenseHead
+from boxwright.models.layers import Normalize
 from boxwright.models.necks.fpn import FPN
 from boxwright.models.points import background_weight, one_hot, targets_of_points
-from boxwright.models.priors import make_points
+from boxwright.models.priors import make_level_sizes, make_points
 
 LEVEL_STRIDES = (8, 16, 32, 64, 128)
 LEVEL_RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, 1e8))  # px, section 3.2
-
-
-class FCOSHead(nn.Module):
-    """Class logits, side distances and centerness of every point.
-
-    Args:
-        channels: of the pyramid and the towers.
-        num_classes: categories.
-        depth: convolutions a tower.
-        norm: of the towers, "group" or "none".
-        strides: of the levels.
-        in_strides: sides are exp(s * x) strides; False: exp(s * x) pixels, as in the paper.
-        centerness_on_cls: centerness beside the classes, as in the paper, not the boxes.
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        num_classes: int,
-        depth: int,
-        norm: str,
-        strides: tuple[int, ...],
-        in_strides: bool,
-        centerness_on_cls: bool,
-    ):
-        super().__init__()
-        self.cls_tower = make_tower(channels, depth, norm)
-        self.box_tower = make_tower(channels, depth, norm)
-        self.cls = nn.Conv2d(channels, num_classes, 3, padding=1)
-        self.box = nn.Conv2d(channels, 4, 3, padding=1)
-        self.centerness = nn.Conv2d(channels, 1, 3, padding=1)
-        self.scales = nn.ModuleList(Scale() for _ in strides)
-        self.units = strides if in_strides else (1,) * len(strides)
-        self.centerness_on_cls = centerness_on_cls
-        init_head(self.cls_tower, self.box_tower, self.box, self.centerness)
-        init_prior(self.cls)
-
-    def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, P, C), distances (B, P, 4) in pixels, centerness logits (B, P)."""
-        logits, distances, centerness = [], [], []
-        for features, scale, unit in zip(pyramid, self.scales, self.units):
-            cls_features, box_features = self.cls_tower(features), self.box_tower(features)
-            logits.append(flatten_level(self.cls(cls_features), self.cls.out_channels))
-            distances.append(flatten_level(scale(self.box(box_features)).float().exp() * unit, 4))
-            beside = cls_features if self.centerness_on_cls else box_features
-            centerness.append(flatten_level(self.centerness(beside), 1))
-        return torch.cat(logits, 1), torch.cat(distances, 1), torch.cat(centerness, 1)[..., 0]
 
 
 class FCOS(Detector):
@@ -81,10 +34,14 @@ class FCOS(Detector):
     Args:
         backbone: gives maps, `channels` and `strides` 8, 16, 32.
         neck: maps to a pyramid of `strides`.
-        head: logits, distances, centerness.
+        head: logits, raw sides, centerness.
         strides: of the pyramid.
         ranges: least and greatest farthest side for each level, pixels.
         radius: of centre sampling in strides; 0: the whole box.
+        in_strides: sides are exp(s * x) strides; False: exp(s * x) pixels, as in the paper.
+        log_iou: -ln(IoU) as the box loss, as in the paper, in place of GIoU.
+        product: detections are ranked by class score times centerness, as in the paper, not by its root, and
+            pass the threshold by the class score alone.
         selection: thresholds of `decode`.
     """
 
@@ -98,13 +55,17 @@ class FCOS(Detector):
         strides: tuple[int, ...],
         ranges: tuple[tuple[float, float], ...],
         radius: float,
+        in_strides: bool,
+        log_iou: bool,
+        product: bool,
         selection: Selection,
     ):
         super().__init__()
         self.normalize = Normalize()
         self.backbone, self.neck, self.head = backbone, neck, head
         self.strides = strides
-        self.radius = radius
+        self.radius, self.in_strides, self.product = radius, in_strides, product
+        self.box_loss = log_iou_loss if log_iou else giou_loss
         self.selection = selection
         self.register_buffer("ranges", torch.tensor(ranges), persistent=False)
 
@@ -113,44 +74,47 @@ class FCOS(Detector):
         """Build the parts that a checked config describes."""
         backbone = TimmBackbone(**config.backbone.model_dump())
         neck = config.neck
-        channels, strides = neck.channels, LEVEL_STRIDES
+        quality = "cls" if config.centerness_on_cls else "box"
+        head = DenseHead(
+            neck.channels, num_classes, config.head_depth, config.head_norm, quality=quality,
+            levels=len(LEVEL_STRIDES),
+        )  # fmt: skip
         return cls(
             backbone,
-            FPN(backbone.channels, channels, 2, neck.extra_from or "output", neck.norm),
-            FCOSHead(
-                channels,
-                num_classes,
-                config.head_depth,
-                config.head_norm,
-                strides,
-                config.distances_in_strides,
-                config.centerness_on_cls,
+            FPN(
+                backbone.channels, neck.channels, 2, neck.extra_from or "output", neck.norm,
+                relu_before_extra=neck.relu_before_extra,
             ),
-            strides,
+            head,
+            LEVEL_STRIDES,
             LEVEL_RANGES,
             config.assigner.radius,
+            config.distances_in_strides,
+            config.box_loss == "log_iou",
+            config.rank == "product",
             Selection(**config.selection.model_dump()),
-        )
+        )  # fmt: skip
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.
 
         Returns:
             cls_logits (B, P, C), distances (B, P, 4) pixels, centerness_logits (B, P), points (P, 2),
-            strides (P,), ranges (P, 2).
+            strides (P,), ranges (P, 2), level_sizes (L,).
         """
         pyramid = self.neck(self.backbone(self.normalize(images)))
-        logits, distances, centerness = self.head(pyramid)
+        logits, sides, centerness = self.head(pyramid)
         sizes = [f.shape[-2:] for f in pyramid]
         points, strides = make_points(sizes, self.strides, images)
         ranges = torch.cat([r.expand(h * w, 2) for r, (h, w) in zip(self.ranges, sizes)])
         return {
             "cls_logits": logits,
-            "distances": distances,
+            "distances": sides.float().exp() * (strides[:, None] if self.in_strides else 1),
             "centerness_logits": centerness,
             "points": points,
             "strides": strides,
             "ranges": ranges,
+            "level_sizes": make_level_sizes(sizes),
         }
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
@@ -174,16 +138,18 @@ class FCOS(Detector):
         )
         return {
             "cls": (focal_loss(logits, wanted) * counted[..., None]).sum() / positives,
-            "box": (giou_loss(boxes, gt_boxes) * centerness).sum() / centrality,
+            "box": (self.box_loss(boxes, gt_boxes) * centerness).sum() / centrality,
             "centerness": (centerness_loss * weight).sum() / positives,
         }
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image, scored by the root of class score times centerness."""
+        """Detections of each image, scored by class and centerness."""
         boxes = clip_boxes(distances_to_boxes(outputs["points"], outputs["distances"]), image_sizes)
-        centerness = outputs["centerness_logits"].sigmoid()
-        scores = (outputs["cls_logits"].sigmoid() * centerness[..., None]).sqrt()
-        return select_detections(boxes, scores, self.selection)
+        scores, centerness = outputs["cls_logits"].sigmoid(), outputs["centerness_logits"].sigmoid()
+        if self.product:
+            return select_detections(boxes, scores, self.selection, outputs["level_sizes"], centerness)
+        ranks = (scores * centerness[..., None]).sqrt()
+        return select_detections(boxes, ranks, self.selection, outputs["level_sizes"])
 
 
 def centerness_of(distances: Tensor) -> Tensor:

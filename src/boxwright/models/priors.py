@@ -28,6 +28,11 @@ def make_points(
     return torch.cat(points), torch.cat(point_strides)
 
 
+def make_level_sizes(sizes: list[tuple[int, int]], count: int = 1) -> Tensor:
+    """(L,) int64 priors of each level, `count` a location; on the CPU, so that reading it never waits."""
+    return torch.tensor([height * width * count for height, width in sizes])
+
+
 def make_base_anchors(stride: int, base_scale: float, scales: list[float], ratios: list[float]) -> Tensor:
     """Anchors around the origin, ratio by ratio, scales within; (len(ratios) * len(scales), 4) xyxy.
 

@@ -17,41 +17,13 @@ from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.box_coder import decode_deltas, encode_deltas
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
-from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
+from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.fpn import FPN
 from boxwright.models.points import one_hot, targets_of_points
-from boxwright.models.priors import make_anchors, make_base_anchors
+from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
 
 LEVEL_STRIDES = (8, 16, 32, 64, 128)
-
-
-class RetinaHead(nn.Module):
-    """Class logits and box deltas of every anchor.
-
-    Args:
-        channels: of the pyramid and the towers.
-        num_classes: categories.
-        num_anchors: a location.
-        depth: convolutions a tower.
-        norm: of the towers; "none" in the paper.
-    """
-
-    def __init__(self, channels: int, num_classes: int, num_anchors: int, depth: int, norm: str):
-        super().__init__()
-        self.num_classes = num_classes
-        self.cls_tower = make_tower(channels, depth, norm)
-        self.box_tower = make_tower(channels, depth, norm)
-        self.cls = nn.Conv2d(channels, num_anchors * num_classes, 3, padding=1)
-        self.box = nn.Conv2d(channels, num_anchors * 4, 3, padding=1)
-        init_head(self.cls_tower, self.box_tower, self.box)
-        init_prior(self.cls)
-
-    def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits (B, A, C) and deltas (B, A, 4)."""
-        logits = [flatten_level(self.cls(self.cls_tower(f)), self.num_classes) for f in pyramid]
-        deltas = [flatten_level(self.box(self.box_tower(f)), 4) for f in pyramid]
-        return torch.cat(logits, 1), torch.cat(deltas, 1)
 
 
 class RetinaNet(Detector):
@@ -66,9 +38,11 @@ class RetinaNet(Detector):
         assigner: thresholds of the max-IoU assignment.
         smooth_l1_beta: where the box loss turns linear; 0: L1.
         selection: thresholds of `decode`.
+        deviations: that the deltas are divided by.
     """
 
     base_anchors: Tensor
+    deviations: Tensor
 
     def __init__(
         self,
@@ -80,12 +54,14 @@ class RetinaNet(Detector):
         assigner: MaxIoUConfig,
         smooth_l1_beta: float,
         selection: Selection,
+        deviations: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
     ):
         super().__init__()
         self.normalize = Normalize()
         self.backbone, self.neck, self.head = backbone, neck, head
         self.strides = strides
         self.register_buffer("base_anchors", torch.stack(base_anchors), persistent=False)
+        self.register_buffer("deviations", torch.tensor(deviations), persistent=False)
         self.thresholds = {
             "positive_iou": assigner.positive_iou,
             "negative_iou": assigner.negative_iou,
@@ -98,13 +74,25 @@ class RetinaNet(Detector):
     @classmethod
     def from_config(cls, config: RetinaNetConfig, num_classes: int) -> "RetinaNet":
         """Build the parts that a checked config describes."""
+        return cls(*cls.parts_of(config, num_classes))
+
+    @staticmethod
+    def parts_of(config: RetinaNetConfig, num_classes: int) -> tuple:
+        """The constructor's arguments up to `selection`."""
         backbone = TimmBackbone(**config.backbone.model_dump())
         neck, anchors = config.neck, config.anchors
         count = len(anchors.scales) * len(anchors.ratios)
-        return cls(
+        return (
             backbone,
-            FPN(backbone.channels, neck.channels, 2, neck.extra_from or "input", neck.norm),
-            RetinaHead(neck.channels, num_classes, count, config.head_depth, config.head_norm),
+            FPN(
+                backbone.channels,
+                neck.channels,
+                2,
+                neck.extra_from or "input",
+                neck.norm,
+                relu_before_extra=neck.relu_before_extra,
+            ),
+            DenseHead(neck.channels, num_classes, config.head_depth, config.head_norm, count),
             LEVEL_STRIDES,
             [
                 make_base_anchors(stride, anchors.base_scale, anchors.scales, anchors.ratios)
@@ -119,12 +107,17 @@ class RetinaNet(Detector):
         """Images (B, 3, H, W) in 0..255 to raw outputs.
 
         Returns:
-            cls_logits (B, A, C), box_deltas (B, A, 4), anchors (A, 4) xyxy pixels.
+            cls_logits (B, A, C), box_deltas (B, A, 4), anchors (A, 4) xyxy pixels, level_sizes (L,).
         """
         pyramid = self.neck(self.backbone(self.normalize(images)))
-        logits, deltas = self.head(pyramid)
-        anchors = make_anchors([f.shape[-2:] for f in pyramid], self.strides, list(self.base_anchors))
-        return {"cls_logits": logits, "box_deltas": deltas, "anchors": anchors}
+        logits, deltas, _ = self.head(pyramid)
+        sizes = [f.shape[-2:] for f in pyramid]
+        return {
+            "cls_logits": logits,
+            "box_deltas": deltas,
+            "anchors": make_anchors(sizes, self.strides, list(self.base_anchors)),
+            "level_sizes": make_level_sizes(sizes, self.base_anchors.shape[1]),
+        }
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls` and `box`, each a scalar."""
@@ -134,7 +127,7 @@ class RetinaNet(Detector):
         weight = positive.float()
         wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
         cls_loss = focal_loss(logits, wanted) * (~assigned.ignored)[..., None]
-        box_targets = encode_deltas(anchors, gt_boxes)
+        box_targets = encode_deltas(anchors, gt_boxes) / self.deviations
         box_loss = smooth_l1_loss(outputs["box_deltas"].float(), box_targets, self.smooth_l1_beta)
         positives = mean_over_processes(weight.sum())
         # Background anchors have deltas to some box, infinite ones maybe: select, don't multiply.
@@ -145,7 +138,8 @@ class RetinaNet(Detector):
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image."""
-        boxes = decode_deltas(outputs["anchors"], outputs["box_deltas"].float())
-        return select_detections(
-            clip_boxes(boxes, image_sizes), outputs["cls_logits"].sigmoid(), self.selection
-        )
+        boxes, scores = clip_boxes(self._boxes(outputs), image_sizes), outputs["cls_logits"].sigmoid()
+        return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
+
+    def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        return decode_deltas(outputs["anchors"], outputs["box_deltas"].float() * self.deviations)

@@ -5,25 +5,26 @@ left to the readers in `coco` and `coco_results`, which name it; both ways give 
 """
 
 from collections.abc import Iterable
-from itertools import chain, repeat
+from itertools import chain
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
 import orjson
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from boxwright.data.builder import TableBuilder, pack
 
 Box = tuple[float, float, float, float]
-LARGEST_ID = 2**53  # beyond it floats, which other tools make of ids, lose some
+# Beyond these, floats, which other tools make of ids, lose some.
+Id = Annotated[int, Meta(gt=-(2**53), lt=2**53)]
 
 
 class Annotation(Struct, gc=False, forbid_unknown_fields=True):
-    id: int
-    image_id: int
-    category_id: int
+    id: Id
+    image_id: Id
+    category_id: Id
     bbox: Box
     area: float | None = None
     iscrowd: Literal[0, 1] = 0
@@ -39,8 +40,8 @@ class Instances(Struct, forbid_unknown_fields=True):
 
 
 class Result(Struct, gc=False, forbid_unknown_fields=True):
-    image_id: int
-    category_id: int
+    image_id: Id
+    category_id: Id
     bbox: Box
     score: float
 
@@ -61,7 +62,7 @@ def add_annotations(
     """Give the builder every annotation, or none and False."""
     columns = _places_and_boxes(rows, image_of, category_of)
     own = np.fromiter(map(attrgetter("id"), rows), dtype=np.int64, count=len(rows))
-    if columns is None or (np.abs(own) >= LARGEST_ID).any() or len(np.unique(own)) < len(own):
+    if columns is None or len(np.unique(own)) < len(own):
         return False
     columns["area"] = _floats(np.nan if r.area is None else r.area for r in rows)
     columns["crowd"] = np.fromiter(map(attrgetter("iscrowd"), rows), dtype=bool, count=len(rows))
@@ -85,7 +86,7 @@ def add_results(
 def _decode(raw: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return None
 
 
@@ -99,7 +100,14 @@ def _places_and_boxes(rows: list, image_of: dict, category_of: dict) -> dict[str
 
 
 def _look_up(ids: Iterable[int], row_of: dict[int, int]) -> np.ndarray:
-    return np.fromiter(map(row_of.get, ids, repeat(-1)), dtype=np.int64)
+    """(N,) row of each id, -1 for one that isn't listed."""
+    wanted = np.fromiter(ids, dtype=np.int64)
+    if not row_of:
+        return np.full(len(wanted), -1)
+    known, rows = (np.fromiter(v, dtype=np.int64, count=len(row_of)) for v in (row_of, row_of.values()))
+    order = np.argsort(known)
+    place = order[np.minimum(np.searchsorted(known[order], wanted), len(known) - 1)]
+    return np.where(known[place] == wanted, rows[place], -1)
 
 
 def _floats(values: Iterable[float]) -> np.ndarray:

@@ -4,6 +4,7 @@ import logging
 
 import timm
 from timm.models._features import FeatureInfo
+from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
 from boxwright.errors import ConfigError, nearest
@@ -23,9 +24,11 @@ class TimmBackbone(nn.Module):
         frozen_stages: the stem (1) and this many maps' stages in all get no gradient; 0: none.
         norm: "batch" as built, or "group" to replace it.
         norm_eval: batch norms keep the statistics they came with.
+        style: "caffe" halves a ResNet's maps in the first convolution of a bottleneck, as Detectron's weights
+            want it; "pytorch" in the second.
 
     Raises:
-        ConfigError: timm has no such model, or it has no maps of these strides.
+        ConfigError: timm has no such model, or it has no maps of these strides, or no bottlenecks.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class TimmBackbone(nn.Module):
         frozen_stages: int = 0,
         norm: str = "batch",
         norm_eval: bool = False,
+        style: str = "pytorch",
     ):
         super().__init__()
         if not timm.is_model(name):
@@ -49,6 +53,8 @@ class TimmBackbone(nn.Module):
         self.channels = _feature_info(self.body).channels()
         self.strides = strides
         self.norm_eval = norm_eval
+        if style == "caffe":
+            _stride_first(self.body, name)
         if norm == "group":
             _replace_batch_norms(self.body)
         self.frozen = _first_stages(self.body, frozen_stages)
@@ -78,6 +84,14 @@ def _create(name: str, pretrained: bool, indices: list[int]) -> nn.Module:
             # timm and the hub raise whatever their HTTP client does; these are their common parents.
             logger.warning("no pretrained weights for %s (%s); it starts from random ones.", name, error)
     return timm.create_model(name, features_only=True, out_indices=indices)
+
+
+def _stride_first(body: nn.Module, name: str) -> None:
+    blocks = [m for m in body.modules() if isinstance(m, Bottleneck)]
+    if not blocks:
+        raise ConfigError(f"{name} has no bottlenecks, so there is no caffe style of it.")
+    for block in blocks:
+        block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
 def _feature_info(body: nn.Module) -> FeatureInfo:

@@ -1,10 +1,67 @@
 """The parts of a dense head: towers, and predictions of all levels side by side."""
 
 import math
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
-from boxwright.models.layers import ConvNorm
+from boxwright.models.layers import ConvNorm, Scale
+
+
+class DenseHead(nn.Module):
+    """A tower for classes, one for boxes, and what they predict at every location.
+
+    Args:
+        channels: of the pyramid and the towers.
+        num_classes: categories.
+        depth: convolutions a tower.
+        norm: of the towers, "group" or "none".
+        priors: anchors a location.
+        box_width: numbers a box.
+        quality: whether one more number (centerness) is predicted, and beside what.
+        levels: of the pyramid, each with a learned factor on its boxes; 0: no factors.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        depth: int,
+        norm: str,
+        priors: int = 1,
+        box_width: int = 4,
+        quality: Literal["none", "cls", "box"] = "none",
+        levels: int = 0,
+    ):
+        super().__init__()
+        self.num_classes, self.box_width, self.beside = num_classes, box_width, quality
+        self.cls_tower = make_tower(channels, depth, norm)
+        self.box_tower = make_tower(channels, depth, norm)
+        self.cls = nn.Conv2d(channels, priors * num_classes, 3, padding=1)
+        self.box = nn.Conv2d(channels, priors * box_width, 3, padding=1)
+        init_head(self.cls_tower, self.box_tower, self.box)
+        init_prior(self.cls)
+        if quality != "none":
+            self.quality = nn.Conv2d(channels, priors, 3, padding=1)
+            init_head(self.quality)
+        if levels:
+            self.scales = nn.ModuleList(Scale() for _ in range(levels))
+
+    def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Logits (B, P, C), boxes (B, P, box_width), quality logits (B, P) or None; levels side by side."""
+        logits, boxes, quality = [], [], []
+        for n, features in enumerate(pyramid):
+            cls_features, box_features = self.cls_tower(features), self.box_tower(features)
+            logits.append(flatten_level(self.cls(cls_features), self.num_classes))
+            box = self.box(box_features)
+            boxes.append(
+                flatten_level(self.scales[n](box) if hasattr(self, "scales") else box, self.box_width)
+            )
+            if self.beside != "none":
+                beside = cls_features if self.beside == "cls" else box_features
+                quality.append(flatten_level(self.quality(beside), 1)[..., 0])
+        return torch.cat(logits, 1), torch.cat(boxes, 1), torch.cat(quality, 1) if quality else None
 
 
 def make_tower(

@@ -19,6 +19,7 @@ class FPN(nn.Module):
             last output (FCOS).
         norm: "none" as in the paper, "batch" or "group".
         activation: after each convolution; None as in the paper.
+        relu_before_extra: between the coarser levels.
     """
 
     def __init__(
@@ -29,9 +30,11 @@ class FPN(nn.Module):
         extra_from: Literal["input", "output"] = "output",
         norm: str = "none",
         activation: type[nn.Module] | None = None,
+        relu_before_extra: bool = True,
     ):
         super().__init__()
         self.extra_from = extra_from
+        self.relu_before_extra = relu_before_extra
         self.laterals = nn.ModuleList(
             ConvNorm(c, channels, 1, norm=norm, activation=activation) for c in in_channels
         )
@@ -57,6 +60,6 @@ class FPN(nn.Module):
         pyramid = [output(m) for output, m in zip(self.outputs, merged)]
         coarsest = maps[-1] if self.extra_from == "input" else pyramid[-1]
         for n, extra in enumerate(self.extras):
-            coarsest = extra(F.relu(coarsest) if n > 0 else coarsest)
+            coarsest = extra(F.relu(coarsest) if n > 0 and self.relu_before_extra else coarsest)
             pyramid.append(coarsest)
         return pyramid

@@ -1,0 +1,32 @@
+"""`boxwright import-checkpoint`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = "Example: boxwright import-checkpoint atss.pth --from mmdet --config atss.yaml -o atss.safetensors"
+
+
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt or .safetensors file.")],
+    config: Annotated[
+        Path, typer.Option(help="The experiment whose model it is; data.classes names classes.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
+    origin: Annotated[str, typer.Option("--from", help="The toolbox it comes from: mmdet.")] = "mmdet",
+    partial: Annotated[
+        bool, typer.Option(help="Write it though tensors are missing, unused or of another shape.")
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Name every such tensor.")] = False,
+) -> None:
+    """Another toolbox's weights under our names: every tensor accounted for, nothing guessed."""
+    from boxwright import import_checkpoint as convert
+
+    report = convert(checkpoint, config, output, origin, partial)
+    typer.echo(report.describe())
+    if every:
+        for what in ("missing", "unused", "mismatched"):
+            for name in getattr(report, what):
+                typer.echo(f"{what}: {name}")
+    typer.echo(f"Checkpoint: {output}")

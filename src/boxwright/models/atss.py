@@ -1,0 +1,139 @@
+"""ATSS: one square anchor a location, and a threshold that each box sets itself.
+
+Zhang et al., Bridging the Gap Between Anchor-based and Anchor-free Detection via Adaptive Training Sample
+Selection, CVPR 2020.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from boxwright.assign.atss import atss_assign
+from boxwright.config import ATSSConfig
+from boxwright.data.targets import Targets
+from boxwright.geometry.torch_boxes import boxes_to_distances, clip_boxes
+from boxwright.losses.box import giou_loss
+from boxwright.losses.classification import focal_loss
+from boxwright.losses.normalizer import mean_over_processes
+from boxwright.models.backbones.timm import TimmBackbone
+from boxwright.models.box_coder import decode_deltas
+from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detector import Detector
+from boxwright.models.fcos import LEVEL_STRIDES, centerness_of
+from boxwright.models.heads.dense import DenseHead
+from boxwright.models.layers import Normalize
+from boxwright.models.necks.fpn import FPN
+from boxwright.models.points import background_weight, one_hot, targets_of_points
+from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
+
+DELTA_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
+
+
+class ATSS(Detector):
+    """See the module's docstring.
+
+    Args:
+        backbone: gives maps, `channels` and `strides` 8, 16, 32.
+        neck: maps to a pyramid of `strides`.
+        head: logits, deltas and centerness.
+        strides: of the pyramid.
+        anchor_scale: side of the anchors in strides.
+        topk: of the assigner.
+        box_weight: of the box loss.
+        selection: thresholds of `decode`.
+    """
+
+    base_anchors: Tensor
+    deviations: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        strides: tuple[int, ...],
+        anchor_scale: float,
+        topk: int,
+        box_weight: float,
+        selection: Selection,
+    ):
+        super().__init__()
+        self.normalize = Normalize()
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.strides, self.topk, self.box_weight = strides, topk, box_weight
+        base = torch.stack([make_base_anchors(s, anchor_scale, [1.0], [1.0]) for s in strides])
+        self.register_buffer("base_anchors", base, persistent=False)
+        self.register_buffer("deviations", torch.tensor(DELTA_DEVIATIONS), persistent=False)
+        self.selection = selection
+
+    @classmethod
+    def from_config(cls, config: ATSSConfig, num_classes: int) -> "ATSS":
+        """Build the parts that a checked config describes."""
+        backbone, neck = TimmBackbone(**config.backbone.model_dump()), config.neck
+        return cls(
+            backbone,
+            FPN(
+                backbone.channels, neck.channels, 2, neck.extra_from or "output", neck.norm,
+                relu_before_extra=neck.relu_before_extra,
+            ),
+            DenseHead(
+                neck.channels, num_classes, config.head_depth, config.head_norm, quality="box",
+                levels=len(LEVEL_STRIDES),
+            ),
+            LEVEL_STRIDES,
+            config.anchor_scale,
+            config.assigner.topk,
+            config.box_weight,
+            Selection(**config.selection.model_dump()),
+        )  # fmt: skip
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) in 0..255 to raw outputs.
+
+        Returns:
+            cls_logits (B, A, C), box_deltas (B, A, 4), centerness_logits (B, A), anchors (A, 4) xyxy pixels,
+            level_sizes (L,).
+        """
+        pyramid = self.neck(self.backbone(self.normalize(images)))
+        logits, deltas, centerness = self.head(pyramid)
+        sizes = [f.shape[-2:] for f in pyramid]
+        return {
+            "cls_logits": logits,
+            "box_deltas": deltas,
+            "centerness_logits": centerness,
+            "anchors": make_anchors(sizes, self.strides, list(self.base_anchors)),
+            "level_sizes": make_level_sizes(sizes),
+        }
+
+    def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """The losses `cls`, `box` and `centerness`, each a scalar."""
+        logits, anchors = outputs["cls_logits"], outputs["anchors"]
+        sizes = outputs["level_sizes"].tolist()
+        matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, self.topk)
+        positive, gt_boxes, gt_labels = targets_of_points(matched_gt, targets)
+        weight = positive.float()
+        wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
+        centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+        counted = background_weight(centers, targets, positive)
+        centerness = centerness_of(boxes_to_distances(centers, gt_boxes)) * weight
+
+        positives = mean_over_processes(weight.sum())
+        centrality = mean_over_processes(centerness.sum())
+        box_loss = giou_loss(self._boxes(outputs), gt_boxes) * centerness
+        centerness_loss = F.binary_cross_entropy_with_logits(
+            outputs["centerness_logits"], centerness, reduction="none"
+        )
+        return {
+            "cls": (focal_loss(logits, wanted) * counted[..., None]).sum() / positives,
+            "box": self.box_weight * box_loss.sum() / centrality,
+            "centerness": (centerness_loss * weight).sum() / positives,
+        }
+
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
+        """Detections of each image: thresholds by class score, ranks by class score times centerness."""
+        boxes = clip_boxes(self._boxes(outputs), image_sizes)
+        scores, centerness = outputs["cls_logits"].sigmoid(), outputs["centerness_logits"].sigmoid()
+        return select_detections(boxes, scores, self.selection, outputs["level_sizes"], centerness)
+
+    def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        return decode_deltas(outputs["anchors"], outputs["box_deltas"].float() * self.deviations)

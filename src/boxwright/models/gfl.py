@@ -1,0 +1,150 @@
+"""GFL: the class score is the quality of the box, and each side a distribution.
+
+Li et al., Generalized Focal Loss: Learning Qualified and Distributed Bounding Boxes for Dense Object
+Detection, NeurIPS 2020.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from boxwright.assign.atss import atss_assign
+from boxwright.config import GFLConfig
+from boxwright.data.targets import Targets
+from boxwright.geometry.torch_boxes import (
+    aligned_iou,
+    boxes_to_distances,
+    clip_boxes,
+    distances_to_boxes,
+)
+from boxwright.losses.box import distribution_focal_loss, giou_loss
+from boxwright.losses.classification import quality_focal_loss
+from boxwright.losses.normalizer import mean_over_processes
+from boxwright.models.backbones.timm import TimmBackbone
+from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detector import Detector
+from boxwright.models.fcos import LEVEL_STRIDES
+from boxwright.models.heads.dense import DenseHead
+from boxwright.models.layers import Normalize
+from boxwright.models.necks.fpn import FPN
+from boxwright.models.points import background_weight, one_hot, targets_of_points
+from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes, make_points
+
+
+class GFL(Detector):
+    """See the module's docstring.
+
+    Args:
+        backbone: gives maps, `channels` and `strides` 8, 16, 32.
+        neck: maps to a pyramid of `strides`.
+        head: logits, and logits of the bins of each side.
+        strides: of the pyramid.
+        anchor_scale: side in strides of the anchors that the assigner compares with the boxes.
+        reg_max: greatest distance of a side in strides; the distribution has one bin more.
+        topk: of the assigner.
+        box_weight, dfl_weight: of these losses.
+        selection: thresholds of `decode`.
+    """
+
+    base_anchors: Tensor
+    bins: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        strides: tuple[int, ...],
+        anchor_scale: float,
+        reg_max: int,
+        topk: int,
+        box_weight: float,
+        dfl_weight: float,
+        selection: Selection,
+    ):
+        super().__init__()
+        self.normalize = Normalize()
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.strides, self.topk = strides, topk
+        self.box_weight, self.dfl_weight = box_weight, dfl_weight
+        base = torch.stack([make_base_anchors(s, anchor_scale, [1.0], [1.0]) for s in strides])
+        self.register_buffer("base_anchors", base, persistent=False)
+        self.register_buffer("bins", torch.arange(reg_max + 1.0), persistent=False)
+        self.selection = selection
+
+    @classmethod
+    def from_config(cls, config: GFLConfig, num_classes: int) -> "GFL":
+        """Build the parts that a checked config describes."""
+        backbone, neck = TimmBackbone(**config.backbone.model_dump()), config.neck
+        return cls(
+            backbone,
+            FPN(
+                backbone.channels, neck.channels, 2, neck.extra_from or "output", neck.norm,
+                relu_before_extra=neck.relu_before_extra,
+            ),
+            DenseHead(
+                neck.channels, num_classes, config.head_depth, config.head_norm,
+                box_width=4 * (config.reg_max + 1), levels=len(LEVEL_STRIDES),
+            ),
+            LEVEL_STRIDES,
+            config.anchor_scale,
+            config.reg_max,
+            config.assigner.topk,
+            config.box_weight,
+            config.dfl_weight,
+            Selection(**config.selection.model_dump()),
+        )  # fmt: skip
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) in 0..255 to raw outputs.
+
+        Returns:
+            cls_logits (B, P, C), side_logits (B, P, 4, reg_max + 1), anchors (P, 4) xyxy pixels,
+            strides (P,), level_sizes (L,).
+        """
+        pyramid = self.neck(self.backbone(self.normalize(images)))
+        logits, sides, _ = self.head(pyramid)
+        sizes = [f.shape[-2:] for f in pyramid]
+        return {
+            "cls_logits": logits,
+            "side_logits": sides.unflatten(-1, (4, -1)),
+            "anchors": make_anchors(sizes, self.strides, list(self.base_anchors)),
+            "strides": make_points(sizes, self.strides, images)[1],
+            "level_sizes": make_level_sizes(sizes),
+        }
+
+    def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """The losses `cls`, `box` and `dfl`, each a scalar."""
+        logits, anchors, strides = outputs["cls_logits"], outputs["anchors"], outputs["strides"][:, None]
+        sizes = outputs["level_sizes"].tolist()
+        matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, self.topk)
+        positive, gt_boxes, gt_labels = targets_of_points(matched_gt, targets)
+        centers, boxes = _centers(anchors), self._boxes(outputs)
+        quality = aligned_iou(boxes.detach(), gt_boxes) * positive
+        wanted = one_hot(gt_labels, logits.shape[-1]) * quality[..., None]
+        counted = background_weight(centers, targets, positive)
+        # Boxes are averaged by how sure the classes are of something there.
+        weight = logits.detach().sigmoid().amax(-1) * positive
+
+        positives = mean_over_processes(positive.float().sum())
+        total = mean_over_processes(weight.sum())
+        in_strides = boxes_to_distances(centers, gt_boxes) / strides
+        dfl_loss = distribution_focal_loss(outputs["side_logits"].float(), in_strides).mean(-1)
+        return {
+            "cls": (quality_focal_loss(logits, wanted) * counted[..., None]).sum() / positives,
+            "box": self.box_weight * (giou_loss(boxes, gt_boxes) * weight).sum() / total,
+            "dfl": self.dfl_weight * (dfl_loss * weight).sum() / total,
+        }
+
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
+        """Detections of each image."""
+        boxes, scores = clip_boxes(self._boxes(outputs), image_sizes), outputs["cls_logits"].sigmoid()
+        return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
+
+    def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Expected sides to boxes (B, P, 4) xyxy pixels, in float32."""
+        expected = outputs["side_logits"].float().softmax(-1) @ self.bins
+        return distances_to_boxes(_centers(outputs["anchors"]), expected * outputs["strides"][:, None])
+
+
+def _centers(anchors: Tensor) -> Tensor:
+    return (anchors[:, :2] + anchors[:, 2:]) / 2

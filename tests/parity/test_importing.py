@@ -1,0 +1,128 @@
+"""Checkpoints of other toolboxes: complete, partial, of other classes, damaged, hostile."""
+
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import boxwright
+from boxwright.config import check_config, dump_config
+from boxwright.errors import CheckpointError, ConfigError
+from boxwright.models import build_detector
+from boxwright.models.checkpoint import load_detector
+from boxwright.models.importing import import_state, read_state
+from tests.cli.test_cli import run
+
+SMALL = {"head_depth": 1, "neck": {"channels": 32}, "backbone": {"name": "resnet50", "pretrained": False}}
+
+
+def experiment(style: str = "pytorch", classes: int = 3):
+    source = {"root": "nowhere"}
+    data = {"train": source, "val": source, "classes": [f"c{n}" for n in range(classes)]}
+    model = {"name": "fcos", **SMALL, "backbone": SMALL["backbone"] | {"style": style}}
+    return check_config({"data": data, "model": model}, "test")
+
+
+def their_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Our tensors under MMDetection's names."""
+    names = {
+        "head.cls.": "bbox_head.conv_cls.",
+        "head.box.": "bbox_head.conv_reg.",
+        "head.quality.": "bbox_head.conv_centerness.",
+        "head.cls_tower.0.0.": "bbox_head.cls_convs.0.conv.",
+        "head.cls_tower.0.1.": "bbox_head.cls_convs.0.gn.",
+        "head.box_tower.0.0.": "bbox_head.reg_convs.0.conv.",
+        "head.box_tower.0.1.": "bbox_head.reg_convs.0.gn.",
+        "head.scales.": "bbox_head.scales.",
+        "backbone.body.": "backbone.",
+        "neck.extras.0.0.": "neck.fpn_convs.3.conv.",
+        "neck.extras.1.0.": "neck.fpn_convs.4.conv.",
+    }
+    for n in range(3):
+        names |= {f"neck.laterals.{n}.0.": f"neck.lateral_convs.{n}.conv."}
+        names |= {f"neck.outputs.{n}.0.": f"neck.fpn_convs.{n}.conv."}
+    result = {}
+    for name, tensor in model.state_dict().items():
+        prefix = next(p for p in names if name.startswith(p))
+        result[names[prefix] + name.removeprefix(prefix)] = tensor
+    return result
+
+
+@pytest.fixture(scope="module")
+def original():
+    torch.manual_seed(0)
+    return build_detector(experiment().model, 3).eval()
+
+
+def test_a_whole_checkpoint_becomes_the_same_detector(original, tmp_path):
+    torch.save({"state_dict": their_state(original), "meta": {"epoch": 12}}, tmp_path / "a.pth")
+    dump = tmp_path / "c.yaml"
+    dump.write_text(dump_config(experiment()))
+    text = run(
+        "import-checkpoint", tmp_path / "a.pth", "--config", dump, "-o", tmp_path / "o.safetensors"
+    ).stdout
+    assert "found their place" in text
+    loaded = load_detector(tmp_path / "o.safetensors")
+    image = torch.rand(1, 3, 64, 64) * 255
+    with torch.no_grad():
+        for name, value in original(image).items():
+            assert torch.equal(loaded.model(image)[name], value), name
+    assert loaded.categories == ["c0", "c1", "c2"]
+
+
+def test_a_caffe_stem_sees_the_same_image(tmp_path):
+    torch.manual_seed(1)
+    config = experiment("caffe")
+    model = build_detector(config.model, 3).eval()
+    torch.save(their_state(model), tmp_path / "a.pth")
+    boxwright.import_checkpoint(tmp_path / "a.pth", config, tmp_path / "o.safetensors")
+    ours = load_detector(tmp_path / "o.safetensors").model
+    image = torch.rand(1, 3, 64, 64) * 255
+    mean = torch.tensor([103.53, 116.28, 123.675]).view(1, 3, 1, 1)
+    with torch.no_grad():
+        theirs = model.backbone(image.flip(1) - mean)
+        for a, b in zip(ours.backbone(ours.normalize(image)), theirs):
+            assert torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
+
+
+def test_other_classes_are_refused_unless_partial_and_then_listed(original, tmp_path):
+    torch.save(their_state(original), tmp_path / "a.pth")
+    other = experiment(classes=5)
+    with pytest.raises(
+        CheckpointError, match=r"2 of another shape: head\.cls\.weight \(\[5, 32, 3, 3\] here"
+    ):
+        boxwright.import_checkpoint(tmp_path / "a.pth", other, tmp_path / "o.safetensors")
+    assert not (tmp_path / "o.safetensors").exists()
+    report = boxwright.import_checkpoint(tmp_path / "a.pth", other, tmp_path / "o.safetensors", partial=True)
+    assert [name for name, _, _ in report.mismatched] == ["head.cls.weight", "head.cls.bias"]
+    assert report.missing == report.unused == []
+
+
+def test_every_tensor_is_accounted_for(original):
+    state = their_state(original)
+    state["bbox_head.surprise.weight"] = state.pop("bbox_head.conv_reg.weight")
+    model = build_detector(experiment().model, 3)
+    report = import_state(model, state, "fcos", "mmdet")
+    assert (report.missing, report.unused) == (["head.box.weight"], ["bbox_head.surprise.weight"])
+    assert "1 missing: head.box.weight; 1 unused: bbox_head.surprise.weight" in report.describe()
+    with pytest.raises(CheckpointError, match="no rules for weights from 'detectron'"):
+        import_state(model, state, "fcos", "detectron")
+    with pytest.raises(CheckpointError, match="no rules for a compact"):
+        import_state(model, state, "compact", "mmdet")
+
+
+def test_hostile_and_damaged_files_are_refused(original, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (print, ("unpickled",))
+
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00")
+    torch.save({"state_dict": {}}, tmp_path / "empty.pth")
+    for name in ("evil.pth", "cut.safetensors", "empty.pth", "none.pth"):
+        with pytest.raises(CheckpointError, match=name):
+            read_state(tmp_path / name)
+    without = experiment().model_copy(update={"data": experiment().data.model_copy(update={"classes": None})})
+    with pytest.raises(ConfigError, match="names no classes"):
+        boxwright.import_checkpoint(tmp_path / "empty.pth", without, tmp_path / "o.safetensors")
