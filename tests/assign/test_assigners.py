@@ -105,10 +105,10 @@ def test_atss_wants_centres_inside_and_gives_a_contested_anchor_to_the_best():
     anchors = torch.tensor([[0.0, 0, 16, 16], [16, 0, 32, 16], [100, 0, 116, 16]])
     gt_boxes, gt_mask = _one([[2.0, 0, 16, 16], [0.0, 0, 12, 16], [12.0, 0, 15, 16]])
     # The first two boxes want the first anchor (IoU 0.875 and 0.75); the third holds no centre.
-    assert atss_assign(anchors, [3], gt_boxes, gt_mask, topk=2).tolist() == [[0, -1, -1]]
+    assert atss_assign(anchors, [3], gt_boxes, gt_mask, topk=3).tolist() == [[0, -1, -1]]
     padded = torch.cat([gt_boxes, torch.zeros(1, 4, 4)], dim=1)
     mask = torch.cat([gt_mask, torch.zeros(1, 4, dtype=torch.bool)], dim=1)
-    assert atss_assign(anchors, [3], padded, mask, topk=2).tolist() == [[0, -1, -1]]
+    assert atss_assign(anchors, [3], padded, mask, topk=3).tolist() == [[0, -1, -1]]
 
 
 def test_atss_of_no_box_and_of_a_box_without_area():

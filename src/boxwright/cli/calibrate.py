@@ -26,10 +26,11 @@ def calibrate(
     import numpy as np
 
     from boxwright import calibrate as fit
-    from boxwright.cli.options import numbers, read_predictions, read_source
+    from boxwright.cli.options import numbers, read_predictions, read_source, skip_blas
     from boxwright.cli.tables import print_calibration
     from boxwright.evaluation.coco import IOU_THRESHOLDS
 
+    skip_blas()
     true = read_source(truth, truth_format, None, None, None, None)
     found = read_predictions(predictions, predictions_format, None, true)
     grid = np.array(numbers("--ious", ious)) if ious else IOU_THRESHOLDS

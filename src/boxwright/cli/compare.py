@@ -21,9 +21,10 @@ def compare(
 ) -> None:
     """Two annotators, two models, or old labels and new: what agrees, what only one has."""
     from boxwright import compare as compare_tables
-    from boxwright.cli.options import read_predictions, read_source, unique_names
+    from boxwright.cli.options import read_predictions, read_source, skip_blas, unique_names
     from boxwright.cli.tables import print_comparison, write_json
 
+    skip_blas()
     first = read_source(a, a_format, None, None, None, None)
     comparison = compare_tables(first, read_predictions(b, b_format, None, first), iou, min_score)
     print_comparison(comparison)

@@ -53,7 +53,7 @@ def evaluate(
 ) -> None:
     """Judge predictions: COCO's twelve numbers, a table by class, any other metric, models side by side."""
     from boxwright import evaluate as evaluate_tables
-    from boxwright.cli.options import numbers, read_predictions, read_source, unique_names
+    from boxwright.cli.options import numbers, read_predictions, read_source, skip_blas, unique_names
     from boxwright.cli.tables import (
         print_evaluation,
         print_intervals,
@@ -62,15 +62,19 @@ def evaluate(
         write_json,
     )
     from boxwright.errors import ConfigError
-    from boxwright.evaluation.metrics import USUAL, find_metric
     from boxwright.evaluation.pairing import read_pair
 
+    skip_blas()
     limits = numbers("--max-dets", max_dets)
     if any(n != int(n) for n in limits):
         raise ConfigError(f"--max-dets {max_dets}: expected whole numbers such as 1,10,100.")
     limits = tuple(int(n) for n in limits)
     edges = numbers("--areas", areas, 2)
-    judges = {name: find_metric(name) for name in metric or []}
+    judges = {}
+    if metric:
+        from boxwright.evaluation.metrics import find_metric
+
+        judges = {name: find_metric(name) for name in metric}
     true = read_source(truth, truth_format, truth_list, None, None, truth_layout)
     models = {}
     for name, path in zip(unique_names(predictions), predictions):
@@ -101,6 +105,7 @@ def evaluate(
         }
         write_json(next(iter(content.values())) if len(content) == 1 else content, json)
     if report is not None:
+        from boxwright.evaluation.metrics import USUAL
         from boxwright.reporting.judgement import judgement_page
 
         page = judgement_page(report, true, models, tuple(metric or USUAL), limits)

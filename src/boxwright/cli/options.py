@@ -1,5 +1,6 @@
 """Options that several commands share, spelled once."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,15 @@ def read_source(
     from boxwright.data.formats.options import ReadOptions
 
     return formats.read(path, format, ReadOptions(list_name, images, boxes, layout))
+
+
+def skip_blas() -> None:
+    """Keep Numba from importing all of scipy, where that is installed, to find a BLAS that no kernel calls.
+
+    It costs a quarter of a second. For commands that judge and nothing else: whatever came to need scipy in
+    this process would not find it whole.
+    """
+    sys.modules.setdefault("scipy.linalg.cython_blas", None)  # pyright: ignore[reportArgumentType]
 
 
 def read_predictions(path: Path, format: str | None, layout: str | None, truth):

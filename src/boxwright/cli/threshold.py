@@ -20,9 +20,10 @@ def threshold(
 ) -> None:
     """The score threshold of each class: for a precision, a recall, or (left out) the least LRP."""
     from boxwright import threshold as find
-    from boxwright.cli.options import read_predictions, read_source
+    from boxwright.cli.options import read_predictions, read_source, skip_blas
     from boxwright.cli.tables import print_readings, write_json
 
+    skip_blas()
     true = read_source(truth, truth_format, None, None, None, None)
     found = read_predictions(predictions, predictions_format, None, true)
     reading = find(true, found, precision, recall, iou)
