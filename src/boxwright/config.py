@@ -156,6 +156,13 @@ class FreeAnchorConfig(RetinaNetConfig):
     box_weight: Annotated[float, Field(gt=0)] = 0.75
 
 
+class SSDConfig(Part):
+    name: Literal["ssd"]
+    input_size: Literal[300, 512] = 300  # which maps and anchors; images of another size are taken too
+    negatives: Annotated[float, Field(gt=0)] = 3.0  # for each positive
+    selection: SelectionConfig = SelectionConfig(iou_threshold=0.45)
+
+
 class ATSSAssignerConfig(Part):
     name: Literal["atss"] = "atss"
     topk: Positive = 9
@@ -188,7 +195,7 @@ class GFLConfig(Part):
 
 
 ModelConfig = Annotated[
-    CompactConfig | FCOSConfig | RetinaNetConfig | FreeAnchorConfig | ATSSConfig | GFLConfig,
+    SSDConfig | CompactConfig | FCOSConfig | RetinaNetConfig | FreeAnchorConfig | ATSSConfig | GFLConfig,
     Field(discriminator="name"),
 ]
 

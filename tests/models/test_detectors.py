@@ -51,7 +51,7 @@ def test_outputs_have_the_documented_shapes(name):
     outputs = model(torch.zeros(2, 3, 64, 96))
     strides = (8, 16, 32) if name == "compact" else (8, 16, 32, 64, 128)
     points = sum(-(-64 // s) * -(-96 // s) for s in strides)
-    priors = points * (9 if name == "retinanet" else 1)
+    priors = points * (9 if name in ("retinanet", "freeanchor") else 1)
     assert outputs["cls_logits"].shape == (2, priors, 2)
     sizes = outputs.pop("level_sizes", torch.tensor([priors]))
     assert int(sizes.sum()) == priors

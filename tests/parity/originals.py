@@ -10,6 +10,7 @@ from torch import Tensor
 
 FULL_HEAD = {"head_depth": 4, "neck": {"channels": 256, "relu_before_extra": False}}
 MMDET_TEST = {"score_threshold": 0.05, "max_detections": 100, "candidates": 1000, "per_level": True}
+SSD_TEST = {"iou_threshold": 0.45, "max_detections": 200, "candidates": 1000, "per_level": True}
 
 
 def _backbone(name: str = "resnet50", **more) -> dict:
@@ -36,6 +37,8 @@ CONFIGS = {
     "atss_r50_fpn": {
         "name": "atss", **_backbone(), **FULL_HEAD, "selection": MMDET_TEST | {"iou_threshold": 0.6},
     },
+    "ssd300_vgg16": {"name": "ssd", "selection": SSD_TEST},
+    "ssd512_vgg16": {"name": "ssd", "input_size": 512, "selection": SSD_TEST},
     "gfl_r50_fpn": {
         "name": "gfl", **_backbone(), **FULL_HEAD, "selection": MMDET_TEST | {"iou_threshold": 0.6},
     },
@@ -73,10 +76,11 @@ def input_image(original: dict) -> Tensor:
     return (torch.rand(1, 3, height, width, generator=generator) - 0.45) / 0.225
 
 
-def as_maps(flat: Tensor, sizes: list[int], shapes: list[list[int]]) -> list[Tensor]:
+def as_maps(flat: Tensor, sizes: list[int], samples: list[dict]) -> list[Tensor]:
     """Outputs (1, P, C) of all levels as the originals' maps (1, K * C, H, W) of each."""
     maps, start = [], 0
-    for size, (_, channels, height, width) in zip(sizes, shapes):
+    for size, sample in zip(sizes, samples):
+        _, channels, height, width = sample["shape"]
         part = flat[:, start : start + size].reshape(1, height, width, channels)
         maps.append(part.permute(0, 3, 1, 2))
         start += size

@@ -24,6 +24,7 @@ def max_iou_assign(
     negative_iou: float = 0.4,
     low_quality: bool = True,
     ignore_coverage: float = 0.5,
+    every_peak: bool = True,
 ) -> MaxIoU:
     """Give each anchor the box it overlaps most, if that is enough.
 
@@ -38,6 +39,7 @@ def max_iou_assign(
         positive_iou: from here an anchor answers for its box.
         negative_iou: below it is background; between the two it doesn't count.
         low_quality: the best anchors of a box answer for it whatever their IoU (but not at 0).
+        every_peak: of several best anchors of a box all answer for it; False: the first, as in SSD.
         ignore_coverage: background anchors with this share inside an ignore region don't count.
     """
     if gt_boxes.shape[1] == 0:
@@ -50,6 +52,9 @@ def max_iou_assign(
     if low_quality:
         peak = iou.amax(dim=2, keepdim=True)
         is_peak = (iou == peak) & (peak > 0)
+        if not every_peak:
+            first = torch.zeros_like(is_peak).scatter_(2, iou.argmax(dim=2, keepdim=True), True)
+            is_peak &= first
         # Of several boxes whose best anchor this is, the last stays, as in the original.
         order = torch.arange(1, iou.shape[1] + 1, device=iou.device)[:, None]
         forced = (is_peak * order).amax(dim=1)

@@ -12,6 +12,7 @@ from boxwright.models.fcos import FCOS
 from boxwright.models.freeanchor import FreeAnchor
 from boxwright.models.gfl import GFL
 from boxwright.models.retinanet import RetinaNet
+from boxwright.models.ssd import SSD
 
 DETECTORS = {
     "compact": Compact,
@@ -20,6 +21,7 @@ DETECTORS = {
     "freeanchor": FreeAnchor,
     "atss": ATSS,
     "gfl": GFL,
+    "ssd": SSD,
 }
 
 

@@ -47,6 +47,13 @@ RULES: dict[str, dict[str, Rules]] = {
         "fcos": _MMDET_BODY + _outputs("conv_cls", "conv_reg", "conv_centerness"),
         "atss": _MMDET_BODY + _outputs("atss_cls", "atss_reg", "atss_centerness"),
         "gfl": _MMDET_BODY + _outputs("gfl_cls", "gfl_reg"),
+        "ssd": (
+            (r"backbone\.features\.(.+)", r"backbone.features.\1"),
+            (r"neck\.l2_norm\.weight", r"neck.l2_norm.weight"),
+            (r"neck\.extra_layers\.(\d)\.([01])\.conv\.(.+)", r"neck.extras.\1.\2.0.\3"),
+            (r"bbox_head\.cls_convs\.(\d)\.0\.(.+)", r"head.cls.\1.\2"),
+            (r"bbox_head\.reg_convs\.(\d)\.0\.(.+)", r"head.box.\1.\2"),
+        ),
     },
 }
 # Constants that a model makes itself.
