@@ -180,6 +180,20 @@ class ATSSConfig(Part):
     selection: SelectionConfig = SelectionConfig()
 
 
+class VFNetConfig(Part):
+    name: Literal["vfnet"]
+    backbone: BackboneConfig = BackboneConfig()
+    neck: NeckConfig = NeckConfig()
+    head_depth: Positive = 3
+    head_norm: Literal["none", "batch", "group"] = "group"
+    anchor_scale: Annotated[float, Field(gt=0)] = 8.0  # strides, of the anchors that are assigned
+    star_gradient: Share = 0.1  # of the star's gradient, what reaches the first boxes
+    assigner: ATSSAssignerConfig = ATSSAssignerConfig()
+    box_weight: Annotated[float, Field(gt=0)] = 1.5
+    refined_weight: Annotated[float, Field(gt=0)] = 2.0
+    selection: SelectionConfig = SelectionConfig()
+
+
 class GFLConfig(Part):
     name: Literal["gfl"]
     backbone: BackboneConfig = BackboneConfig()
@@ -195,7 +209,14 @@ class GFLConfig(Part):
 
 
 ModelConfig = Annotated[
-    SSDConfig | CompactConfig | FCOSConfig | RetinaNetConfig | FreeAnchorConfig | ATSSConfig | GFLConfig,
+    CompactConfig
+    | FCOSConfig
+    | RetinaNetConfig
+    | FreeAnchorConfig
+    | ATSSConfig
+    | GFLConfig
+    | VFNetConfig
+    | SSDConfig,
     Field(discriminator="name"),
 ]
 

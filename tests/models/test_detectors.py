@@ -23,6 +23,7 @@ CONFIGS = {
     "freeanchor": {"name": "freeanchor", **SMALL, "head_norm": "group"},
     "atss": {"name": "atss", **SMALL},
     "gfl": {"name": "gfl", **SMALL},
+    "vfnet": {"name": "vfnet", **SMALL},
 }
 
 
@@ -130,7 +131,16 @@ def test_an_ignored_region_costs_nothing_where_nothing_is_known(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "steps"), [("compact", 150), ("fcos", 120), ("retinanet", 120), ("atss", 120), ("gfl", 120)]
+    ("name", "steps"),
+    [
+        ("compact", 150),
+        ("fcos", 120),
+        ("retinanet", 120),
+        ("freeanchor", 200),
+        ("atss", 120),
+        ("gfl", 120),
+        ("vfnet", 120),
+    ],
 )
 def test_it_overfits_eight_images(name, steps, tmp_path):
     tables = square_tables(tmp_path, 8)

@@ -37,6 +37,10 @@ CONFIGS = {
     "atss_r50_fpn": {
         "name": "atss", **_backbone(), **FULL_HEAD, "selection": MMDET_TEST | {"iou_threshold": 0.6},
     },
+    "vfnet_r50_fpn": {
+        "name": "vfnet", **_backbone(), "neck": {"channels": 256},
+        "selection": MMDET_TEST | {"iou_threshold": 0.6},
+    },
     "ssd300_vgg16": {"name": "ssd", "selection": SSD_TEST},
     "ssd512_vgg16": {"name": "ssd", "input_size": 512, "selection": SSD_TEST},
     "gfl_r50_fpn": {

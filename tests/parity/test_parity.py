@@ -82,7 +82,7 @@ def test_losses(case):
     original, model, _, outputs, targets = case
     losses = model.loss(outputs, targets)
     ours = {"loss_cls": "cls", "loss_bbox": "box", "loss_centerness": "centerness", "loss_dfl": "dfl"}
-    ours |= {"positive_bag_loss": "positive", "negative_bag_loss": "negative"}
+    ours |= {"loss_bbox_rf": "refined", "positive_bag_loss": "positive", "negative_bag_loss": "negative"}
     assert {ours[name] for name in original["losses"]} == losses.keys()
     for name, value in original["losses"].items():
         assert float(losses[ours[name]]) == pytest.approx(np.sum(value), rel=1e-4), name

@@ -30,6 +30,15 @@ def quality_focal_loss(logits: Tensor, targets: Tensor, beta: float = 2.0) -> Te
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * distance.pow(beta)
 
 
+def varifocal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.75, gamma: float = 2.0) -> Tensor:
+    """Cross-entropy against a quality, weighted by it; what should be 0 is weighted as in the focal loss.
+
+    Zhang et al., VarifocalNet, CVPR 2021, equation 2; of the shape of `logits`.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return cross_entropy * torch.where(targets > 0, targets, alpha * logits.sigmoid().pow(gamma))
+
+
 def soft_binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy against a target in [0, 1], of the shape of `logits`."""
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")

@@ -13,6 +13,7 @@ from boxwright.models.freeanchor import FreeAnchor
 from boxwright.models.gfl import GFL
 from boxwright.models.retinanet import RetinaNet
 from boxwright.models.ssd import SSD
+from boxwright.models.vfnet import VFNet
 
 DETECTORS = {
     "compact": Compact,
@@ -21,6 +22,7 @@ DETECTORS = {
     "freeanchor": FreeAnchor,
     "atss": ATSS,
     "gfl": GFL,
+    "vfnet": VFNet,
     "ssd": SSD,
 }
 

@@ -83,7 +83,8 @@ class FreeAnchor(RetinaNet):
         # Mean-max: the mean of a poor bag, the maximum of a good one.
         weight = 1 / (1 - match).clamp(min=TINY)
         likely = (weight * match).sum(2) / weight.sum(2)
-        loss = -likely.log().clamp(min=-100)
+        # Padding, whose bag can't find it, would have a slope of 0 times infinity.
+        loss = -likely.clamp(min=torch.finfo(likely.dtype).tiny).log()
         return torch.where(targets.mask, self.alpha * loss, 0.0)
 
     @torch.no_grad()

@@ -47,6 +47,17 @@ RULES: dict[str, dict[str, Rules]] = {
         "fcos": _MMDET_BODY + _outputs("conv_cls", "conv_reg", "conv_centerness"),
         "atss": _MMDET_BODY + _outputs("atss_cls", "atss_reg", "atss_centerness"),
         "gfl": _MMDET_BODY + _outputs("gfl_cls", "gfl_reg"),
+        "vfnet": (
+            *_MMDET_BODY,
+            (r"bbox_head\.vfnet_reg_conv\.conv\.(.+)", r"head.box_conv.0.\1"),
+            (r"bbox_head\.vfnet_reg_conv\.gn\.(.+)", r"head.box_conv.1.\1"),
+            (r"bbox_head\.vfnet_reg\.(.+)", r"head.box.\1"),
+            (r"bbox_head\.vfnet_reg_refine_dconv\.(.+)", r"head.refine_star.\1"),
+            (r"bbox_head\.vfnet_reg_refine\.(.+)", r"head.refine.\1"),
+            (r"bbox_head\.scales_refine\.(\d)\.scale", r"head.refine_scales.\1.scale"),
+            (r"bbox_head\.vfnet_cls_dconv\.(.+)", r"head.cls_star.\1"),
+            (r"bbox_head\.vfnet_cls\.(.+)", r"head.cls.\1"),
+        ),
         "ssd": (
             (r"backbone\.features\.(.+)", r"backbone.features.\1"),
             (r"neck\.l2_norm\.weight", r"neck.l2_norm.weight"),
