@@ -22,7 +22,10 @@ def calibrate(
     truth_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
     predictions_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
 ) -> None:
-    """Fit factors of width and height, an angle, a temperature; `predict` and `evaluate` apply them."""
+    """Fit what makes boxes and scores right.
+
+    Factors of width and height, an angle, a temperature; `predict` and `evaluate` apply them.
+    """
     import numpy as np
 
     from boxwright import calibrate as fit

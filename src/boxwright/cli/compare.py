@@ -19,7 +19,10 @@ def compare(
     a_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
     b_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
 ) -> None:
-    """Two annotators, two models, or old labels and new: what agrees, what only one has."""
+    """What two sets of boxes agree on.
+
+    Two annotators, two models, or old labels and new: what matches, and what only one has.
+    """
     from boxwright import compare as compare_tables
     from boxwright.cli.options import read_predictions, read_source, skip_blas, unique_names
     from boxwright.cli.tables import print_comparison, write_json

@@ -13,7 +13,10 @@ def demo(
     data: Annotated[Path, typer.Option(help="Folder for the synthetic images.")] = Path("demo-data"),
     seed: Annotated[int, typer.Option(help="Same seed, same scenes.")] = 0,
 ) -> None:
-    """Make aerial scenes, train the compact detector on them, judge it, write a report."""
+    """Train and judge on aerial scenes made here.
+
+    Draw the scenes, train the compact detector on them, judge it, write a report.
+    """
     from boxwright.cli.tables import print_evaluation
     from boxwright.errors import import_extra
 

@@ -51,7 +51,10 @@ def evaluate(
     predictions_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
     predictions_layout: Annotated[str | None, typer.Option(help="Of the text format.")] = None,
 ) -> None:
-    """Judge predictions: COCO's twelve numbers, a table by class, any other metric, models side by side."""
+    """Judge predictions by COCO's and other metrics.
+
+    COCO's twelve numbers, a table by class, any other metric; several models side by side.
+    """
     from boxwright import evaluate as evaluate_tables
     from boxwright.cli.options import numbers, read_predictions, read_source, skip_blas, unique_names
     from boxwright.cli.tables import (

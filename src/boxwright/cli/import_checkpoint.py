@@ -20,7 +20,10 @@ def import_checkpoint(
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="Name every such tensor.")] = False,
 ) -> None:
-    """Another toolbox's weights under our names: every tensor accounted for, nothing guessed."""
+    """Take over another toolbox's weights.
+
+    Every tensor is accounted for, and nothing guessed.
+    """
     from boxwright import import_checkpoint as convert
 
     report = convert(checkpoint, config, output, origin, partial)

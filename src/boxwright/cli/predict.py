@@ -20,7 +20,10 @@ def predict(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda ...; a GPU where there is one.")] = None,
 ) -> None:
-    """Find objects in images; exit code 1 if an image can't be read."""
+    """Find objects in images.
+
+    The exit code is 1 if an image can't be read.
+    """
     from boxwright import predict as predict_files
 
     tables = predict_files(images, checkpoint, output, batch_size, device, calibration)

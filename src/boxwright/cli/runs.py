@@ -12,7 +12,10 @@ def runs(
     folder: Annotated[Path, typer.Option(help="Folder of run folders.")] = Path("runs"),
     json: Annotated[Path | None, typer.Option(help="Write the table there.")] = None,
 ) -> None:
-    """List every run: what differs between them, AP by IoU threshold, time."""
+    """List every run.
+
+    What differs between them, AP by IoU threshold, time.
+    """
     from boxwright import runs as list_runs
     from boxwright.cli.tables import print_runs, write_json
 

@@ -18,7 +18,10 @@ def threshold(
     truth_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
     predictions_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
 ) -> None:
-    """The score threshold of each class: for a precision, a recall, or (left out) the least LRP."""
+    """Find the score threshold of each class.
+
+    For a precision, for a recall, or (both left out) for the least LRP.
+    """
     from boxwright import threshold as find
     from boxwright.cli.options import read_predictions, read_source, skip_blas
     from boxwright.cli.tables import print_readings, write_json
