@@ -23,6 +23,8 @@ COMMANDS = [[], ["train"], *JUDGES, ["predict"], ["report"], ["runs"], ["demo"],
 
 def run(*words: object, check: int | None = 0) -> subprocess.CompletedProcess:
     environment = os.environ | {"COLUMNS": "80", "NO_COLOR": "1"}
+    # A person's interpreter keeps what it has compiled.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "boxwright", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert "Traceback" not in done.stderr, done.stderr
