@@ -95,9 +95,11 @@ def moved(
     return tables.with_boxes(boxes)
 
 
-def average_precisions(truth: Tables, predictions: Tables, max_dets: int) -> dict[str, float | None]:
-    """COCO's AP and AP50."""
-    matching = match(truth, predictions, coco.IOU_THRESHOLDS, max_dets=max_dets)
+def average_precisions(
+    truth: Tables, predictions: Tables, max_dets: int, iou_thresholds: np.ndarray = coco.IOU_THRESHOLDS
+) -> dict[str, float | None]:
+    """COCO's AP, and AP50 (or that at the least of other thresholds)."""
+    matching = match(truth, predictions, iou_thresholds, max_dets=max_dets)
     precision = coco.precision_recall(matching, (max_dets,)).precision
     values = {"AP": coco.mean_where_defined(precision), "AP50": coco.mean_where_defined(precision[0])}
     return {name: None if value < 0 else value for name, value in values.items()}

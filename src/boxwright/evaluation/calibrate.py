@@ -10,9 +10,9 @@ import polars as pl
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
 from boxwright.evaluation import coco
-from boxwright.evaluation.bounds import moved
+from boxwright.evaluation.bounds import average_precisions, moved
 from boxwright.evaluation.calibration import GROUPS, Calibration, Correction, group_names, tempered
-from boxwright.evaluation.confidence import calibration_error
+from boxwright.evaluation.confidence import confidence
 from boxwright.evaluation.matching import match
 from boxwright.evaluation.pairing import read_pair
 from boxwright.evaluation.reading import Curves, mean
@@ -65,7 +65,8 @@ def calibrate(
     names = np.array(group_names(predictions, by), dtype=object)
 
     def objective(true: Tables, found: Tables) -> float:
-        return _mean_ap(true, found, iou_thresholds, max_dets)
+        ap = average_precisions(true, found, max_dets, iou_thresholds)["AP"]
+        return math.nan if ap is None else ap
 
     corrections: dict[str, Correction] = {}
     curves: dict[str, Curves] = {}
@@ -83,7 +84,8 @@ def calibrate(
             best = _fit(true, found, objective, curves, name)
             corrections[name] = best if gain > 0 else Correction()
             advance(1)
-    temperature = _fit_temperature(truth, predictions, iou_thresholds.min())
+    least = float(iou_thresholds.min())
+    temperature = _fit_temperature(truth, predictions, least)
     calibrated = Calibration(by, corrections, temperature).apply(predictions)
     pairs = [pair for name in groups for pair in held_out[name]]
     fitted = {
@@ -91,8 +93,8 @@ def calibrate(
         "AP after": objective(truth, calibrated),
         "held-out AP before": mean(before for before, _ in pairs),
         "held-out AP after": mean(after for _, after in pairs),
-        "D-ECE before": _d_ece(truth, predictions, iou_thresholds.min()),
-        "D-ECE after": _d_ece(truth, calibrated, iou_thresholds.min()),
+        "D-ECE before": confidence(truth, predictions, least).overall["D-ECE"],
+        "D-ECE after": confidence(truth, calibrated, least).overall["D-ECE"],
     }
     return Calibration(by, corrections, temperature, fitted, curves)
 
@@ -135,12 +137,6 @@ def _corrected(tables: Tables, correction: Correction) -> Tables:
     return moved(tables, width=correction.w, height=correction.h, turn=correction.angle)
 
 
-def _mean_ap(truth: Tables, found: Tables, iou_thresholds: np.ndarray, max_dets: int) -> float:
-    matching = match(truth, found, iou_thresholds, max_dets=max_dets)
-    ap = coco.mean_where_defined(coco.precision_recall(matching, (max_dets,)).precision)
-    return ap if ap >= 0 else math.nan
-
-
 def _of_group(
     truth: Tables, predictions: Tables, by: str, name: str, names: np.ndarray
 ) -> tuple[Tables, Tables]:
@@ -151,16 +147,11 @@ def _of_group(
     return truth.with_boxes(truth.boxes.filter(of_class)), found
 
 
-def _flags(truth: Tables, found: Tables, iou: float) -> tuple[np.ndarray, np.ndarray]:
-    matching = match(truth, found, np.array([iou]))
-    hit, false = matching.outcomes()
-    return hit[hit | false], matching.det_score[hit | false]
-
-
 def _fit_temperature(truth: Tables, found: Tables, iou: float) -> float:
-    true, score = _flags(truth, found, iou)
-    inner = (score > 0) & (score < 1)
-    true, score = true[inner], score[inner]
+    matching = match(truth, found, np.array([iou]))
+    (hit, false), score = matching.outcomes(), matching.det_score
+    inner = (hit | false) & (score > 0) & (score < 1)
+    true, score = hit[inner], score[inner]
     if len(score) == 0 or true.all() or not true.any():
         return 1.0
 
@@ -169,8 +160,3 @@ def _fit_temperature(truth: Tables, found: Tables, iou: float) -> float:
         return float(-np.mean(np.where(true, np.log(p), np.log1p(-p))))
 
     return float(min(TEMPERATURES, key=surprise))
-
-
-def _d_ece(truth: Tables, found: Tables, iou: float) -> float | None:
-    true, score = _flags(truth, found, iou)
-    return calibration_error(score[:, None], true, score, 20)

@@ -49,13 +49,20 @@ class Calibration:
     curves: dict[str, Curves] = field(default_factory=dict)
 
     def apply(self, tables: Tables) -> Tables:
-        """New tables with corrected boxes and scores; groups that weren't fitted stay as they are."""
+        """New tables with corrected boxes and scores; groups that weren't fitted stay as they are.
+
+        Raises:
+            DataError: a score outside 0 to 1, of which there is no temperature.
+        """
         names = group_names(tables, self.by)
         rows = [self.corrections.get(name, Correction()) for name in names]
         w, h, angle = (np.array([getattr(r, key) for r in rows]) for key in ("w", "h", "angle"))
         result = moved(tables, width=w, height=h, turn=angle)
         score = tables.boxes["score"]
         if self.temperature != 1 and score.null_count() == 0:
+            odd = int(((score < 0) | (score > 1)).sum())
+            if odd:
+                raise DataError(f"{odd:,} scores lie outside 0 to 1; a temperature has no meaning for them.")
             new = pl.Series("score", tempered(score.to_numpy(), self.temperature))
             result = result.with_boxes(result.boxes.with_columns(new))
         return result
@@ -105,6 +112,7 @@ def _read_correction(path: str | os.PathLike, name: str, values: Any) -> Correct
 
 
 def group_names(tables: Tables, by: str) -> list[str]:
+    """The name of each box's group, one of GROUPS; "" where all are one."""
     if by == "all":
         return [""] * len(tables.boxes)
     if by == "source":

@@ -10,7 +10,7 @@ import polars as pl
 from boxwright.data import formats
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
-from boxwright.evaluation.matching import box_columns
+from boxwright.evaluation.matching import any_turned, box_columns
 from boxwright.evaluation.pairing import align
 from boxwright.evaluation.reading import Curves
 from boxwright.geometry.compilation import kernel
@@ -18,8 +18,8 @@ from boxwright.geometry.iou import prepare
 from boxwright.geometry.kernels import overlap
 
 PERCENTILES = (5, 25, 50, 75, 95)
-ALONE, MATCHED, OTHER_CLASS, IGNORED = range(4)
-OUTCOMES = ("alone", "matched", "other class", "ignored")
+ALONE, MATCHED, OTHER_CLASS, IGNORED, LEFT_OUT = range(5)
+OUTCOMES = ("alone", "matched", "other class", "ignored", "left out")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Comparison:
         rows: "all", then each class, then each source of A: counts, mean IoU both ways, IoU percentiles of
             the matched.
         pairs: matched boxes and those of another class: a_row, b_row, iou, outcome.
-        outcome_a, outcome_b: (N,) index into OUTCOMES for each row of the box tables.
+        outcome_a, outcome_b: (N,) index into OUTCOMES for each row of the box tables; "left out" are those of
+            too low a score.
         curves: the histogram of IoU.
         a, b: the tables; B's images and categories are those of A.
     """
@@ -77,9 +78,7 @@ def compare(
         raise ConfigError(f"IoU {iou}, expected above 0 and at most 1.")
     a, b = (t if isinstance(t, Tables) else formats.read(t) for t in (a, b))
     b = align(a, b, scored=False)
-    a, b = (_confident(t, min_score) for t in (a, b))
-    turned = not (a.boxes["angle"].is_null().all() and b.boxes["angle"].is_null().all())
-    sides = [_Side(t, turned) for t in (a, b)]
+    sides = [_Side(t, any_turned(a, b), min_score) for t in (a, b)]
     edges = np.arange(len(a.images) + 1)
     start_a, start_b = (np.searchsorted(s.image, edges) for s in sides)
     outcome_a, outcome_b = (np.where(s.excluded, IGNORED, ALONE).astype(np.int64) for s in sides)
@@ -99,8 +98,8 @@ def compare(
         },
         schema={"a_row": pl.Int64, "b_row": pl.Int64, "iou": pl.Float64, "outcome": pl.String},
     )
-    outcomes = _by_row(sides[0], outcome_a), _by_row(sides[1], outcome_b)
-    best = _by_row(sides[0], best_a), _by_row(sides[1], best_b)
+    outcomes = sides[0].by_row(outcome_a, LEFT_OUT), sides[1].by_row(outcome_b, LEFT_OUT)
+    best = sides[0].by_row(best_a, 0.0), sides[1].by_row(best_b, 0.0)
     rows = [_row("all", a, b, pairs, outcomes, best, pl.lit(True), pl.lit(True))]
     for k, name in enumerate(a.categories["name"]):
         of_class = pl.col("category_id") == k
@@ -116,28 +115,24 @@ def compare(
 
 
 class _Side:
-    """One table's boxes by image."""
+    """One table's boxes by image, those of too low a score left out."""
 
-    def __init__(self, tables: Tables, turned: bool):
+    def __init__(self, tables: Tables, turned: bool, min_score: float):
+        kept = np.flatnonzero(tables.boxes["score"].fill_null(np.inf).to_numpy() >= min_score)
         image = tables.boxes["image_id"].to_numpy()
-        self.row = np.argsort(image, kind="stable")
+        self.count = len(image)
+        self.row = kept[np.argsort(image[kept], kind="stable")]
         self.image = image[self.row]
         self.category = tables.boxes["category_id"].to_numpy()[self.row]
-        flags = tables.boxes.select("crowd", "ignore", "difficult").to_numpy()
-        self.excluded = np.any(flags, axis=1, keepdims=True)[self.row, 0]
+        excluded = tables.boxes.select(pl.any_horizontal("crowd", "ignore", "difficult")).to_series()
+        self.excluded = excluded.to_numpy()[self.row]
         self.boxes = prepare(np.column_stack(box_columns(tables, turned))[self.row])
 
-
-def _confident(tables: Tables, min_score: float) -> Tables:
-    scores = tables.boxes["score"]
-    kept = tables.boxes.filter((scores >= min_score) | scores.is_null()) if min_score > 0 else tables.boxes
-    return tables.with_boxes(kept)
-
-
-def _by_row(side: _Side, values: np.ndarray) -> np.ndarray:
-    result = np.empty_like(values)
-    result[side.row] = values
-    return result
+    def by_row(self, values: np.ndarray, absent: float) -> np.ndarray:
+        """Values of these boxes at their rows of the table, `absent` at the others."""
+        result = np.full(self.count, absent, dtype=values.dtype)
+        result[self.row] = values
+        return result
 
 
 def _ious(sides: list[_Side], a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -159,7 +154,7 @@ def _row(name, a: Tables, b: Tables, pairs: pl.DataFrame, outcomes, best, of_a, 
     row["mean IoU"] = None if len(ious) == 0 else float(ious.to_numpy().mean())
     # Over every box of one side its best IoU with the other: what isn't there counts as 0.
     for key, flags, outcome, values in zip(("A on B", "B on A"), (in_a, in_b), outcomes, best):
-        counted = values[flags & (outcome != IGNORED)]
+        counted = values[flags & (outcome != IGNORED) & (outcome != LEFT_OUT)]
         row[f"IoU {key}"] = float(counted.mean()) if len(counted) else None
     total = row["matched"] + row["only A"] + row["only B"] + row["other class"]
     row["agreement"] = row["matched"] / total if total else None

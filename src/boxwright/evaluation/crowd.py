@@ -56,7 +56,7 @@ def crowd(truth: Tables, predictions: Tables, iou: float = 0.5) -> Reading:
 
 def jaccard(matching: Matching, category: int, images: int, iou: float) -> tuple[float, float]:
     """The best mean Jaccard index of a category, and the score threshold it is reached at."""
-    false, true = matching.outcomes()[1], matching.outcomes()[0]
+    true, false = matching.outcomes()
     of_category = matching.det_category == category
     dets = np.flatnonzero(of_category & (true | false))
     gts = np.flatnonzero((matching.gt_category == category) & ~matching.gt_ignored[0])

@@ -133,6 +133,10 @@ def _per_class(truth: Tables, matching: Matching, curves: PrecisionRecall) -> li
 
 def _notes(truth: Tables, predictions: Tables, matching: Matching, max_dets: tuple[int, ...]) -> list[str]:
     notes = []
+    for name, tables in (("truth", truth), ("predictions", predictions)):
+        faults = [f for f in tables.faults if f.dropped]
+        if faults:
+            notes.append(f"{len(faults):,} records of the {name} were left out, first: {faults[0]}")
     if matching.dropped:
         notes.append(
             f"{matching.dropped:,} detections lie beyond the limit of {max_dets[-1]} an image and class and "

@@ -4,7 +4,7 @@ import numpy as np
 
 from boxwright.data.tables import Tables
 from boxwright.evaluation.matching import Matching, match
-from boxwright.evaluation.reading import Reading, by_category, mean
+from boxwright.evaluation.reading import Reading, by_category, last_of_equal, mean
 
 PARTS = ("oLRP", "localisation", "FP", "FN", "threshold")
 
@@ -49,8 +49,7 @@ def lrp_of_categories(matching: Matching) -> list[tuple[list[float | None], np.n
         n_tp, n_fp = np.cumsum(hit), np.cumsum(~hit)
         error = np.cumsum(np.where(hit, distance[dets], 0.0))
         total = (error / (1 - tau) + n_fp + truth - n_tp) / (n_fp + truth)
-        # A threshold keeps every detection of its score: only the last of equal scores is one.
-        last = np.flatnonzero(np.append(score[1:] != score[:-1], True)) if len(score) else np.zeros(0, int)
+        last = last_of_equal(score)
         curve = np.column_stack([score[last], total[last]])
         if len(last) == 0 or curve[:, 1].min() >= 1:
             result.append(([1.0, None, None, 1.0, None], curve))

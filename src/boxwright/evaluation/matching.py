@@ -127,9 +127,13 @@ def match(
         plus_one: sides are one pixel longer, as VOC's and DOTA's kits have them.
 
     Raises:
-        DataError: `relative_areas` where an image has no size.
+        DataError: the tables aren't over the same images and categories, or `relative_areas` where an image
+            has no size.
     """
-    angled = not (truth.boxes["angle"].is_null().all() and predictions.boxes["angle"].is_null().all())
+    sizes = [(len(t.images), len(t.categories)) for t in (truth, predictions)]
+    if sizes[0] != sizes[1]:
+        raise DataError(f"{sizes[0]} images and categories beside {sizes[1]}: align the predictions first.")
+    angled = any_turned(truth, predictions)
     det_w, det_h = (predictions.boxes[c].to_numpy() + plus_one for c in "wh")
     gt_area, det_area = truth.boxes["area"].to_numpy(), det_w * det_h
     if relative_areas:
@@ -282,6 +286,11 @@ def image_places(truth: Tables) -> np.ndarray:
     places = np.empty(len(ids), dtype=np.int64)
     places[np.argsort(ids.to_numpy(), kind="stable")] = np.arange(len(ids))
     return places
+
+
+def any_turned(*tables: Tables) -> bool:
+    """Whether any box has an angle; then all are compared as turned ones."""
+    return not all(t.boxes["angle"].is_null().all() for t in tables)
 
 
 def box_columns(tables: Tables, turned: bool, plus_one: bool = False) -> list[np.ndarray]:

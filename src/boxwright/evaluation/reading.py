@@ -74,6 +74,13 @@ def by_category(matching: Matching, threshold: int = 0, area: int = 0) -> Iterat
         yield k, rows[counts[rows]]
 
 
+def last_of_equal(score: np.ndarray) -> np.ndarray:
+    """Places of the last of each run of equal scores: a threshold keeps every detection of its score."""
+    if len(score) == 0:
+        return np.zeros(0, dtype=np.int64)
+    return np.flatnonzero(np.append(score[1:] != score[:-1], True))
+
+
 def mean(values: Iterable[float | None]) -> float | None:
     """Mean of what is there; None where nothing is."""
     defined = [v for v in values if v is not None and not math.isnan(v)]

@@ -10,7 +10,7 @@ from boxwright.errors import ConfigError
 from boxwright.evaluation.lrp import lrp_of_categories
 from boxwright.evaluation.matching import match
 from boxwright.evaluation.pairing import read_pair
-from boxwright.evaluation.reading import Curves, Reading, by_category
+from boxwright.evaluation.reading import Curves, Reading, by_category, last_of_equal
 
 
 def threshold(
@@ -50,8 +50,7 @@ def threshold(
     curves = {}
     for k, dets in by_category(matching):
         name, score = truth.categories["name"][k], matching.det_score[dets]
-        # A threshold keeps every detection of its score: only the last of equal scores is one.
-        last = np.flatnonzero(np.append(score[1:] != score[:-1], True)) if len(score) else np.zeros(0, int)
+        last = last_of_equal(score)
         tp = np.cumsum(hit[dets])[last]
         at_precision, at_recall = tp / (last + 1), tp / max(counts[k], 1)
         place = None

@@ -9,11 +9,9 @@ from boxwright.data.builder import unpack
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 from boxwright.evaluation.average_precision import average_precision
-from boxwright.evaluation.matching import box_columns
+from boxwright.evaluation.matching import any_turned, box_columns
 from boxwright.evaluation.reading import Reading, mean
 from boxwright.geometry.iou import aligned_iou
-
-KEYS = ("track_id", "video")
 
 
 def tubes(
@@ -33,9 +31,9 @@ def tubes(
     Raises:
         DataError: a box without "track_id".
 
-    Source: Yao et al., Spatio-temporal tube AP of ILSVRC VID tracking; Weinzaepfel et al., ICCV 2015.
+    Source: Weinzaepfel et al., Learning to Track for Spatio-Temporal Action Localization, ICCV 2015, section 4.
     """
-    turned = not (truth.boxes["angle"].is_null().all() and predictions.boxes["angle"].is_null().all())
+    turned = any_turned(truth, predictions)
     true, found = (_tubes_of(t, truth, turned) for t in (truth, predictions))
     overlaps = _tube_ious(found, true)
     rows = []
@@ -49,8 +47,9 @@ def tubes(
             flags = np.zeros(len(dets), dtype=bool)
             for n, d in enumerate(dets):
                 free = [(iou, g) for g, iou in overlaps.get(int(d), {}).items() if g not in taken]
-                if free and max(free)[0] >= threshold:
-                    taken.add(max(free)[1])
+                iou, tube = max(free, default=(0.0, -1))
+                if iou >= threshold and tube >= 0:
+                    taken.add(tube)
                     flags[n] = True
             row[f"AP{100 * threshold:.0f}"] = average_precision(flags, row["truth"])
         rows.append(row)
