@@ -1,12 +1,14 @@
 """Progress on long work: a bar in a terminal, nothing elsewhere."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+T = TypeVar("T")
 # Of several processes only the first speaks.
 console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 
@@ -18,3 +20,11 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)
+
+
+def track(what: str, items: Collection[T]) -> Iterator[T]:
+    """The items, with a bar that moves on after each."""
+    with progress_bar(what, len(items)) as advance:
+        for item in items:
+            yield item
+            advance(1)

@@ -106,7 +106,7 @@ def test_weighted_ap_is_that_of_images_drawn_more_than_once(seed):
     truth, found = random_case(seed, images=6)
     if len(truth.boxes) == 0 or len(found.boxes) == 0:
         return
-    quick = intervals(truth, found, resamples=20, seed=3)
+    quick = intervals(evaluate(truth, found), resamples=20, seed=3)
     drawn = []
     rng = np.random.default_rng(3)
     for _ in range(20):
@@ -125,19 +125,20 @@ def test_noise_is_noise_and_a_real_difference_is_one():
     truth, found = random_case(7, images=60)
     rng = np.random.default_rng(0)
     jitter = found.boxes.with_columns(x=found.boxes["x"] + rng.normal(0, 0.05, len(found.boxes)))
-    same = intervals(truth, found, found.with_boxes(jitter), resamples=200)
+    evaluation = evaluate(truth, found)
+    same = intervals(evaluation, evaluate(truth, found.with_boxes(jitter)), resamples=200)
     assert "within what chance does" in same.notes[0]
     assert same.rows[0]["p"] > 0.05
-    worse = intervals(truth, found, moved(found, width=0.7), resamples=200)
+    worse = intervals(evaluation, evaluate(truth, moved(found, width=0.7)), resamples=200)
     assert "more than chance" in worse.notes[0]
     assert worse.rows[0]["to"] < 0
     with pytest.raises(ConfigError, match="resamples"):
-        intervals(truth, found, resamples=3)
+        intervals(evaluation, resamples=3)
 
 
 def test_intervals_of_any_metric():
     truth, found = random_case(8, images=30)
-    reading = intervals_of(lambda t, p: lrp(t, p).overall, truth, found, resamples=30)
+    reading = intervals_of(lrp, truth, found, resamples=30)
     row = reading.rows[0]
     assert row["number"] == "oLRP"
     assert row["value"] == lrp(truth, found).overall["oLRP"]

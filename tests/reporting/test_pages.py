@@ -13,6 +13,7 @@ from PIL import Image
 from boxwright.data import formats
 from boxwright.errors import ConfigError
 from boxwright.evaluation.evaluate import evaluate
+from boxwright.evaluation.intervals import all_intervals
 from boxwright.evaluation.metrics import METRICS, measure
 from boxwright.evaluation.tide import NAMES, tide
 from boxwright.reporting.judgement import judgement_page
@@ -70,7 +71,7 @@ def test_evaluate_prints_models_side_by_side_and_writes_page_and_numbers(files, 
 
 
 def test_every_metric_that_these_tables_can_be_asked_runs(files):
-    for name in METRICS.keys() - {"pdq", "tubes", "intervals"}:
+    for name in METRICS.keys() - {"pdq", "tubes"}:
         reading = measure(files / "truth.parquet", files / "first.parquet", name)
         assert json.loads(json.dumps(reading.to_dict()))["title"]
         assert reading.rows or reading.overall
@@ -97,7 +98,18 @@ def test_the_options_of_evaluate_change_the_numbers_they_name(files, tmp_path):
     relative = numbers("--relative-areas", "--areas", f"{1024 / 40000},{9216 / 40000}")
     assert relative["coco"] == pytest.approx(usual["coco"])
     assert numbers("--areas", "400,900")["coco"]["APs"] != usual["coco"]["APs"]
-    assert numbers("--max-dets", "1")["coco"].keys() >= {"AR1"}
+    few = numbers("--max-dets", "1", "--metric", "bound", "--metric", "tide")
+    assert few["coco"].keys() >= {"AR1"}
+    assert few["bound"]["overall"]["AP now"] == pytest.approx(few["coco"]["AP"])
+    assert few["tide"] == measure(*words[1:3], "tide", max_dets=1).to_dict()
+    chance = numbers("--ious", "0.5,0.6", "--class-agnostic", "--intervals", "10")["intervals"][0]
+    expected = evaluate(*words[1:3], iou_thresholds=(0.5, 0.6), class_agnostic=True).coco
+    values = {row["number"]: row["value"] for row in chance["rows"]}
+    assert values["AP"] == pytest.approx(expected["AP"])
+    assert "AP75" not in values
+    page = tmp_path / "options.html"
+    run(*words, "--ious", "0.5,0.6", "--class-agnostic", "--report", page)
+    assert f"{expected['AP']:.4f}" in page.read_text()
     for bad in (["--ious", "0.6,0.5"], ["--ious", "x"], ["--areas", "5"], ["--metric", "lpr"]):
         assert "expected" in run(*words, *bad, check=2).stderr or bad[0] == "--metric"
 
@@ -140,7 +152,9 @@ def test_compare_calibrate_and_threshold_from_the_command_line(files, tmp_path):
 
 def test_a_page_without_images_still_says_everything(files, tmp_path):
     truth, found = random_case(2)
-    page = judgement_page(tmp_path / "p.html", truth, {"<b>model</b>": found}, ("lrp",), resamples=10)
+    evaluations = {"<b>model</b>": evaluate(truth, found)}
+    readings = {"lrp": {"<b>model</b>": measure(truth, found, "lrp")}}
+    page = judgement_page(tmp_path / "p.html", evaluations, readings, all_intervals(evaluations, {}, 10))
     html = page.read_text()
     assert "data:image/jpeg" not in html
     assert "<b>model" not in html

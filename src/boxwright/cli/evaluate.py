@@ -1,5 +1,6 @@
 """`boxwright evaluate`."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ EXAMPLE = (
 )
 METRIC_HELP = (
     "Beside COCO's: voc, voc-plus-one, oriented, oriented-coco, crowd, lrp, tide, tidecv, correction, bound, "
-    "sensitivity, confidence, pdq, tubes, vehicle, intervals, or by-size, by-aspect, by-position, "
+    "sensitivity, confidence, pdq, tubes, vehicle, or by-size, by-aspect, by-position, "
     "by-density, by-source, by-image:KEY, by-box:KEY. Repeat it for more."
 )
 
@@ -26,19 +27,26 @@ def evaluate(
         Path | None, typer.Option(help="Write an HTML page there, models side by side.")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the numbers there.")] = None,
-    max_dets: Annotated[str, typer.Option(help="Limits of detections an image and class.")] = "1,10,100",
+    max_dets: Annotated[
+        str,
+        typer.Option(
+            help="Limits of detections an image and class; the last is AP's, TIDE's and the bounds'."
+        ),
+    ] = "1,10,100",
     ious: Annotated[
-        str | None, typer.Option(help="IoU grid, 0.5,0.6 for one; 0.50:0.95 if left out.")
+        str | None, typer.Option(help="IoU grid of COCO's AP, 0.5,0.6 for one; 0.50:0.95 if left out.")
     ] = None,
-    areas: Annotated[str, typer.Option(help="Small is up to, large from, px^2.")] = "1024,9216",
+    areas: Annotated[str, typer.Option(help="COCO's small is up to, large from, px^2.")] = "1024,9216",
     relative_areas: Annotated[bool, typer.Option(help="Areas are shares of the image.")] = False,
-    class_agnostic: Annotated[bool, typer.Option(help="A box is right whatever its class.")] = False,
+    class_agnostic: Annotated[
+        bool, typer.Option(help="COCO's numbers call a box right whatever its class.")
+    ] = False,
     resamples: Annotated[
         int,
         typer.Option(
             "--intervals",
-            help="Bootstrap draws of images for 95 % intervals of every number; with several models, of the"
-            " differences from the first. 0: none.",
+            help="Bootstrap draws of images for 95 % intervals of every number (at most 200 for other metrics"
+            " than COCO's); with several models, of the differences from the first. 0: none.",
             min=0,
         ),
     ] = 0,
@@ -57,15 +65,10 @@ def evaluate(
     """
     from boxwright import evaluate as evaluate_tables
     from boxwright.cli.options import numbers, read_predictions, read_source, skip_blas, unique_names
-    from boxwright.cli.tables import (
-        print_evaluation,
-        print_intervals,
-        print_models,
-        print_readings,
-        write_json,
-    )
+    from boxwright.cli.tables import print_evaluation, print_models, print_readings, write_json
     from boxwright.errors import ConfigError
     from boxwright.evaluation.pairing import read_pair
+    from boxwright.progress import track
 
     skip_blas()
     limits = numbers("--max-dets", max_dets)
@@ -73,43 +76,54 @@ def evaluate(
         raise ConfigError(f"--max-dets {max_dets}: expected whole numbers such as 1,10,100.")
     limits = tuple(int(n) for n in limits)
     edges = numbers("--areas", areas, 2)
+    shown = tuple(metric or ())
     judges = {}
-    if metric:
-        from boxwright.evaluation.metrics import find_metric
+    if shown or report is not None:
+        from boxwright.evaluation.metrics import USUAL, find_metric
 
-        judges = {name: find_metric(name) for name in metric}
+        judges = {name: find_metric(name, limits[-1]) for name in shown or USUAL}
     true = read_source(truth, truth_format, truth_list, None, None, truth_layout)
-    models = {}
-    for name, path in zip(unique_names(predictions), predictions):
-        found = read_predictions(path, predictions_format, predictions_layout, true)
-        models[name] = read_pair(true, found, calibration)[1]
     grid = numbers("--ious", ious) if ious else None
-    evaluations = {
-        name: evaluate_tables(
-            true, found, limits, None, grid, (edges[0], edges[1]), relative_areas, class_agnostic
+    evaluations = {}
+    for name, path in zip(unique_names(predictions), predictions):
+        found = read_pair(
+            true, read_predictions(path, predictions_format, predictions_layout, true), calibration
         )
-        for name, found in models.items()
-    }
-    if len(models) == 1:
+        evaluations[name] = evaluate_tables(
+            *found, limits, None, grid, (edges[0], edges[1]), relative_areas, class_agnostic
+        )
+    if len(evaluations) == 1:
         print_evaluation(next(iter(evaluations.values())))
     else:
         print_models(evaluations)
-    readings = {
-        m: {name: judge(true, found) for name, found in models.items()} for m, judge in judges.items()
-    }
-    for by_model in readings.values():
-        print_readings(by_model)
+    readings = {}
+    for name, judge in track("metrics", judges.items()):
+        readings[name] = {model: judge(e.truth, e.predictions) for model, e in evaluations.items()}
+        if name in shown:
+            print_readings(readings[name])
+    chance = {}
+    if resamples or report is not None:
+        from boxwright.evaluation.intervals import all_intervals
+
+        drawn = {name: judges[name] for name in shown} if resamples else {}
+        chance = all_intervals(evaluations, drawn, resamples or 300)
     if resamples:
-        print_intervals(true, models, judges, resamples, limits[-1])
+        for reading in chain.from_iterable(chance.values()):
+            print_readings({"": reading})
     if json is not None:
-        content = {
-            name: e.to_dict() | {m: by_model[name].to_dict() for m, by_model in readings.items()}
-            for name, e in evaluations.items()
-        }
-        write_json(next(iter(content.values())) if len(content) == 1 else content, json)
+        write_json(_content(evaluations, readings, chance), json)
     if report is not None:
-        from boxwright.evaluation.metrics import USUAL
         from boxwright.reporting.judgement import judgement_page
 
-        page = judgement_page(report, true, models, tuple(metric or USUAL), limits)
-        typer.echo(f"Report: {page}")
+        typer.echo(f"Report: {judgement_page(report, evaluations, readings, chance)}")
+
+
+def _content(evaluations: dict, readings: dict, chance: dict) -> dict:
+    """What the JSON file holds: of one model at the top, of several by name."""
+    content = {}
+    for model, evaluation in evaluations.items():
+        content[model] = evaluation.to_dict()
+        content[model] |= {metric: by_model[model].to_dict() for metric, by_model in readings.items()}
+        if model in chance:
+            content[model]["intervals"] = [reading.to_dict() for reading in chance[model]]
+    return next(iter(content.values())) if len(content) == 1 else content

@@ -146,26 +146,6 @@ def print_readings(readings: dict) -> None:
         print_notes([f"{name}: {n}" if len(readings) > 1 else n for n in reading.notes])
 
 
-def print_intervals(truth, models: dict, judges: dict, resamples: int, max_dets: int) -> None:
-    """Intervals of COCO's numbers and of each metric's; of several models, of differences from the first."""
-    from boxwright.evaluation.intervals import intervals, intervals_of
-
-    first, *others = models
-    for name in others or [None]:
-        other = None if name is None else models[name]
-        if name is not None:
-            console.print(f"\n[bold]{_plain(name)} against {_plain(first)}[/]")
-        print_readings({"": intervals(truth, models[first], other, resamples, max_dets=max_dets)})
-        for metric, judge in judges.items():
-            if metric == "intervals":
-                continue
-            reading = intervals_of(
-                lambda t, p, judge=judge: judge(t, p).overall,
-                truth, models[first], other, resamples, title=metric,
-            )  # fmt: skip
-            print_readings({"": reading})
-
-
 def _print_by_iou(readings: dict) -> None:
     """AP, TP and FP with IoU thresholds as columns; models, or the classes of one, as rows."""
     if len(readings) > 1:

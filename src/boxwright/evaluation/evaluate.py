@@ -29,6 +29,7 @@ class Evaluation:
         curves: precision over recall, of every category.
         matching: the match all this was read from.
         truth, predictions: the aligned tables.
+        max_dets: the limits of detections an image and category.
         notes: what the reader should know before believing a number.
     """
 
@@ -39,6 +40,7 @@ class Evaluation:
     matching: Matching
     truth: Tables
     predictions: Tables
+    max_dets: tuple[int, ...]
     notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,6 +105,7 @@ def evaluate(
         matching=matching,
         truth=truth,
         predictions=predictions,
+        max_dets=max_dets,
         notes=_notes(truth, predictions, matching, max_dets),
     )
 

@@ -4,6 +4,7 @@ Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 13 and 16
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,47 +13,67 @@ import polars as pl
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
 from boxwright.evaluation import coco
+from boxwright.evaluation.evaluate import Evaluation
 from boxwright.evaluation.kernels import accumulate_weighted
-from boxwright.evaluation.matching import Matching, in_parts, match
+from boxwright.evaluation.matching import Matching, in_parts
 from boxwright.evaluation.reading import Reading
 from boxwright.progress import progress_bar
 
-Numbers = dict[str, float | None]
-NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR")
+
+def all_intervals(
+    evaluations: dict[str, Evaluation], judges: dict[str, Callable], resamples: int
+) -> dict[str, list[Reading]]:
+    """Intervals of COCO's numbers and each metric's, by the model; of several, of differences from the first.
+
+    Args:
+        evaluations: of one truth, by the model's name.
+        judges: metrics by name, as `find_metric` gives them.
+        resamples: draws.
+    """
+    (first, one), *others = evaluations.items()
+    readings = {}
+    for name, other in others or [(first, None)]:
+        found = None if other is None else other.predictions
+        mine = [intervals(one, other, resamples)]
+        for metric, judge in judges.items():
+            mine.append(
+                intervals_of(judge, one.truth, one.predictions, found, min(resamples, 200), title=metric)
+            )
+        against = f": {name} against {first}" if others else ""
+        readings[name] = [replace(reading, title=reading.title + against) for reading in mine]
+    return readings
 
 
 def intervals(
-    truth: Tables,
-    predictions: Tables,
-    other: Tables | None = None,
+    evaluation: Evaluation,
+    other: Evaluation | None = None,
     resamples: int = 1000,
     level: float = 0.95,
-    max_dets: int = 100,
     seed: int = 0,
 ) -> Reading:
     """Percentile intervals of COCO's numbers and of each class's AP; with `other`, of the differences.
 
-    Images are drawn with replacement; both predictions are judged on the same draws, so that what is hard for
+    Images are drawn with replacement; both models are judged on the same draws, so that what is hard for
     both cancels out. `p` is the two-sided share of draws in which the difference changes sides.
 
     Args:
-        truth, predictions: aligned tables.
-        other: a second model's predictions, aligned.
+        evaluation: what `evaluate` found, with the IoU grid, areas and limits that it was asked for.
+        other: a second model's, of the same truth and options.
         resamples: draws.
         level: of the intervals.
-        max_dets: detections an image and class.
         seed: of the draws.
 
     Raises:
         ConfigError: fewer than 10 resamples, or a level outside (0, 1).
     """
     _check(resamples, level)
-    names = [*NAMES, *(f"AP {name}" for name in truth.categories["name"])]
-    tables = [predictions] + ([] if other is None else [other])
-    matchings = [match(truth, t, coco.IOU_THRESHOLDS, coco.AREA_RANGES, max_dets) for t in tables]
+    matchings = [e.matching for e in (evaluation, other) if e is not None]
+    single = [name for name, _ in coco.single_thresholds(evaluation.matching.thresholds)]
+    classes = [f"AP {row['name']}" for row in evaluation.per_class]
+    names = ["AP", *single, "APs", "APm", "APl", "AR", *classes]
     rng = np.random.default_rng(seed)
-    images = len(truth.images)
-    drawn = np.empty((len(tables), resamples, len(names)))
+    images = len(evaluation.truth.images)
+    drawn = np.empty((len(matchings), resamples, len(names)))
     with progress_bar("resampling", resamples) as advance:
         for n in range(resamples):
             weights = rng.multinomial(images, np.full(images, 1 / images)).astype(np.float64)
@@ -64,7 +85,7 @@ def intervals(
 
 
 def intervals_of(
-    metric: Callable[[Tables, Tables], Numbers],
+    metric: Callable[[Tables, Tables], Reading],
     truth: Tables,
     predictions: Tables,
     other: Tables | None = None,
@@ -73,10 +94,10 @@ def intervals_of(
     seed: int = 0,
     title: str = "numbers",
 ) -> Reading:
-    """The same of any metric that takes truth and predictions and gives numbers by name."""
+    """The same of every number of any metric: the images are truly drawn again."""
     _check(resamples, level)
     tables = [predictions] + ([] if other is None else [other])
-    first = [metric(truth, t) for t in tables]
+    first = [metric(truth, t).numbers() for t in tables]
     names = [name for name, value in first[0].items() if value is not None]
     rng = np.random.default_rng(seed)
     drawn = np.full((len(tables), resamples, len(names)), np.nan)
@@ -85,7 +106,7 @@ def intervals_of(
             rows = rng.integers(0, len(truth.images), len(truth.images))
             sample = take_images(truth, rows)
             for m, table in enumerate(tables):
-                numbers = metric(sample, take_images(table, rows))
+                numbers = metric(sample, take_images(table, rows)).numbers()
                 drawn[m, n] = [np.nan if numbers.get(name) is None else numbers[name] for name in names]
             advance(1)
     exact = np.array([[np.nan if f.get(name) is None else f[name] for name in names] for f in first])
@@ -112,7 +133,7 @@ def _check(resamples: int, level: float) -> None:
 
 
 def _numbers(matching: Matching, weights: np.ndarray) -> np.ndarray:
-    """NAMES and the AP of each class, where image n counts `weights[n]` times."""
+    """COCO's numbers and the AP of each class, where image n counts `weights[n]` times."""
     _, areas, thresholds = matching.matches.shape
     categories = len(matching.starts) - 1
     gt_weight = weights[matching.gt_image]
@@ -133,7 +154,8 @@ def _numbers(matching: Matching, weights: np.ndarray) -> np.ndarray:
         ),
     )  # fmt: skip
     every = ap[:, :, coco.ALL]
-    overall = [every, every[0], every[5], *(ap[:, :, a] for a in (coco.SMALL, coco.MEDIUM, coco.LARGE))]
+    single = [every[t] for _, t in coco.single_thresholds(m.thresholds)]
+    overall = [every, *single, *(ap[:, :, a] for a in (coco.SMALL, coco.MEDIUM, coco.LARGE))]
     values = [_mean(v) for v in (*overall, recall[:, :, coco.ALL])]
     return np.array([*values, *(_mean(every[:, k]) for k in range(categories))])
 
@@ -162,7 +184,7 @@ def _reading(names, exact: np.ndarray, drawn: np.ndarray, level: float, what: st
             rarer = min(np.count_nonzero(gap <= 0), np.count_nonzero(gap >= 0)) + 1
             row |= {"other": float(exact[1, n]), "difference": float(exact[1, n] - exact[0, n])}
             low, high = np.percentile(gap, [tail, 100 - tail])
-            row |= {"from": float(low), "to": float(high), "p": min(1.0, 2 * rarer / (len(gap) + 1))}
+            row |= {"from": float(low), "to": float(high), "p": float(min(1, 2 * rarer / (len(gap) + 1)))}
         rows.append(row)
     notes = []
     if len(exact) == 2 and rows:

@@ -11,7 +11,6 @@ from boxwright.evaluation.bounds import sensitivity, upper_bound
 from boxwright.evaluation.confidence import confidence
 from boxwright.evaluation.correction import correction_cost
 from boxwright.evaluation.crowd import crowd
-from boxwright.evaluation.intervals import intervals
 from boxwright.evaluation.lrp import lrp
 from boxwright.evaluation.pairing import read_pair
 from boxwright.evaluation.pdq import pdq
@@ -21,7 +20,7 @@ from boxwright.evaluation.tide import tide
 from boxwright.evaluation.tubes import tubes
 from boxwright.evaluation.vehicle import vehicle
 
-Metric = Callable[[Tables, Tables], Reading]
+Metric = Callable[..., Reading]  # of truth and predictions, aligned
 
 METRICS: dict[str, Metric] = {
     "voc": voc,
@@ -30,7 +29,7 @@ METRICS: dict[str, Metric] = {
     "oriented-coco": partial(oriented, rule="coco"),
     "crowd": crowd,
     "lrp": lrp,
-    "tide": lambda truth, found: tide(truth, found).reading,
+    "tide": lambda truth, found, max_dets=100: tide(truth, found, max_dets=max_dets).reading,
     "tidecv": lambda truth, found: tide(truth, found, compatible=True).reading,
     "correction": correction_cost,
     "bound": upper_bound,
@@ -39,15 +38,15 @@ METRICS: dict[str, Metric] = {
     "pdq": pdq,
     "tubes": tubes,
     "vehicle": vehicle,
-    "intervals": intervals,
 }
+LIMITED = ("tide", "bound", "sensitivity")  # those that have COCO's limit of detections an image and class
 SLICED = "by-"  # and a property: by-size, by-image:weather
 # What a page shows unless told otherwise: whatever any table can be asked.
 USUAL = ("lrp", "tide", "confidence", "by-size", "by-density", "bound", "sensitivity")
 
 
-def find_metric(name: str) -> Metric:
-    """The metric of a name.
+def find_metric(name: str, max_dets: int = 100) -> Metric:
+    """The metric of a name; those that limit the detections an image and class keep `max_dets` of them.
 
     Raises:
         ConfigError: there is none.
@@ -56,17 +55,21 @@ def find_metric(name: str) -> Metric:
         return lambda truth, found: slices(truth, found, name.removeprefix(SLICED)).reading
     if name not in METRICS:
         raise ConfigError(f"metric '{name}' is unknown. {nearest(name, [*METRICS, 'by-size'])}")
-    return METRICS[name]
+    return partial(METRICS[name], max_dets=max_dets) if name in LIMITED else METRICS[name]
 
 
 def measure(
-    truth: Tables | str | os.PathLike, predictions: Tables | str | os.PathLike, metric: str
+    truth: Tables | str | os.PathLike,
+    predictions: Tables | str | os.PathLike,
+    metric: str,
+    max_dets: int = 100,
 ) -> Reading:
     """One metric of two tables.
 
     Args:
         truth, predictions: tables or paths.
         metric: a key of `METRICS`, or "by-" and a property of `slices`.
+        max_dets: detections an image and class, for the metrics that limit them (`LIMITED`).
 
     Raises:
         DataError: a file can't be read, or the tables lack what the metric needs.
@@ -75,5 +78,5 @@ def measure(
     Example:
         >>> boxwright.measure("truth.json", "predictions.parquet", "lrp").overall["oLRP"]
     """
-    judge = find_metric(metric)
+    judge = find_metric(metric, max_dets)
     return judge(*read_pair(truth, predictions))

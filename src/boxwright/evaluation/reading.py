@@ -32,6 +32,21 @@ class Reading:
     source: str = ""
     beside: str = ""
 
+    def numbers(self) -> dict[str, float | None]:
+        """Every number by name: `overall`, and each cell of `rows` by what tells its row from the others."""
+        found = dict(self.overall)
+        columns = list(self.rows[0]) if self.rows else []
+        keys = 1
+        while keys < len(columns) and len({tuple(r.values())[:keys] for r in self.rows}) < len(self.rows):
+            keys += 1
+        for row in self.rows:
+            label = ", ".join(
+                f"{v:g}" if isinstance(v, float) else str(v) for v in tuple(row.values())[:keys]
+            )
+            cells = {f"{name} ({label})": row[name] for name in columns[keys:]}
+            found |= {name: value for name, value in cells.items() if not isinstance(value, str)}
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
         return {

@@ -31,7 +31,7 @@ def tubes(
     Raises:
         DataError: a box without "track_id".
 
-    Source: Weinzaepfel et al., Learning to Track for Spatio-Temporal Action Localization, ICCV 2015, section 4.
+    Source: Weinzaepfel et al., Learning to Track for Spatio-Temporal Action Localization, ICCV 2015.
     """
     turned = any_turned(truth, predictions)
     true, found = (_tubes_of(t, truth, turned) for t in (truth, predictions))

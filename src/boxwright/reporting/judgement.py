@@ -1,25 +1,24 @@
 """Pages about predictions beside truth, about two tables beside each other, and about a calibration."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from boxwright.data.tables import Tables
 from boxwright.evaluation.calibration import Calibration
 from boxwright.evaluation.coco import ALL
 from boxwright.evaluation.comparison import ALONE, Comparison
-from boxwright.evaluation.evaluate import Evaluation, evaluate
-from boxwright.evaluation.intervals import intervals
+from boxwright.evaluation.evaluate import Evaluation
 from boxwright.evaluation.matching import match
-from boxwright.evaluation.metrics import SLICED, USUAL, find_metric
+from boxwright.evaluation.metrics import SLICED
+from boxwright.evaluation.reading import Reading
 from boxwright.evaluation.slices import slices
 from boxwright.evaluation.tide import MEANINGS, NAMES, tide
-from boxwright.progress import progress_bar
+from boxwright.progress import track
 from boxwright.reporting import plots
 from boxwright.reporting.examples import box_rows, pictures_of
 from boxwright.reporting.page import Section, section_of, write_page
@@ -31,52 +30,33 @@ KEY = "Orange: the box in question; green: truth; blue: detections above 0.3."
 
 def judgement_page(
     path: str | os.PathLike,
-    truth: Tables,
-    models: dict[str, Tables],
-    metrics: Sequence[str] = USUAL,
-    max_dets: tuple[int, ...] = (1, 10, 100),
-    resamples: int = 300,
+    evaluations: dict[str, Evaluation],
+    readings: dict[str, dict[str, Reading]],
+    chance: dict[str, list[Reading]],
 ) -> Path:
     """One page on one model, or on several side by side.
 
     Args:
         path: of the HTML file.
-        truth: what is judged against.
-        models: aligned predictions by name; differences are taken from the first.
-        metrics: names as `evaluation.metrics` knows them, beside COCO's numbers.
-        max_dets: limits of detections an image and class.
-        resamples: bootstrap draws for the intervals.
-
-    Raises:
-        DataError: the tables lack what a metric needs.
-        ConfigError: an unknown metric.
+        evaluations: of one truth, by the model's name; changes are told from the first.
+        readings: other metrics, by the metric's and the model's name.
+        chance: intervals, as `all_intervals` gives them.
     """
     target = Path(path)
-    judges = {name: find_metric(name) for name in metrics}
-    evaluations = {name: evaluate(truth, found, max_dets) for name, found in models.items()}
     sections = _coco_sections(evaluations)
-    first = next(iter(models))
-    others = [name for name in models if name != first]
-    with progress_bar("report", len(judges) + len(models) + 1) as advance:
-        for name in others or [first]:
-            other = models[name] if others else None
-            reading = intervals(truth, models[first], other, resamples, max_dets=max_dets[-1])
-            title = f"{reading.title}: {name} against {first}" if others else reading.title
-            sections.append(Section(title, rows=reading.rows, notes=reading.notes, source=reading.source))
-        advance(1)
-        for metric, judge in judges.items():
-            sections.append(section_of({name: judge(truth, found) for name, found in models.items()}))
-            if metric.startswith(SLICED) and not others:
-                sections[-1] = _with_examples(sections[-1], truth, models[first], metric.removeprefix(SLICED))
-            advance(1)
-        for name, found in models.items():
-            suffix = f", {name}" if others else ""
-            sections.append(_error_section(f"The worst of each kind of error{suffix}", truth, found))
-            advance(1)
-    for name in others:
-        sections.append(_change_section(truth, first, models[first], name, models[name]))
+    sections += [section_of({"": reading}) for reading in chain.from_iterable(chance.values())]
+    (first, one), *others = evaluations.items()
+    for metric, by_model in readings.items():
+        sections.append(section_of(by_model))
+        if metric.startswith(SLICED) and not others:
+            sections[-1] = _with_examples(sections[-1], one, metric.removeprefix(SLICED))
+    for name, evaluation in track("pictures", evaluations.items()):
+        suffix = f", {name}" if others else ""
+        sections.append(_error_section(f"The worst of each kind of error{suffix}", evaluation))
+    sections += [_change_section(first, one, name, other) for name, other in others]
+    truth = one.truth
     count = int((~truth.boxes["crowd"] & ~truth.boxes["ignore"]).sum())
-    lead = f"{', '.join(models)}; {len(truth.images):,} images with {count:,} objects to judge by."
+    lead = f"{', '.join(evaluations)}; {len(truth.images):,} images with {count:,} objects to judge by."
     write_page(target, "Side by side" if others else first, lead, sections)
     return target
 
@@ -166,9 +146,10 @@ def _notes(evaluations: dict[str, Evaluation]) -> list[str]:
     return [f"{name}: {note}" for name, e in evaluations.items() for note in e.notes]
 
 
-def _error_section(title: str, truth: Tables, found: Tables) -> Section:
+def _error_section(title: str, evaluation: Evaluation) -> Section:
     """Twenty pictures of each of TIDE's kinds: false positives by score, misses by size."""
-    errors = tide(truth, found).errors
+    truth, found = evaluation.truth, evaluation.predictions
+    errors = tide(truth, found, max_dets=evaluation.max_dets[-1]).errors
     galleries = {}
     for kind, name in NAMES.items():
         mine = errors.filter(errors["kind"] == name)
@@ -181,8 +162,9 @@ def _error_section(title: str, truth: Tables, found: Tables) -> Section:
     return Section(title, galleries=galleries, notes=[KEY])
 
 
-def _with_examples(section: Section, truth: Tables, found: Tables, by: str) -> Section:
+def _with_examples(section: Section, evaluation: Evaluation, by: str) -> Section:
     """The section of slices with the worst of each cell."""
+    truth, found = evaluation.truth, evaluation.predictions
     galleries = {}
     for (name, cell), rows in slices(truth, found, by).examples.items():
         table = truth if cell == "FN" else found
@@ -192,19 +174,21 @@ def _with_examples(section: Section, truth: Tables, found: Tables, by: str) -> S
     return replace(section, galleries=galleries, folded=True)
 
 
-def _change_section(truth: Tables, first: str, a: Tables, second: str, b: Tables) -> Section:
+def _change_section(first: str, a: Evaluation, second: str, b: Evaluation) -> Section:
     """Truth that only one of two models finds, at IoU 0.5 and any score."""
-    found = []
-    for tables in (a, b):
-        matching = match(truth, tables, np.array([0.5]), max_dets=100)
+    found, truth = [], a.truth
+    for model in (a, b):
+        matching = match(truth, model.predictions, np.array([0.5]), max_dets=model.max_dets[-1])
         hit = matching.outcomes()[0]
         flags = np.zeros(len(truth.boxes), dtype=bool)
         flags[matching.gt_row[matching.found()[hit]]] = True
         found.append(flags)
     galleries = {}
-    for name, mine, others, tables in ((first, *found, a), (second, *found[::-1], b)):
+    for name, mine, others, model in ((first, *found, a), (second, *found[::-1], b)):
         rows = np.flatnonzero(mine & ~others)
         area = truth.boxes["area"].to_numpy()[rows]
         boxes = box_rows(truth, rows[np.argsort(-area, kind="stable")])
-        galleries[f"Found by {name} alone ({len(rows):,})"] = pictures_of(truth, tables, boxes, EXAMPLES)
+        galleries[f"Found by {name} alone ({len(rows):,})"] = pictures_of(
+            truth, model.predictions, boxes, EXAMPLES
+        )
     return Section(f"{first} and {second}: what only one finds", galleries=galleries, notes=[KEY])
