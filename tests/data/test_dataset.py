@@ -5,7 +5,7 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from boxwright.config import AugmentConfig
+from boxwright.config.experiment import AugmentConfig
 from boxwright.data.dataset import DetectionDataset, EpochSampler, collate
 from boxwright.data.transforms import invert, transform_boxes
 from boxwright.errors import DataError

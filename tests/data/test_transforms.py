@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxwright.config import AugmentConfig
+from boxwright.config.experiment import AugmentConfig
 from boxwright.data.transforms import (
     compose,
     fit_matrix,

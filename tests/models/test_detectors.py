@@ -24,7 +24,12 @@ CONFIGS = {
     "atss": {"name": "atss", **SMALL},
     "gfl": {"name": "gfl", **SMALL},
     "vfnet": {"name": "vfnet", **SMALL},
+    "yolov3": {"name": "yolov3", "channels": 8},
+    "yolox": {"name": "yolox", "width": 0.25, "depth": 0.1},
+    "yolox-ota": {"name": "yolox", "width": 0.25, "depth": 0.1, "assigner": {"name": "ota"}},
+    "efficientdet": {"name": "efficientdet", "size": 0, "pretrained": False},
 }
+ANCHORS = {"retinanet": 9, "freeanchor": 9, "efficientdet": 9, "yolov3": 3}  # a location; others: 1
 
 
 def make(name: str, classes: int = 2) -> Detector:
@@ -50,9 +55,8 @@ def targets(boxes: list[list[list[float]]], ignore: bool = False) -> Targets:
 def test_outputs_have_the_documented_shapes(name):
     model = make(name)
     outputs = model(torch.zeros(2, 3, 64, 96))
-    strides = (8, 16, 32) if name == "compact" else (8, 16, 32, 64, 128)
-    points = sum(-(-64 // s) * -(-96 // s) for s in strides)
-    priors = points * (9 if name in ("retinanet", "freeanchor") else 1)
+    strides = (8, 16, 32) if name == "compact" or name.startswith("yolo") else (8, 16, 32, 64, 128)
+    priors = sum(-(-64 // s) * -(-96 // s) for s in strides) * ANCHORS.get(name, 1)
     assert outputs["cls_logits"].shape == (2, priors, 2)
     sizes = outputs.pop("level_sizes", torch.tensor([priors]))
     assert int(sizes.sum()) == priors
@@ -133,7 +137,17 @@ def test_an_ignored_region_costs_nothing_where_nothing_is_known(name):
 OVERFIT = [("compact", 150), ("retinanet", 120)]
 OVERFIT += [
     pytest.param(name, steps, marks=pytest.mark.slow)
-    for name, steps in (("fcos", 120), ("atss", 120), ("gfl", 120), ("freeanchor", 200), ("vfnet", 240))
+    for name, steps in (
+        ("fcos", 120),
+        ("atss", 120),
+        ("gfl", 120),
+        ("freeanchor", 200),
+        ("vfnet", 240),
+        ("yolov3", 200),
+        ("yolox", 200),
+        ("yolox-ota", 200),
+        ("efficientdet", 400),
+    )
 ]
 
 

@@ -5,7 +5,7 @@ from typing import get_args
 import torch
 from torchvision.ops import box_iou, nms
 
-from boxwright.config import View
+from boxwright.config.experiment import View
 from boxwright.models.box_coder import decode_deltas, encode_deltas
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.prediction.views import from_view, fuse_views, to_view

@@ -11,6 +11,8 @@ from torch import Tensor
 FULL_HEAD = {"head_depth": 4, "neck": {"channels": 256, "relu_before_extra": False}}
 MMDET_TEST = {"score_threshold": 0.05, "max_detections": 100, "candidates": 1000, "per_level": True}
 SSD_TEST = {"iou_threshold": 0.45, "max_detections": 200, "candidates": 1000, "per_level": True}
+YOLO_TEST = {"iou_threshold": 0.45, "max_detections": 100, "candidates": 1000}
+YOLOX_TEST = {"iou_threshold": 0.65, "max_detections": 100_000, "candidates": 100_000}
 
 
 def _backbone(name: str = "resnet50", **more) -> dict:
@@ -43,6 +45,8 @@ CONFIGS = {
     },
     "ssd300_vgg16": {"name": "ssd", "selection": SSD_TEST},
     "ssd512_vgg16": {"name": "ssd", "input_size": 512, "selection": SSD_TEST},
+    "yolov3_d53": {"name": "yolov3", "clip": False, "selection": YOLO_TEST},
+    "yolox_s": {"name": "yolox", "clip": False, "selection": YOLOX_TEST},
     "gfl_r50_fpn": {
         "name": "gfl", **_backbone(), **FULL_HEAD, "selection": MMDET_TEST | {"iou_threshold": 0.6},
     },

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from boxwright.assign.atss import atss_assign
+from boxwright.assign.grid import grid_assign
 from boxwright.assign.max_iou import max_iou_assign
+from boxwright.assign.simota import simota_assign
 from boxwright.config import check_config
 from boxwright.data.targets import Targets
 from boxwright.models import build_detector
@@ -22,7 +24,8 @@ PATHS = [
     else p
     for p in shared_cases("parity/*.json.gz")
 ]
-OUTPUTS = ("cls_logits", "box_deltas", "side_logits", "distances", "centerness_logits")
+OUTPUTS = ("cls_logits", "box_deltas", "side_logits", "distances", "centerness_logits", "objectness_logits")
+YOLO_OUTPUTS = ("box_deltas", "objectness_logits", "cls_logits")  # one map there
 SSD_OPTIONS = {"positive_iou": 0.5, "negative_iou": 0.5, "every_peak": False}
 
 
@@ -73,14 +76,16 @@ def test_features(case):
 
 
 def test_outputs(case):
-    original, _, _, outputs, _ = case
+    original, _, config, outputs, _ = case
     sizes = outputs["level_sizes"].tolist()
     samples = original["outputs"]
-    names = [name for name in OUTPUTS if name in outputs]
-    assert len(samples) == len(names) * len(sizes)
-    for n, name in enumerate(names):
-        flat = outputs[name]
-        flat = flat.flatten(2) if flat.dim() > 2 else flat[..., None]
+    names = OUTPUTS if config.name != "yolov3" else YOLO_OUTPUTS
+    flats = [outputs[name] for name in names if name in outputs]
+    flats = [flat.flatten(2) if flat.dim() > 2 else flat[..., None] for flat in flats]
+    if config.name == "yolov3":
+        flats = [torch.cat(flats, dim=-1)]
+    assert len(samples) == len(flats) * len(sizes)
+    for n, flat in enumerate(flats):
         for found, sample in zip(as_maps(flat, sizes, samples[n * len(sizes) :]), samples[n * len(sizes) :]):
             check_sample(found, sample)
 
@@ -89,6 +94,7 @@ def test_losses(case):
     original, model, _, outputs, targets = case
     losses = model.loss(outputs, targets)
     ours = {"loss_cls": "cls", "loss_bbox": "box", "loss_centerness": "centerness", "loss_dfl": "dfl"}
+    ours |= {"loss_conf": "objectness", "loss_xy": "xy", "loss_wh": "wh", "loss_obj": "objectness"}
     ours |= {"loss_bbox_rf": "refined", "positive_bag_loss": "positive", "negative_bag_loss": "negative"}
     assert {ours[name] for name in original["losses"]} == losses.keys()
     for name, value in original["losses"].items():
@@ -103,6 +109,18 @@ def test_assignment(case):
             found = max_iou_assign(outputs["anchors"], targets.boxes, targets.mask, targets.ignore, **options)
             assert int(found.ignored.sum()) == wanted["num_ignored"]
             matched_gt = found.matched_gt
+        elif wanted["assigner"] == "GridAssigner":
+            found = grid_assign(
+                outputs["anchors"], outputs["strides"], targets.boxes, targets.mask, targets.ignore
+            )
+            assert int(found.ignored.sum()) == wanted["num_ignored"]
+            matched_gt = found.matched_gt
+        elif wanted["assigner"] == "SimOTAAssigner":
+            scores = outputs["cls_logits"].sigmoid() * outputs["objectness_logits"].sigmoid()[..., None]
+            matched_gt = simota_assign(
+                scores, model._boxes(outputs), outputs["points"], outputs["strides"],
+                targets.boxes, targets.labels, targets.mask,
+            ).matched_gt  # fmt: skip
         else:
             sizes = outputs["level_sizes"].tolist()
             matched_gt = atss_assign(

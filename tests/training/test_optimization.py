@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from boxwright.config import OptimizerConfig, ScheduleConfig
+from boxwright.config.experiment import OptimizerConfig, ScheduleConfig
 from boxwright.training.optimization import make_average, make_optimizer, make_schedule
 
 

@@ -5,4 +5,15 @@ an ignore region. Each gives `matched_gt` (B, P) int64: the index of the box tha
 `BACKGROUND`.
 """
 
+from typing import NamedTuple
+
+from torch import Tensor
+
 BACKGROUND = -1
+
+
+class Assignment(NamedTuple):
+    """Of an assigner that knows priors which count neither way."""
+
+    matched_gt: Tensor  # (B, A) int64, -1 for background and for ignored
+    ignored: Tensor  # (B, A) bool: neither positive nor negative

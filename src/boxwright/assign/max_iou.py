@@ -1,17 +1,10 @@
 """Max-IoU assignment of anchors, with low-quality matches and ignore regions."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from boxwright.assign import BACKGROUND
+from boxwright.assign import BACKGROUND, Assignment
 from boxwright.geometry.torch_boxes import pairwise_coverage, pairwise_iou
-
-
-class MaxIoU(NamedTuple):
-    matched_gt: Tensor  # (B, A) int64, -1 for background and for ignored
-    ignored: Tensor  # (B, A) bool: neither positive nor negative
 
 
 @torch.no_grad()
@@ -25,7 +18,7 @@ def max_iou_assign(
     low_quality: bool = True,
     ignore_coverage: float = 0.5,
     every_peak: bool = True,
-) -> MaxIoU:
+) -> Assignment:
     """Give each anchor the box it overlaps most, if that is enough.
 
     Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2; thresholds of Lin et al., Focal Loss for Dense
@@ -45,7 +38,7 @@ def max_iou_assign(
     if gt_boxes.shape[1] == 0:
         shape = (len(gt_boxes), len(anchors))
         none = torch.full(shape, BACKGROUND, device=anchors.device)
-        return MaxIoU(none, torch.zeros_like(none, dtype=torch.bool))
+        return Assignment(none, torch.zeros_like(none, dtype=torch.bool))
     iou = pairwise_iou(gt_boxes, anchors) * gt_mask[:, :, None]  # (B, G, A)
     best_iou, best_gt = iou.max(dim=1)  # (B, A)
     positive = best_iou >= positive_iou
@@ -63,4 +56,4 @@ def max_iou_assign(
     ignored = ~positive & (best_iou >= negative_iou)
     coverage = pairwise_coverage(anchors, gt_boxes) * ignore_mask[:, None]  # (B, A, G)
     ignored |= ~positive & (coverage.amax(dim=2) >= ignore_coverage)
-    return MaxIoU(torch.where(positive, best_gt, BACKGROUND), ignored)
+    return Assignment(torch.where(positive, best_gt, BACKGROUND), ignored)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from boxwright.config import AugmentConfig
+from boxwright.config.experiment import AugmentConfig
 from boxwright.data.images import load_image
 from boxwright.data.tables import Tables
 from boxwright.data.targets import Batch, Targets

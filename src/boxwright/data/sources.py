@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from boxwright.config import SourceConfig
+from boxwright.config.experiment import SourceConfig
 from boxwright.data import formats
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import CATEGORY_SCHEMA, Tables, frame

@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from boxwright.config import AugmentConfig
+from boxwright.config.experiment import AugmentConfig
 
 PAD_VALUE = 114  # grey beside the content, near the mean of natural images
 

@@ -16,6 +16,11 @@ def log_iou_loss(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
     return -aligned_iou(boxes, gt_boxes).clamp(min=1e-6).log()
 
 
+def squared_iou_loss(boxes: Tensor, gt_boxes: Tensor) -> Tensor:
+    """1 - IoU^2 of (..., 4) xyxy boxes; (...). As YOLOX (2021) trains."""
+    return 1 - aligned_iou(boxes, gt_boxes).square()
+
+
 def smooth_l1_loss(deltas: Tensor, targets: Tensor, beta: float = 0.0) -> Tensor:
     """Quadratic below `beta`, linear above, summed over the last axis; (...). `beta` 0 is the L1 loss.
 

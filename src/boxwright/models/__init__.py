@@ -8,12 +8,15 @@ from boxwright.config import ModelConfig
 from boxwright.models.atss import ATSS
 from boxwright.models.compact import Compact
 from boxwright.models.detector import Detector
+from boxwright.models.efficientdet import EfficientDet
 from boxwright.models.fcos import FCOS
 from boxwright.models.freeanchor import FreeAnchor
 from boxwright.models.gfl import GFL
 from boxwright.models.retinanet import RetinaNet
 from boxwright.models.ssd import SSD
 from boxwright.models.vfnet import VFNet
+from boxwright.models.yolov3 import YOLOv3
+from boxwright.models.yolox import YOLOX
 
 DETECTORS = {
     "compact": Compact,
@@ -24,6 +27,9 @@ DETECTORS = {
     "gfl": GFL,
     "vfnet": VFNet,
     "ssd": SSD,
+    "yolov3": YOLOv3,
+    "yolox": YOLOX,
+    "efficientdet": EfficientDet,
 }
 
 

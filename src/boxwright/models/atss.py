@@ -9,22 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxwright.assign.atss import atss_assign
-from boxwright.config import ATSSConfig
+from boxwright.config.models import ATSSConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import boxes_to_distances, clip_boxes
 from boxwright.losses.box import giou_loss
 from boxwright.losses.classification import focal_loss
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.box_coder import decode_deltas
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
-from boxwright.models.fcos import LEVEL_STRIDES, centerness_of
+from boxwright.models.fcos import centerness_of
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
-from boxwright.models.necks.fpn import FPN
 from boxwright.models.points import background_weight, one_hot, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
+from boxwright.models.pyramid import make_pyramid
 
 DELTA_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 
@@ -69,23 +68,25 @@ class ATSS(Detector):
     @classmethod
     def from_config(cls, config: ATSSConfig, num_classes: int) -> "ATSS":
         """Build the parts that a checked config describes."""
-        backbone, neck = TimmBackbone(**config.backbone.model_dump()), config.neck
+        backbone, neck, strides = make_pyramid(config, "output")
+        head = DenseHead(
+            config.neck.channels,
+            num_classes,
+            config.head_depth,
+            config.head_norm,
+            quality="box",
+            levels=len(strides),
+        )
         return cls(
             backbone,
-            FPN(
-                backbone.channels, neck.channels, 2, neck.extra_from or "output", neck.norm,
-                relu_before_extra=neck.relu_before_extra,
-            ),
-            DenseHead(
-                neck.channels, num_classes, config.head_depth, config.head_norm, quality="box",
-                levels=len(LEVEL_STRIDES),
-            ),
-            LEVEL_STRIDES,
+            neck,
+            head,
+            strides,
             config.anchor_scale,
             config.assigner.topk,
             config.box_weight,
             Selection(**config.selection.model_dump()),
-        )  # fmt: skip
+        )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from boxwright.assign.task_aligned import task_aligned_assign
-from boxwright.config import CompactConfig
+from boxwright.config.models import CompactConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import clip_boxes, distances_to_boxes
 from boxwright.losses.box import distribution_focal_loss, giou_loss

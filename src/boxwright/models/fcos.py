@@ -9,23 +9,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxwright.assign.fcos import fcos_assign
-from boxwright.config import FCOSConfig
+from boxwright.config.models import FCOSConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import boxes_to_distances, clip_boxes, distances_to_boxes
 from boxwright.losses.box import giou_loss, log_iou_loss
 from boxwright.losses.classification import focal_loss
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
-from boxwright.models.necks.fpn import FPN
 from boxwright.models.points import background_weight, one_hot, targets_of_points
 from boxwright.models.priors import make_level_sizes, make_points
+from boxwright.models.pyramid import make_pyramid
 
-LEVEL_STRIDES = (8, 16, 32, 64, 128)
-LEVEL_RANGES = ((-1, 64), (64, 128), (128, 256), (256, 512), (512, 1e8))  # px, section 3.2
+RANGE = 8  # strides: the farthest side that a level answers for, section 3.2
 
 
 class FCOS(Detector):
@@ -36,7 +34,6 @@ class FCOS(Detector):
         neck: maps to a pyramid of `strides`.
         head: logits, raw sides, centerness.
         strides: of the pyramid.
-        ranges: least and greatest farthest side for each level, pixels.
         radius: of centre sampling in strides; 0: the whole box.
         in_strides: sides are exp(s * x) strides; False: exp(s * x) pixels, as in the paper.
         log_iou: -ln(IoU) as the box loss, as in the paper, in place of GIoU.
@@ -53,7 +50,6 @@ class FCOS(Detector):
         neck: nn.Module,
         head: nn.Module,
         strides: tuple[int, ...],
-        ranges: tuple[tuple[float, float], ...],
         radius: float,
         in_strides: bool,
         log_iou: bool,
@@ -67,33 +63,33 @@ class FCOS(Detector):
         self.radius, self.in_strides, self.product = radius, in_strides, product
         self.box_loss = log_iou_loss if log_iou else giou_loss
         self.selection = selection
-        self.register_buffer("ranges", torch.tensor(ranges), persistent=False)
+        ends = [float(RANGE * stride) for stride in strides[:-1]]
+        ranges = torch.tensor(list(zip([-1.0, *ends], [*ends, 1e8])))
+        self.register_buffer("ranges", ranges, persistent=False)
 
     @classmethod
     def from_config(cls, config: FCOSConfig, num_classes: int) -> "FCOS":
         """Build the parts that a checked config describes."""
-        backbone = TimmBackbone(**config.backbone.model_dump())
-        neck = config.neck
-        quality = "cls" if config.centerness_on_cls else "box"
+        backbone, neck, strides = make_pyramid(config, "output")
         head = DenseHead(
-            neck.channels, num_classes, config.head_depth, config.head_norm, quality=quality,
-            levels=len(LEVEL_STRIDES),
-        )  # fmt: skip
+            config.neck.channels,
+            num_classes,
+            config.head_depth,
+            config.head_norm,
+            quality="cls" if config.centerness_on_cls else "box",
+            levels=len(strides),
+        )
         return cls(
             backbone,
-            FPN(
-                backbone.channels, neck.channels, 2, neck.extra_from or "output", neck.norm,
-                relu_before_extra=neck.relu_before_extra,
-            ),
+            neck,
             head,
-            LEVEL_STRIDES,
-            LEVEL_RANGES,
+            strides,
             config.assigner.radius,
             config.distances_in_strides,
             config.box_loss == "log_iou",
             config.rank == "product",
             Selection(**config.selection.model_dump()),
-        )  # fmt: skip
+        )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.

@@ -7,7 +7,7 @@ bag of anchors, of which at least one must find it; which one, training decides.
 import torch
 from torch import Tensor
 
-from boxwright.config import FreeAnchorConfig
+from boxwright.config.models import FreeAnchorConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import pairwise_iou
 from boxwright.losses.box import smooth_l1_loss

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from boxwright.assign.atss import atss_assign
-from boxwright.config import GFLConfig
+from boxwright.config.models import GFLConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import (
     aligned_iou,
@@ -19,15 +19,13 @@ from boxwright.geometry.torch_boxes import (
 from boxwright.losses.box import distribution_focal_loss, giou_loss
 from boxwright.losses.classification import quality_focal_loss
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
-from boxwright.models.fcos import LEVEL_STRIDES
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
-from boxwright.models.necks.fpn import FPN
 from boxwright.models.points import background_weight, one_hot, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes, make_points
+from boxwright.models.pyramid import make_pyramid
 
 
 class GFL(Detector):
@@ -74,25 +72,27 @@ class GFL(Detector):
     @classmethod
     def from_config(cls, config: GFLConfig, num_classes: int) -> "GFL":
         """Build the parts that a checked config describes."""
-        backbone, neck = TimmBackbone(**config.backbone.model_dump()), config.neck
+        backbone, neck, strides = make_pyramid(config, "output")
+        head = DenseHead(
+            config.neck.channels,
+            num_classes,
+            config.head_depth,
+            config.head_norm,
+            box_width=4 * (config.reg_max + 1),
+            levels=len(strides),
+        )
         return cls(
             backbone,
-            FPN(
-                backbone.channels, neck.channels, 2, neck.extra_from or "output", neck.norm,
-                relu_before_extra=neck.relu_before_extra,
-            ),
-            DenseHead(
-                neck.channels, num_classes, config.head_depth, config.head_norm,
-                box_width=4 * (config.reg_max + 1), levels=len(LEVEL_STRIDES),
-            ),
-            LEVEL_STRIDES,
+            neck,
+            head,
+            strides,
             config.anchor_scale,
             config.reg_max,
             config.assigner.topk,
             config.box_weight,
             config.dfl_weight,
             Selection(**config.selection.model_dump()),
-        )  # fmt: skip
+        )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.

@@ -40,6 +40,44 @@ def _outputs(cls: str, box: str, quality: str = "") -> Rules:
     return tuple((rf"bbox_head\.{theirs}\.(.+)", rf"head.{ours}.\1") for ours, theirs in named if theirs)
 
 
+def _numbered(theirs: str, ours: str, count: int) -> Rules:
+    """Rules of parts that are counted from 1 there and from 0 here; "#" is the number."""
+    return tuple(
+        rule
+        for n in range(count)
+        for rule in _conv_norm(theirs.replace("#", str(n + 1)), ours.replace("#", str(n)))
+    )
+
+
+def _conv_norm(theirs: str, ours: str) -> Rules:
+    """Rules of a convolution and its norm, which are layers 0 and 1 here."""
+    # The place of the rest among the groups.
+    rest = theirs.count("(") + 1
+    return ((rf"{theirs}\.conv\.(.+)", rf"{ours}.0.\{rest}"), (rf"{theirs}\.bn\.(.+)", rf"{ours}.1.\{rest}"))
+
+
+def _csp(theirs: str, ours: str) -> Rules:
+    """Rules of a CSP layer."""
+    block = theirs.count("(") + 1
+    return (
+        *_conv_norm(rf"{theirs}\.main_conv", f"{ours}.main"),
+        *_conv_norm(rf"{theirs}\.short_conv", f"{ours}.past"),
+        *_conv_norm(rf"{theirs}\.final_conv", f"{ours}.join"),
+        *_conv_norm(rf"{theirs}\.blocks\.(\d)\.conv1", rf"{ours}.blocks.\{block}.reduce"),
+        *_conv_norm(rf"{theirs}\.blocks\.(\d)\.conv2", rf"{ours}.blocks.\{block}.conv"),
+    )
+
+
+# The last stage has its pooling between convolution and CSP layer.
+_YOLOX_STAGES = (
+    *_numbered(r"backbone\.stage#\.0", "backbone.stages.#.0", 4),
+    *(rule for n in range(3) for rule in _csp(rf"backbone\.stage{n + 1}\.1", f"backbone.stages.{n}.1")),
+    *_conv_norm(r"backbone\.stage4\.1\.conv1", "backbone.stages.3.1.reduce"),
+    *_conv_norm(r"backbone\.stage4\.1\.conv2", "backbone.stages.3.1.join"),
+    *_csp(r"backbone\.stage4\.2", "backbone.stages.3.2"),
+)
+
+
 RULES: dict[str, dict[str, Rules]] = {
     "mmdet": {
         "retinanet": _MMDET_BODY + _outputs("retina_cls", "retina_reg"),
@@ -64,6 +102,34 @@ RULES: dict[str, dict[str, Rules]] = {
             (r"neck\.extra_layers\.(\d)\.([01])\.conv\.(.+)", r"neck.extras.\1.\2.0.\3"),
             (r"bbox_head\.cls_convs\.(\d)\.0\.(.+)", r"head.cls.\1.\2"),
             (r"bbox_head\.reg_convs\.(\d)\.0\.(.+)", r"head.box.\1.\2"),
+        ),
+        "yolov3": (
+            *_conv_norm(r"backbone\.conv1", "backbone.stem"),
+            *_numbered(r"backbone\.conv_res_block#\.conv", "backbone.stages.#.0", 5),
+            *_numbered(r"backbone\.conv_res_block#\.res(\d)\.conv1", r"backbone.stages.#.1.\1.reduce", 5),
+            *_numbered(r"backbone\.conv_res_block#\.res(\d)\.conv2", r"backbone.stages.#.1.\1.conv", 5),
+            *_numbered(r"neck\.conv#", "neck.reduce.#", 2),
+            *(
+                rule
+                for n in range(3)
+                for rule in _numbered(rf"neck\.detect{n + 1}\.conv#", f"neck.levels.{n}.#", 5)
+            ),
+            *_conv_norm(r"bbox_head\.convs_bridge\.(\d)", r"head.bridge.\1"),
+            (r"bbox_head\.convs_pred\.(\d)\.(.+)", r"head.predict.\1.\2"),
+        ),
+        "yolox": (
+            *_conv_norm(r"backbone\.stem\.conv", "backbone.stem"),
+            *_YOLOX_STAGES,
+            *_conv_norm(r"neck\.reduce_layers\.(\d)", r"neck.reduce.\1"),
+            *_csp(r"neck\.top_down_blocks\.(\d)", r"neck.down.\1"),
+            *_conv_norm(r"neck\.downsamples\.(\d)", r"neck.halve.\1"),
+            *_csp(r"neck\.bottom_up_blocks\.(\d)", r"neck.up.\1"),
+            *_conv_norm(r"neck\.out_convs\.(\d)", r"neck.outputs.\1"),
+            *_conv_norm(r"bbox_head\.multi_level_cls_convs\.(\d)\.(\d)", r"head.cls_towers.\1.\2"),
+            *_conv_norm(r"bbox_head\.multi_level_reg_convs\.(\d)\.(\d)", r"head.box_towers.\1.\2"),
+            (r"bbox_head\.multi_level_conv_cls\.(\d)\.(.+)", r"head.cls.\1.\2"),
+            (r"bbox_head\.multi_level_conv_reg\.(\d)\.(.+)", r"head.box.\1.\2"),
+            (r"bbox_head\.multi_level_conv_obj\.(\d)\.(.+)", r"head.objectness.\1.\2"),
         ),
     },
 }

@@ -1,27 +1,34 @@
 """The few layers that backbones, necks and heads share."""
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+Activation = Callable[..., nn.Module]  # takes `inplace`
 NORMS = ("batch", "group", "none")
 
 
-def make_norm(name: str, channels: int) -> nn.Module:
-    """Batch normalisation, group normalisation (at most 32 groups of at least 4 channels), or none.
+def make_norm(norm: "str | Callable[[int], nn.Module]", channels: int) -> nn.Module:
+    """What `norm` makes of the channels, or by name: batch normalisation, group normalisation (at most 32
+    groups of at least 4 channels), or none.
 
     Wu and He, Group Normalization, ECCV 2018.
 
     Raises:
         ValueError: an unknown name.
     """
-    if name == "batch":
+    if callable(norm):
+        return norm(channels)
+    if norm == "batch":
         return nn.BatchNorm2d(channels)
-    if name == "group":
+    if norm == "group":
         groups = next(g for g in (32, 16, 8, 4, 2, 1) if channels % g == 0 and (channels >= 4 * g or g == 1))
         return nn.GroupNorm(groups, channels)
-    if name == "none":
+    if norm == "none":
         return nn.Identity()
-    raise ValueError(f"norm is '{name}', expected one of {', '.join(NORMS)}.")
+    raise ValueError(f"norm is '{norm}', expected one of {', '.join(NORMS)}.")
 
 
 class ConvNorm(nn.Sequential):
@@ -33,14 +40,31 @@ class ConvNorm(nn.Sequential):
         out_channels: int,
         kernel: int = 3,
         stride: int = 1,
-        norm: str = "batch",
-        activation: type[nn.Module] | None = nn.ReLU,
+        norm: "str | Callable[[int], nn.Module]" = "batch",
+        activation: Activation | None = nn.ReLU,
     ):
         conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=norm == "none")
         layers = [conv, make_norm(norm, out_channels)]
         if activation is not None:
             layers.append(activation(inplace=True))
         super().__init__(*layers)
+
+
+class SeparableConv(nn.Sequential):
+    """A 3x3 convolution of each channel by itself, then a 1x1 convolution across them."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = False):
+        depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        super().__init__(depthwise, nn.Conv2d(in_channels, out_channels, 1, bias=bias))
+
+
+def halve(features: Tensor, same: bool = False) -> Tensor:
+    """3x3 max pooling at every second place; `same` pads as TensorFlow does, more to the right and bottom."""
+    if not same:
+        return F.max_pool2d(features, 3, 2, 1)
+    height, width = features.shape[-2:]
+    padding = [side for size in (width, height) for side in (size % 2, 1)]
+    return F.max_pool2d(F.pad(features, padding, value=-torch.inf), 3, 2)
 
 
 class Scale(nn.Module):

@@ -1,5 +1,7 @@
 """Points and anchors: where predictions start from. Levels are concatenated, finest first."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,9 @@ def make_level_sizes(sizes: list[tuple[int, int]], count: int = 1) -> Tensor:
     return torch.tensor([height * width * count for height, width in sizes])
 
 
-def make_base_anchors(stride: int, base_scale: float, scales: list[float], ratios: list[float]) -> Tensor:
+def make_base_anchors(
+    stride: int, base_scale: float, scales: Sequence[float], ratios: Sequence[float]
+) -> Tensor:
     """Anchors around the origin, ratio by ratio, scales within; (len(ratios) * len(scales), 4) xyxy.
 
     Args:

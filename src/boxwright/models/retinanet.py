@@ -7,23 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from boxwright.assign.max_iou import max_iou_assign
-from boxwright.config import MaxIoUConfig, RetinaNetConfig
+from boxwright.config.models import MaxIoUConfig, RetinaNetConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import clip_boxes
 from boxwright.losses.box import smooth_l1_loss
 from boxwright.losses.classification import focal_loss
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.box_coder import decode_deltas, encode_deltas
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
-from boxwright.models.necks.fpn import FPN
 from boxwright.models.points import one_hot, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
-
-LEVEL_STRIDES = (8, 16, 32, 64, 128)
+from boxwright.models.pyramid import make_pyramid
 
 
 class RetinaNet(Detector):
@@ -39,6 +36,7 @@ class RetinaNet(Detector):
         smooth_l1_beta: where the box loss turns linear; 0: L1.
         selection: thresholds of `decode`.
         deviations: that the deltas are divided by.
+        anchor_offset: of the anchors' centres from their cells' corners, in cells.
     """
 
     base_anchors: Tensor
@@ -55,11 +53,12 @@ class RetinaNet(Detector):
         smooth_l1_beta: float,
         selection: Selection,
         deviations: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+        anchor_offset: float = 0.0,
     ):
         super().__init__()
         self.normalize = Normalize()
         self.backbone, self.neck, self.head = backbone, neck, head
-        self.strides = strides
+        self.strides, self.anchor_offset = strides, anchor_offset
         self.register_buffer("base_anchors", torch.stack(base_anchors), persistent=False)
         self.register_buffer("deviations", torch.tensor(deviations), persistent=False)
         self.thresholds = {
@@ -79,25 +78,19 @@ class RetinaNet(Detector):
     @staticmethod
     def parts_of(config: RetinaNetConfig, num_classes: int) -> tuple:
         """The constructor's arguments up to `selection`."""
-        backbone = TimmBackbone(**config.backbone.model_dump())
-        neck, anchors = config.neck, config.anchors
-        count = len(anchors.scales) * len(anchors.ratios)
+        backbone, neck, strides = make_pyramid(config, "input")
+        anchors = config.anchors
+        base_anchors = [
+            make_base_anchors(stride, anchors.base_scale, anchors.scales, anchors.ratios)
+            for stride in strides
+        ]
+        count = len(base_anchors[0])
         return (
             backbone,
-            FPN(
-                backbone.channels,
-                neck.channels,
-                2,
-                neck.extra_from or "input",
-                neck.norm,
-                relu_before_extra=neck.relu_before_extra,
-            ),
-            DenseHead(neck.channels, num_classes, config.head_depth, config.head_norm, count),
-            LEVEL_STRIDES,
-            [
-                make_base_anchors(stride, anchors.base_scale, anchors.scales, anchors.ratios)
-                for stride in LEVEL_STRIDES
-            ],
+            neck,
+            DenseHead(config.neck.channels, num_classes, config.head_depth, config.head_norm, count),
+            strides,
+            base_anchors,
             config.assigner,
             config.smooth_l1_beta,
             Selection(**config.selection.model_dump()),
@@ -115,7 +108,7 @@ class RetinaNet(Detector):
         return {
             "cls_logits": logits,
             "box_deltas": deltas,
-            "anchors": make_anchors(sizes, self.strides, list(self.base_anchors)),
+            "anchors": make_anchors(sizes, self.strides, list(self.base_anchors), self.anchor_offset),
             "level_sizes": make_level_sizes(sizes, self.base_anchors.shape[1]),
         }
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxwright.assign.max_iou import max_iou_assign
-from boxwright.config import SSDConfig
+from boxwright.config.models import SSDConfig
 from boxwright.data.targets import Targets
 from boxwright.errors import ConfigError
 from boxwright.geometry.torch_boxes import clip_boxes

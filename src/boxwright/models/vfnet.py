@@ -9,23 +9,21 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
 from boxwright.assign.atss import atss_assign
-from boxwright.config import VFNetConfig
+from boxwright.config.models import VFNetConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import aligned_iou, clip_boxes, distances_to_boxes
 from boxwright.losses.box import giou_loss
 from boxwright.losses.classification import varifocal_loss
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
-from boxwright.models.fcos import LEVEL_STRIDES
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import ConvNorm, Normalize, Scale
-from boxwright.models.necks.fpn import FPN
 from boxwright.models.points import background_weight, one_hot, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
+from boxwright.models.pyramid import make_pyramid
 
-UNITS = (64, 128, 256, 512, 1024)  # px: what exp(s * x) of each level is multiplied with
+UNIT = 8  # strides: what exp(s * x) of each level is multiplied with
 # Of the star's nine points, row by row, which side each coordinate follows: 0 none, else 1 + side (left, top,
 # right, bottom); left and top are negative.
 STAR_Y, STAR_X = (2, 2, 2, 0, 0, 0, 4, 4, 4), (1, 0, 3, 1, 0, 3, 1, 0, 3)
@@ -79,7 +77,7 @@ class VFNetHead(nn.Module):
 
     def _level(self, features: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
         cls_features, box_features = self.cls_tower(features), self.box_tower(features)
-        first = self.scales[n](self.box(self.box_conv(box_features))).float().exp() * UNITS[n]
+        first = self.scales[n](self.box(self.box_conv(box_features))).float().exp() * (UNIT * self.strides[n])
         star = self._star(first, self.strides[n]).to(features.dtype)
         box_features = F.relu(self.refine_star(box_features, star))
         refined = self.refine_scales[n](self.refine(box_features)).float().exp() * first.detach()
@@ -139,24 +137,26 @@ class VFNet(Detector):
     @classmethod
     def from_config(cls, config: VFNetConfig, num_classes: int) -> "VFNet":
         """Build the parts that a checked config describes."""
-        backbone, neck = TimmBackbone(**config.backbone.model_dump()), config.neck
-        channels, strides = neck.channels, LEVEL_STRIDES
+        backbone, neck, strides = make_pyramid(config, "output")
+        head = VFNetHead(
+            config.neck.channels,
+            num_classes,
+            config.head_depth,
+            config.head_norm,
+            strides,
+            config.star_gradient,
+        )
         return cls(
             backbone,
-            FPN(
-                backbone.channels, channels, 2, neck.extra_from or "output", neck.norm,
-                relu_before_extra=neck.relu_before_extra,
-            ),
-            VFNetHead(
-                channels, num_classes, config.head_depth, config.head_norm, strides, config.star_gradient
-            ),
+            neck,
+            head,
             strides,
             config.anchor_scale,
             config.assigner.topk,
             config.box_weight,
             config.refined_weight,
             Selection(**config.selection.model_dump()),
-        )  # fmt: skip
+        )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.

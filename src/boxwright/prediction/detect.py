@@ -8,7 +8,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from boxwright.config import View
+from boxwright.config.experiment import View
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
 from boxwright.data.transforms import invert, transform_boxes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from boxwright.config import View
+from boxwright.config.experiment import View
 from boxwright.geometry.torch_boxes import pairwise_iou
 from boxwright.models.detections import Detections
 

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.swa_utils import AveragedModel
 
-from boxwright.config import OptimizerConfig, ScheduleConfig
+from boxwright.config.experiment import OptimizerConfig, ScheduleConfig
 
 TensorList = tuple[Tensor, ...] | list[Tensor]
 WARMUP_START = 1e-3  # share of the rate at the first step

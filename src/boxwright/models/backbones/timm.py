@@ -24,6 +24,9 @@ class TimmBackbone(nn.Module):
         frozen_stages: the stem (1) and this many maps' stages in all get no gradient; 0: none.
         norm: "batch" as built, or "group" to replace it.
         norm_eval: batch norms keep the statistics they came with.
+        attention: "se" or "cbam" in every block of a ResNet (Hu et al., Squeeze-and-Excitation Networks, CVPR
+            2018; Woo et al., CBAM, ECCV 2018); "none".
+        drop_path: share of residual branches left out in training, rising to it (stochastic depth).
         style: "caffe" halves a ResNet's maps in the first convolution of a bottleneck, as Detectron's weights
             want it; "pytorch" in the second.
 
@@ -40,6 +43,8 @@ class TimmBackbone(nn.Module):
         norm: str = "batch",
         norm_eval: bool = False,
         style: str = "pytorch",
+        attention: str = "none",
+        drop_path: float = 0.0,
     ):
         super().__init__()
         if not timm.is_model(name):
@@ -49,7 +54,14 @@ class TimmBackbone(nn.Module):
         if missing:
             raise ConfigError(f"{name} has maps of strides {reductions}, none of {missing}.")
         indices = [reductions.index(s) for s in strides]
-        self.body = _create(name, pretrained, indices)
+        options: dict = {"out_indices": indices}
+        if attention != "none":
+            if not name.startswith(("resnet", "resnext")):
+                raise ConfigError(f"attention is '{attention}': only ResNets have it, not {name}.")
+            options["block_args"] = {"attn_layer": attention}
+        if drop_path:
+            options["drop_path_rate"] = drop_path
+        self.body = _create(name, pretrained, options)
         self.channels = _feature_info(self.body).channels()
         self.strides = strides
         self.norm_eval = norm_eval
@@ -76,14 +88,14 @@ class TimmBackbone(nn.Module):
         return self
 
 
-def _create(name: str, pretrained: bool, indices: list[int]) -> nn.Module:
+def _create(name: str, pretrained: bool, options: dict) -> nn.Module:
     if pretrained:
         try:
-            return timm.create_model(name, pretrained=True, features_only=True, out_indices=indices)
+            return timm.create_model(name, pretrained=True, features_only=True, **options)
         except (OSError, RuntimeError, ValueError) as error:
             # timm and the hub raise whatever their HTTP client does; these are their common parents.
             logger.warning("no pretrained weights for %s (%s); it starts from random ones.", name, error)
-    return timm.create_model(name, features_only=True, out_indices=indices)
+    return timm.create_model(name, features_only=True, **options)
 
 
 def _stride_first(body: nn.Module, name: str) -> None:

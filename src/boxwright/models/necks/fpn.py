@@ -1,4 +1,4 @@
-"""Feature pyramid network."""
+"""Feature pyramid network, and the path aggregation network, which walks back up."""
 
 from typing import Literal
 
@@ -11,15 +11,18 @@ from boxwright.models.layers import ConvNorm
 class FPN(nn.Module):
     """Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017, section 3.
 
+    With `bottom_up`: Liu et al., Path Aggregation Network for Instance Segmentation, CVPR 2018, section 3.1.
+
     Args:
         in_channels: of the backbone's maps, finest first.
         channels: of every output.
         extra_levels: coarser levels by stride-2 convolutions.
-        extra_from: what the first of these reads: the backbone's last map (RetinaNet) or the pyramid's
-            last output (FCOS).
+        extra_from: what the first of these reads: the backbone's last map (RetinaNet), that map's lateral
+            convolution, or the pyramid's last output (FCOS).
         norm: "none" as in the paper, "batch" or "group".
         activation: after each convolution; None as in the paper.
         relu_before_extra: between the coarser levels.
+        bottom_up: fine levels are added to the coarse ones again.
     """
 
     def __init__(
@@ -27,10 +30,11 @@ class FPN(nn.Module):
         in_channels: list[int],
         channels: int = 256,
         extra_levels: int = 0,
-        extra_from: Literal["input", "output"] = "output",
+        extra_from: Literal["input", "lateral", "output"] = "output",
         norm: str = "none",
         activation: type[nn.Module] | None = None,
         relu_before_extra: bool = True,
+        bottom_up: bool = False,
     ):
         super().__init__()
         self.extra_from = extra_from
@@ -40,6 +44,13 @@ class FPN(nn.Module):
         )
         self.outputs = nn.ModuleList(
             ConvNorm(channels, channels, 3, norm=norm, activation=activation) for _ in in_channels
+        )
+        again = in_channels[1:] if bottom_up else []
+        self.downs = nn.ModuleList(
+            ConvNorm(channels, channels, 3, 2, norm=norm, activation=activation) for _ in again
+        )
+        self.mends = nn.ModuleList(
+            ConvNorm(channels, channels, norm=norm, activation=activation) for _ in again
         )
         first = in_channels[-1] if extra_from == "input" else channels
         self.extras = nn.ModuleList(
@@ -58,7 +69,10 @@ class FPN(nn.Module):
         for n in range(len(merged) - 2, -1, -1):
             merged[n] = merged[n] + F.interpolate(merged[n + 1], size=merged[n].shape[-2:])
         pyramid = [output(m) for output, m in zip(self.outputs, merged)]
-        coarsest = maps[-1] if self.extra_from == "input" else pyramid[-1]
+        for n, down in enumerate(self.downs):
+            pyramid[n + 1] = pyramid[n + 1] + down(pyramid[n])
+        pyramid[1:] = [mend(level) for mend, level in zip(self.mends, pyramid[1:])] or pyramid[1:]
+        coarsest = {"input": maps[-1], "lateral": merged[-1], "output": pyramid[-1]}[self.extra_from]
         for n, extra in enumerate(self.extras):
             coarsest = extra(F.relu(coarsest) if n > 0 and self.relu_before_extra else coarsest)
             pyramid.append(coarsest)

@@ -1,0 +1,111 @@
+"""What a YAML file may say of data, augmentation and training, with the defaults."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from boxwright.config.models import CompactConfig, ModelConfig
+from boxwright.config.part import Part, Positive, Share, Size
+
+View = Literal[  # which flips; transposed: the axes are swapped after them
+    "plain",
+    "horizontal",
+    "vertical",
+    "both",
+    "transposed",
+    "transposed-horizontal",
+    "transposed-vertical",
+    "transposed-both",
+]
+
+
+class SourceConfig(Part):
+    """Where annotations are. Options but `root` as in `boxwright data check`."""
+
+    root: str  # file or folder
+    format: str | None = None  # None: told from the path
+    list: str | None = None  # VOC's list, YOLO's split
+    images: str | None = None
+    boxes: str | None = None
+    layout: str | None = None
+
+
+class DataConfig(Part):
+    train: SourceConfig | list[SourceConfig]
+    val: SourceConfig | list[SourceConfig]
+    classes: list[str] | None = None  # names to learn, in this order; None: all of train
+
+
+class AugmentConfig(Part):
+    """Random changes of a training image: one affine warp, then colour."""
+
+    flip_horizontal: Share = 0.5  # probability
+    flip_vertical: Share = 0.0
+    quarter_turn: Share = 0.0  # probability of a turn by 90 degrees
+    scale: tuple[float, float] = (0.75, 1.25)
+    aspect: Annotated[float, Field(ge=0)] = 0.0  # greatest log of the change of width over height
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees, either way
+    min_visible: Share = 0.2  # boxes with less of their area inside are no longer objects
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    color: Share = 0.1  # each channel by itself
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> "AugmentConfig":
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale is {list(self.scale)}, expected two positive numbers in order")
+        return self
+
+
+class OptimizerConfig(Part):
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 2.0e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.03
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
+
+
+class ScheduleConfig(Part):
+    name: Literal["cosine", "multistep", "one_cycle", "constant"] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0)] = 100  # at most a fifth of all steps
+    final: Annotated[float, Field(ge=0, le=1)] = 0.01  # cosine: last rate as a share of the first
+    milestones: tuple[Share, ...] = (0.67, 0.92)  # multistep: shares of all steps
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # multistep
+
+
+class EMAConfig(Part):
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+
+
+class TrainConfig(Part):
+    epochs: Positive = 60
+    batch_size: Positive = 8  # a process
+    seed: int = 0
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    ema: EMAConfig | None = EMAConfig()
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    accumulate: Positive = 1  # batches a step, each averaged over its own positives
+    clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
+    workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 on a CPU, else up to 8
+    cache_gib: Annotated[float, Field(ge=0)] = 4.0  # memory for decoded pixels at training size
+    evaluate_every: Positive = 10  # epochs
+    checkpoint_every: Positive | None = None  # steps; None: an epoch
+    log_every: Positive = 20  # steps
+
+
+class ExperimentConfig(Part):
+    data: DataConfig
+    model: ModelConfig = CompactConfig()
+    image_size: Size = (640, 640)  # width, height that images are fitted into
+    # an image is judged and predicted in each of these, and the boxes are fused
+    views: tuple[View, ...] = ("plain",)
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> "ExperimentConfig":
+        if not self.views or len(set(self.views)) < len(self.views):
+            raise ValueError(f"views is {list(self.views)}, expected one or several that differ")
+        return self
