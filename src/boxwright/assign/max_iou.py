@@ -18,6 +18,7 @@ def max_iou_assign(
     low_quality: bool = True,
     ignore_coverage: float = 0.5,
     every_peak: bool = True,
+    peak_to_best: bool = False,
 ) -> Assignment:
     """Give each anchor the box it overlaps most, if that is enough.
 
@@ -33,6 +34,7 @@ def max_iou_assign(
         negative_iou: below it is background; between the two it doesn't count.
         low_quality: the best anchors of a box answer for it whatever their IoU (but not at 0).
         every_peak: of several best anchors of a box all answer for it; False: the first, as in SSD.
+        peak_to_best: such an anchor answers for the box that it overlaps most, as in torchvision.
         ignore_coverage: background anchors with this share inside an ignore region don't count.
     """
     if gt_boxes.shape[1] == 0:
@@ -51,7 +53,8 @@ def max_iou_assign(
         # Of several boxes whose best anchor this is, the last stays, as in the original.
         order = torch.arange(1, iou.shape[1] + 1, device=iou.device)[:, None]
         forced = (is_peak * order).amax(dim=1)
-        best_gt = torch.where(forced > 0, forced - 1, best_gt)
+        if not peak_to_best:
+            best_gt = torch.where(forced > 0, forced - 1, best_gt)
         positive = positive | (forced > 0)
     ignored = ~positive & (best_iou >= negative_iou)
     coverage = pairwise_coverage(anchors, gt_boxes) * ignore_mask[:, None]  # (B, A, G)

@@ -14,7 +14,9 @@ def import_checkpoint(
         Path, typer.Option(help="The experiment whose model it is; data.classes names classes.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
-    origin: Annotated[str, typer.Option("--from", help="The toolbox it comes from: mmdet.")] = "mmdet",
+    origin: Annotated[
+        str, typer.Option("--from", help="The toolbox it comes from: mmdet, torchvision or effdet.")
+    ] = "mmdet",
     partial: Annotated[
         bool, typer.Option(help="Write it though tensors are missing, unused or of another shape.")
     ] = False,

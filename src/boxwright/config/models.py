@@ -96,9 +96,13 @@ class FCOSAssignerConfig(Part):
 
 class FCOSConfig(PyramidConfig):
     name: Literal["fcos"]
+    distances: Literal["exp", "relu"] = "exp"  # of the head's numbers; relu: as torchvision has it
     distances_in_strides: bool = True  # False: pixels, as in the paper
+    point_offset: Share = 0.5  # of a point in its cell; 0: its corner, as torchvision has it
+    tower_bias: bool = False  # before a norm too; True: as torchvision has it
     centerness_on_cls: bool = False  # True: as in the paper
     box_loss: Literal["giou", "log_iou"] = "giou"  # log_iou: as in the paper
+    box_average: Literal["centerness", "plain"] = "centerness"  # plain: as torchvision has it
     rank: Literal["root", "product"] = "root"  # of class score times centerness; product: as in the paper
     assigner: FCOSAssignerConfig = FCOSAssignerConfig()
 
@@ -108,6 +112,8 @@ class MaxIoUConfig(Part):
     positive_iou: Share = 0.5
     negative_iou: Share = 0.4
     low_quality: bool = True
+    # Whose a box's best anchor is: that box's, or the box's that it overlaps best, as in torchvision.
+    peak_to: Literal["peak", "best"] = "peak"
     ignore_coverage: Share = 0.5
 
 
@@ -115,6 +121,7 @@ class AnchorConfig(Part):
     base_scale: Annotated[float, Field(gt=0)] = 4.0  # strides
     scales: tuple[float, ...] = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height over width
+    rounded: bool = False  # True: to whole pixels, as torchvision has it
 
 
 class RetinaNetConfig(PyramidConfig):
@@ -139,6 +146,8 @@ class SSDConfig(Part):
     name: Literal["ssd"]
     input_size: Literal[300, 512] = 300  # which maps and anchors; images of another size are taken too
     negatives: Annotated[float, Field(gt=0)] = 3.0  # for each positive
+    clip_anchors: bool = False  # True: no side is longer than input_size, as torchvision has it
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # of RGB; torchvision: 123, 117, 104
     selection: SelectionConfig = SelectionConfig(iou_threshold=0.45)
 
 

@@ -35,8 +35,11 @@ class FCOS(Detector):
         head: logits, raw sides, centerness.
         strides: of the pyramid.
         radius: of centre sampling in strides; 0: the whole box.
-        in_strides: sides are exp(s * x) strides; False: exp(s * x) pixels, as in the paper.
+        relu: sides are max(x, 0) in place of exp(s * x), as torchvision has it.
+        in_strides: sides are in strides; False: in pixels, as in the paper.
+        point_offset: of the points from their cells' corners, in cells.
         log_iou: -ln(IoU) as the box loss, as in the paper, in place of GIoU.
+        plain: boxes are averaged plainly, not by centerness.
         product: detections are ranked by class score times centerness, as in the paper, not by its root, and
             pass the threshold by the class score alone.
         selection: thresholds of `decode`.
@@ -51,8 +54,11 @@ class FCOS(Detector):
         head: nn.Module,
         strides: tuple[int, ...],
         radius: float,
+        relu: bool,
         in_strides: bool,
+        point_offset: float,
         log_iou: bool,
+        plain: bool,
         product: bool,
         selection: Selection,
     ):
@@ -60,7 +66,8 @@ class FCOS(Detector):
         self.normalize = Normalize()
         self.backbone, self.neck, self.head = backbone, neck, head
         self.strides = strides
-        self.radius, self.in_strides, self.product = radius, in_strides, product
+        self.radius, self.relu, self.in_strides, self.point_offset = radius, relu, in_strides, point_offset
+        self.plain, self.product = plain, product
         self.box_loss = log_iou_loss if log_iou else giou_loss
         self.selection = selection
         ends = [float(RANGE * stride) for stride in strides[:-1]]
@@ -77,7 +84,8 @@ class FCOS(Detector):
             config.head_depth,
             config.head_norm,
             quality="cls" if config.centerness_on_cls else "box",
-            levels=len(strides),
+            levels=len(strides) if config.distances == "exp" else 0,
+            tower_bias=config.tower_bias,
         )
         return cls(
             backbone,
@@ -85,8 +93,11 @@ class FCOS(Detector):
             head,
             strides,
             config.assigner.radius,
+            config.distances == "relu",
             config.distances_in_strides,
+            config.point_offset,
             config.box_loss == "log_iou",
+            config.box_average == "plain",
             config.rank == "product",
             Selection(**config.selection.model_dump()),
         )
@@ -101,11 +112,12 @@ class FCOS(Detector):
         pyramid = self.neck(self.backbone(self.normalize(images)))
         logits, sides, centerness = self.head(pyramid)
         sizes = [f.shape[-2:] for f in pyramid]
-        points, strides = make_points(sizes, self.strides, images)
+        points, strides = make_points(sizes, self.strides, images, self.point_offset)
+        sides = sides.float().relu() if self.relu else sides.float().exp()
         ranges = torch.cat([r.expand(h * w, 2) for r, (h, w) in zip(self.ranges, sizes)])
         return {
             "cls_logits": logits,
-            "distances": sides.float().exp() * (strides[:, None] if self.in_strides else 1),
+            "distances": sides * (strides[:, None] if self.in_strides else 1),
             "centerness_logits": centerness,
             "points": points,
             "strides": strides,
@@ -128,13 +140,14 @@ class FCOS(Detector):
         boxes = distances_to_boxes(points, outputs["distances"])
         positives = mean_over_processes(weight.sum())
         # Boxes are averaged by centerness, section 3.2.2 of the journal version.
-        centrality = mean_over_processes(centerness.sum(), least=1e-6)
+        share = weight if self.plain else centerness
+        shares = positives if self.plain else mean_over_processes(centerness.sum(), least=1e-6)
         centerness_loss = F.binary_cross_entropy_with_logits(
             outputs["centerness_logits"], centerness, reduction="none"
         )
         return {
             "cls": (focal_loss(logits, wanted) * counted[..., None]).sum() / positives,
-            "box": (self.box_loss(boxes, gt_boxes) * centerness).sum() / centrality,
+            "box": (self.box_loss(boxes, gt_boxes) * share).sum() / shares,
             "centerness": (centerness_loss * weight).sum() / positives,
         }
 

@@ -16,125 +16,8 @@ from boxwright.config import ExperimentConfig, load_config
 from boxwright.errors import CheckpointError, ConfigError, nearest
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import save_detector
+from boxwright.models.import_rules import IGNORED, RESHAPED, RULES, Rules
 from boxwright.models.layers import Normalize
-
-Rules = tuple[tuple[str, str], ...]  # patterns of their whole names, and ours
-
-# MMDetection 2 and 3. The pyramid's fourth and fifth convolutions are its extra levels.
-_MMDET_BODY: Rules = (
-    (r"backbone\.(.+)", r"backbone.body.\1"),
-    (r"neck\.lateral_convs\.(\d)\.conv\.(.+)", r"neck.laterals.\1.0.\2"),
-    (r"neck\.fpn_convs\.([012])\.conv\.(.+)", r"neck.outputs.\1.0.\2"),
-    (r"neck\.fpn_convs\.3\.conv\.(.+)", r"neck.extras.0.0.\1"),
-    (r"neck\.fpn_convs\.4\.conv\.(.+)", r"neck.extras.1.0.\1"),
-    (r"bbox_head\.cls_convs\.(\d+)\.conv\.(.+)", r"head.cls_tower.\1.0.\2"),
-    (r"bbox_head\.cls_convs\.(\d+)\.gn\.(.+)", r"head.cls_tower.\1.1.\2"),
-    (r"bbox_head\.reg_convs\.(\d+)\.conv\.(.+)", r"head.box_tower.\1.0.\2"),
-    (r"bbox_head\.reg_convs\.(\d+)\.gn\.(.+)", r"head.box_tower.\1.1.\2"),
-    (r"bbox_head\.scales\.(\d)\.scale", r"head.scales.\1.scale"),
-)
-
-
-def _outputs(cls: str, box: str, quality: str = "") -> Rules:
-    named = (("cls", cls), ("box", box), ("quality", quality))
-    return tuple((rf"bbox_head\.{theirs}\.(.+)", rf"head.{ours}.\1") for ours, theirs in named if theirs)
-
-
-def _numbered(theirs: str, ours: str, count: int) -> Rules:
-    """Rules of parts that are counted from 1 there and from 0 here; "#" is the number."""
-    return tuple(
-        rule
-        for n in range(count)
-        for rule in _conv_norm(theirs.replace("#", str(n + 1)), ours.replace("#", str(n)))
-    )
-
-
-def _conv_norm(theirs: str, ours: str) -> Rules:
-    """Rules of a convolution and its norm, which are layers 0 and 1 here."""
-    # The place of the rest among the groups.
-    rest = theirs.count("(") + 1
-    return ((rf"{theirs}\.conv\.(.+)", rf"{ours}.0.\{rest}"), (rf"{theirs}\.bn\.(.+)", rf"{ours}.1.\{rest}"))
-
-
-def _csp(theirs: str, ours: str) -> Rules:
-    """Rules of a CSP layer."""
-    block = theirs.count("(") + 1
-    return (
-        *_conv_norm(rf"{theirs}\.main_conv", f"{ours}.main"),
-        *_conv_norm(rf"{theirs}\.short_conv", f"{ours}.past"),
-        *_conv_norm(rf"{theirs}\.final_conv", f"{ours}.join"),
-        *_conv_norm(rf"{theirs}\.blocks\.(\d)\.conv1", rf"{ours}.blocks.\{block}.reduce"),
-        *_conv_norm(rf"{theirs}\.blocks\.(\d)\.conv2", rf"{ours}.blocks.\{block}.conv"),
-    )
-
-
-# The last stage has its pooling between convolution and CSP layer.
-_YOLOX_STAGES = (
-    *_numbered(r"backbone\.stage#\.0", "backbone.stages.#.0", 4),
-    *(rule for n in range(3) for rule in _csp(rf"backbone\.stage{n + 1}\.1", f"backbone.stages.{n}.1")),
-    *_conv_norm(r"backbone\.stage4\.1\.conv1", "backbone.stages.3.1.reduce"),
-    *_conv_norm(r"backbone\.stage4\.1\.conv2", "backbone.stages.3.1.join"),
-    *_csp(r"backbone\.stage4\.2", "backbone.stages.3.2"),
-)
-
-
-RULES: dict[str, dict[str, Rules]] = {
-    "mmdet": {
-        "retinanet": _MMDET_BODY + _outputs("retina_cls", "retina_reg"),
-        "freeanchor": _MMDET_BODY + _outputs("retina_cls", "retina_reg"),
-        "fcos": _MMDET_BODY + _outputs("conv_cls", "conv_reg", "conv_centerness"),
-        "atss": _MMDET_BODY + _outputs("atss_cls", "atss_reg", "atss_centerness"),
-        "gfl": _MMDET_BODY + _outputs("gfl_cls", "gfl_reg"),
-        "vfnet": (
-            *_MMDET_BODY,
-            (r"bbox_head\.vfnet_reg_conv\.conv\.(.+)", r"head.box_conv.0.\1"),
-            (r"bbox_head\.vfnet_reg_conv\.gn\.(.+)", r"head.box_conv.1.\1"),
-            (r"bbox_head\.vfnet_reg\.(.+)", r"head.box.\1"),
-            (r"bbox_head\.vfnet_reg_refine_dconv\.(.+)", r"head.refine_star.\1"),
-            (r"bbox_head\.vfnet_reg_refine\.(.+)", r"head.refine.\1"),
-            (r"bbox_head\.scales_refine\.(\d)\.scale", r"head.refine_scales.\1.scale"),
-            (r"bbox_head\.vfnet_cls_dconv\.(.+)", r"head.cls_star.\1"),
-            (r"bbox_head\.vfnet_cls\.(.+)", r"head.cls.\1"),
-        ),
-        "ssd": (
-            (r"backbone\.features\.(.+)", r"backbone.features.\1"),
-            (r"neck\.l2_norm\.weight", r"neck.l2_norm.weight"),
-            (r"neck\.extra_layers\.(\d)\.([01])\.conv\.(.+)", r"neck.extras.\1.\2.0.\3"),
-            (r"bbox_head\.cls_convs\.(\d)\.0\.(.+)", r"head.cls.\1.\2"),
-            (r"bbox_head\.reg_convs\.(\d)\.0\.(.+)", r"head.box.\1.\2"),
-        ),
-        "yolov3": (
-            *_conv_norm(r"backbone\.conv1", "backbone.stem"),
-            *_numbered(r"backbone\.conv_res_block#\.conv", "backbone.stages.#.0", 5),
-            *_numbered(r"backbone\.conv_res_block#\.res(\d)\.conv1", r"backbone.stages.#.1.\1.reduce", 5),
-            *_numbered(r"backbone\.conv_res_block#\.res(\d)\.conv2", r"backbone.stages.#.1.\1.conv", 5),
-            *_numbered(r"neck\.conv#", "neck.reduce.#", 2),
-            *(
-                rule
-                for n in range(3)
-                for rule in _numbered(rf"neck\.detect{n + 1}\.conv#", f"neck.levels.{n}.#", 5)
-            ),
-            *_conv_norm(r"bbox_head\.convs_bridge\.(\d)", r"head.bridge.\1"),
-            (r"bbox_head\.convs_pred\.(\d)\.(.+)", r"head.predict.\1.\2"),
-        ),
-        "yolox": (
-            *_conv_norm(r"backbone\.stem\.conv", "backbone.stem"),
-            *_YOLOX_STAGES,
-            *_conv_norm(r"neck\.reduce_layers\.(\d)", r"neck.reduce.\1"),
-            *_csp(r"neck\.top_down_blocks\.(\d)", r"neck.down.\1"),
-            *_conv_norm(r"neck\.downsamples\.(\d)", r"neck.halve.\1"),
-            *_csp(r"neck\.bottom_up_blocks\.(\d)", r"neck.up.\1"),
-            *_conv_norm(r"neck\.out_convs\.(\d)", r"neck.outputs.\1"),
-            *_conv_norm(r"bbox_head\.multi_level_cls_convs\.(\d)\.(\d)", r"head.cls_towers.\1.\2"),
-            *_conv_norm(r"bbox_head\.multi_level_reg_convs\.(\d)\.(\d)", r"head.box_towers.\1.\2"),
-            (r"bbox_head\.multi_level_conv_cls\.(\d)\.(.+)", r"head.cls.\1.\2"),
-            (r"bbox_head\.multi_level_conv_reg\.(\d)\.(.+)", r"head.box.\1.\2"),
-            (r"bbox_head\.multi_level_conv_obj\.(\d)\.(.+)", r"head.objectness.\1.\2"),
-        ),
-    },
-}
-# Constants that a model makes itself.
-IGNORED = {"mmdet": (r"bbox_head\.integral\.project", r".*\.num_batches_tracked")}
 
 
 @dataclass(frozen=True)
@@ -221,7 +104,7 @@ def import_state(model: nn.Module, state: dict[str, Tensor], detector: str, orig
         model: is changed in place.
         state: their tensors by their names.
         detector: name of ours, "retinanet" for one.
-        origin: "mmdet".
+        origin: the toolbox, a key of `RULES`.
 
     Raises:
         CheckpointError: no rules are known for these.
@@ -234,6 +117,7 @@ def import_state(model: nn.Module, state: dict[str, Tensor], detector: str, orig
     own, report = model.state_dict(), ImportReport()
     wanted = {name for name in own if not name.endswith("num_batches_tracked")}
     filled: dict[str, Tensor] = {}
+    reshape = RESHAPED.get((origin, detector))
     for name, tensor in state.items():
         if any(re.fullmatch(pattern, name) for pattern in IGNORED[origin]):
             continue
@@ -243,7 +127,7 @@ def import_state(model: nn.Module, state: dict[str, Tensor], detector: str, orig
         elif own[ours].shape != tensor.shape:
             report.mismatched.append((ours, tuple(own[ours].shape), tuple(tensor.shape)))
         else:
-            filled[ours] = tensor
+            filled[ours] = reshape(ours, tensor, model) if reshape else tensor
     report.loaded.extend(sorted(filled))
     refused = {name for name, _, _ in report.mismatched}
     report.missing.extend(sorted(wanted - filled.keys() - refused))

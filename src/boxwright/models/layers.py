@@ -32,7 +32,7 @@ def make_norm(norm: "str | Callable[[int], nn.Module]", channels: int) -> nn.Mod
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution, norm, activation; the convolution has a bias only where there is no norm."""
+    """Convolution, norm, activation; without a norm, or with `bias`, the convolution has a bias."""
 
     def __init__(
         self,
@@ -42,8 +42,10 @@ class ConvNorm(nn.Sequential):
         stride: int = 1,
         norm: "str | Callable[[int], nn.Module]" = "batch",
         activation: Activation | None = nn.ReLU,
+        bias: bool = False,
     ):
-        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=norm == "none")
+        bias = bias or norm == "none"
+        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=bias)
         layers = [conv, make_norm(norm, out_channels)]
         if activation is not None:
             layers.append(activation(inplace=True))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def make_points(
-    sizes: list[tuple[int, int]], strides: tuple[int, ...], like: Tensor
+    sizes: list[tuple[int, int]], strides: tuple[int, ...], like: Tensor, offset: float = 0.5
 ) -> tuple[Tensor, Tensor]:
     """Centres of the cells of every level.
 
@@ -15,6 +15,7 @@ def make_points(
         sizes: (height, width) of each level's features.
         strides: pixels a cell.
         like: gives the device.
+        offset: of the points from their cells' corners, in cells.
 
     Returns:
         points: (P, 2) x, y in pixels, row by row.
@@ -22,8 +23,8 @@ def make_points(
     """
     points, point_strides = [], []
     for (height, width), stride in zip(sizes, strides):
-        y = (torch.arange(height, device=like.device, dtype=torch.float32) + 0.5) * stride
-        x = (torch.arange(width, device=like.device, dtype=torch.float32) + 0.5) * stride
+        y = (torch.arange(height, device=like.device, dtype=torch.float32) + offset) * stride
+        x = (torch.arange(width, device=like.device, dtype=torch.float32) + offset) * stride
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
         points.append(torch.stack([grid_x, grid_y], dim=-1).view(-1, 2))
         point_strides.append(torch.full((height * width,), float(stride), device=like.device))
@@ -36,7 +37,7 @@ def make_level_sizes(sizes: list[tuple[int, int]], count: int = 1) -> Tensor:
 
 
 def make_base_anchors(
-    stride: int, base_scale: float, scales: Sequence[float], ratios: Sequence[float]
+    stride: int, base_scale: float, scales: Sequence[float], ratios: Sequence[float], rounded: bool = False
 ) -> Tensor:
     """Anchors around the origin, ratio by ratio, scales within; (len(ratios) * len(scales), 4) xyxy.
 
@@ -45,12 +46,16 @@ def make_base_anchors(
         base_scale: side of the anchor of scale 1 in strides.
         scales: factors on the side.
         ratios: height over width, at equal area.
+        rounded: sides before the ratio, and corners, are whole pixels, as torchvision has them.
     """
     root = torch.tensor(ratios).sqrt()
     side = stride * base_scale * torch.tensor(scales)
+    if rounded:
+        side = side.floor()
     width = (side / root[:, None]).view(-1)
     height = (side * root[:, None]).view(-1)
-    return torch.stack([-width, -height, width, height], dim=-1) / 2
+    anchors = torch.stack([-width, -height, width, height], dim=-1) / 2
+    return anchors.round() if rounded else anchors
 
 
 def make_anchors(

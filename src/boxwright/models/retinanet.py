@@ -65,6 +65,7 @@ class RetinaNet(Detector):
             "positive_iou": assigner.positive_iou,
             "negative_iou": assigner.negative_iou,
             "low_quality": assigner.low_quality,
+            "peak_to_best": assigner.peak_to == "best",
             "ignore_coverage": assigner.ignore_coverage,
         }
         self.smooth_l1_beta = smooth_l1_beta
@@ -81,7 +82,7 @@ class RetinaNet(Detector):
         backbone, neck, strides = make_pyramid(config, "input")
         anchors = config.anchors
         base_anchors = [
-            make_base_anchors(stride, anchors.base_scale, anchors.scales, anchors.ratios)
+            make_base_anchors(stride, anchors.base_scale, anchors.scales, anchors.ratios, anchors.rounded)
             for stride in strides
         ]
         count = len(base_anchors[0])

@@ -87,6 +87,7 @@ class SSD(Detector):
         negatives: for each positive.
         selection: thresholds of `decode`.
         input_size: least side of the images.
+        mean: of the images' RGB.
     """
 
     deviations: Tensor
@@ -101,10 +102,11 @@ class SSD(Detector):
         negatives: float,
         selection: Selection,
         input_size: int,
+        mean: tuple[float, float, float],
     ):
         super().__init__()
         # The weights of VGG that SSD starts from know no deviations.
-        self.normalize = Normalize(std=(1.0, 1.0, 1.0))
+        self.normalize = Normalize(mean, (1.0, 1.0, 1.0))
         self.backbone, self.neck, self.head = backbone, neck, head
         self.strides, self.negatives, self.selection = strides, negatives, selection
         self.input_size = input_size
@@ -117,12 +119,23 @@ class SSD(Detector):
         """Build the parts that a checked config describes."""
         extra, strides, ratios, first = LAYOUTS[config.input_size]
         base_anchors = make_ssd_anchors(config.input_size, strides, ratios, first)
+        if config.clip_anchors:
+            half = config.input_size / 2
+            base_anchors = [base.clamp(-half, half) for base in base_anchors]
         backbone = VGG16()
         neck = SSDNeck(backbone.channels, extra)
         head = SSDHead(neck.channels, [len(b) for b in base_anchors], num_classes)
         selection = Selection(**config.selection.model_dump())
         return cls(
-            backbone, neck, head, strides, base_anchors, config.negatives, selection, config.input_size
+            backbone,
+            neck,
+            head,
+            strides,
+            base_anchors,
+            config.negatives,
+            selection,
+            config.input_size,
+            config.mean,
         )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ class DenseHead(nn.Module):
         box_width: numbers a box.
         quality: whether one more number (centerness) is predicted, and beside what.
         levels: of the pyramid, each with a learned factor on its boxes; 0: no factors.
+        tower_bias: the towers' convolutions have a bias before a norm too.
     """
 
     def __init__(
@@ -33,11 +34,12 @@ class DenseHead(nn.Module):
         box_width: int = 4,
         quality: Literal["none", "cls", "box"] = "none",
         levels: int = 0,
+        tower_bias: bool = False,
     ):
         super().__init__()
         self.num_classes, self.box_width, self.beside = num_classes, box_width, quality
-        self.cls_tower = make_tower(channels, depth, norm)
-        self.box_tower = make_tower(channels, depth, norm)
+        self.cls_tower = make_tower(channels, depth, norm, bias=tower_bias)
+        self.box_tower = make_tower(channels, depth, norm, bias=tower_bias)
         self.cls = nn.Conv2d(channels, priors * num_classes, 3, padding=1)
         self.box = nn.Conv2d(channels, priors * box_width, 3, padding=1)
         init_head(self.cls_tower, self.box_tower, self.box)
@@ -65,10 +67,14 @@ class DenseHead(nn.Module):
 
 
 def make_tower(
-    channels: int, depth: int, norm: str = "group", activation: type[nn.Module] = nn.ReLU
+    channels: int,
+    depth: int,
+    norm: str = "group",
+    activation: type[nn.Module] = nn.ReLU,
+    bias: bool = False,
 ) -> nn.Sequential:
     """`depth` 3x3 convolutions of `channels`."""
-    layers = (ConvNorm(channels, channels, norm=norm, activation=activation) for _ in range(depth))
+    layers = (ConvNorm(channels, channels, norm=norm, activation=activation, bias=bias) for _ in range(depth))
     return nn.Sequential(*layers)
 
 

@@ -1,0 +1,213 @@
+"""How the tensors of other toolboxes are called here."""
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+Rules = tuple[tuple[str, str], ...]  # patterns of their whole names, and ours
+
+# MMDetection 2 and 3. The pyramid's fourth and fifth convolutions are its extra levels.
+_MMDET_BODY: Rules = (
+    (r"backbone\.(.+)", r"backbone.body.\1"),
+    (r"neck\.lateral_convs\.(\d)\.conv\.(.+)", r"neck.laterals.\1.0.\2"),
+    (r"neck\.fpn_convs\.([012])\.conv\.(.+)", r"neck.outputs.\1.0.\2"),
+    (r"neck\.fpn_convs\.3\.conv\.(.+)", r"neck.extras.0.0.\1"),
+    (r"neck\.fpn_convs\.4\.conv\.(.+)", r"neck.extras.1.0.\1"),
+    (r"bbox_head\.cls_convs\.(\d+)\.conv\.(.+)", r"head.cls_tower.\1.0.\2"),
+    (r"bbox_head\.cls_convs\.(\d+)\.gn\.(.+)", r"head.cls_tower.\1.1.\2"),
+    (r"bbox_head\.reg_convs\.(\d+)\.conv\.(.+)", r"head.box_tower.\1.0.\2"),
+    (r"bbox_head\.reg_convs\.(\d+)\.gn\.(.+)", r"head.box_tower.\1.1.\2"),
+    (r"bbox_head\.scales\.(\d)\.scale", r"head.scales.\1.scale"),
+)
+
+
+def _outputs(cls: str, box: str, quality: str = "") -> Rules:
+    named = (("cls", cls), ("box", box), ("quality", quality))
+    return tuple((rf"bbox_head\.{theirs}\.(.+)", rf"head.{ours}.\1") for ours, theirs in named if theirs)
+
+
+def _numbered(theirs: str, ours: str, count: int) -> Rules:
+    """Rules of parts that are counted from 1 there and from 0 here; "#" is the number."""
+    return tuple(
+        rule
+        for n in range(count)
+        for rule in _conv_norm(theirs.replace("#", str(n + 1)), ours.replace("#", str(n)))
+    )
+
+
+def _conv_norm(theirs: str, ours: str) -> Rules:
+    """Rules of a convolution and its norm, which are layers 0 and 1 here."""
+    # The place of the rest among the groups.
+    rest = theirs.count("(") + 1
+    return ((rf"{theirs}\.conv\.(.+)", rf"{ours}.0.\{rest}"), (rf"{theirs}\.bn\.(.+)", rf"{ours}.1.\{rest}"))
+
+
+def _csp(theirs: str, ours: str) -> Rules:
+    """Rules of a CSP layer."""
+    block = theirs.count("(") + 1
+    return (
+        *_conv_norm(rf"{theirs}\.main_conv", f"{ours}.main"),
+        *_conv_norm(rf"{theirs}\.short_conv", f"{ours}.past"),
+        *_conv_norm(rf"{theirs}\.final_conv", f"{ours}.join"),
+        *_conv_norm(rf"{theirs}\.blocks\.(\d)\.conv1", rf"{ours}.blocks.\{block}.reduce"),
+        *_conv_norm(rf"{theirs}\.blocks\.(\d)\.conv2", rf"{ours}.blocks.\{block}.conv"),
+    )
+
+
+# The last stage has its pooling between convolution and CSP layer.
+_YOLOX_STAGES = (
+    *_numbered(r"backbone\.stage#\.0", "backbone.stages.#.0", 4),
+    *(rule for n in range(3) for rule in _csp(rf"backbone\.stage{n + 1}\.1", f"backbone.stages.{n}.1")),
+    *_conv_norm(r"backbone\.stage4\.1\.conv1", "backbone.stages.3.1.reduce"),
+    *_conv_norm(r"backbone\.stage4\.1\.conv2", "backbone.stages.3.1.join"),
+    *_csp(r"backbone\.stage4\.2", "backbone.stages.3.2"),
+)
+
+
+def _effdet_rules() -> Iterator[tuple[str, str]]:
+    """Nodes are numbered from 0 down, then up: node n of four down is level 3 - n, the rest levels 1 to 4."""
+    yield r"backbone\.(.+)", r"backbone.body.\1"
+    yield from _conv_norm(r"fpn\.resample\.3\.conv", "neck.extra")
+    for node in range(8):
+        way, place = ("down", 3 - node) if node < 4 else ("up", node - 4)
+        theirs, ours = rf"fpn\.cell\.(\d)\.fnode\.{node}", rf"neck.cells.\1.{way}.{place}"
+        yield rf"{theirs}\.combine\.edge_weights", f"{ours}.weights"
+        yield rf"{theirs}\.after_combine\.conv\.conv_dw\.(.+)", rf"{ours}.conv.0.\2"
+        yield rf"{theirs}\.after_combine\.conv\.conv_pw\.(.+)", rf"{ours}.conv.1.\2"
+        yield rf"{theirs}\.after_combine\.conv\.bn\.(.+)", rf"{ours}.norm.\2"
+        own = f"neck.cells.\\1.{way}_inputs.{place}"
+        level = place if way == "down" else place + 1
+        yield from _conv_norm(rf"{theirs}\.combine\.resample\.{level}\.conv", own)
+    for theirs, ours in (("class_net", "head.cls"), ("box_net", "head.box")):
+        yield rf"{theirs}\.conv_rep\.(\d)\.conv_dw\.(.+)", rf"{ours}.convs.\1.0.\2"
+        yield rf"{theirs}\.conv_rep\.(\d)\.conv_pw\.(.+)", rf"{ours}.convs.\1.1.\2"
+        yield rf"{theirs}\.bn_rep\.(\d)\.(\d)\.bn\.(.+)", rf"{ours}.norms.\1.\2.\3"
+        yield rf"{theirs}\.predict\.conv_dw\.(.+)", rf"{ours}.predict.0.\1"
+        yield rf"{theirs}\.predict\.conv_pw\.(.+)", rf"{ours}.predict.1.\1"
+
+
+RULES: dict[str, dict[str, Rules]] = {
+    "mmdet": {
+        "retinanet": _MMDET_BODY + _outputs("retina_cls", "retina_reg"),
+        "freeanchor": _MMDET_BODY + _outputs("retina_cls", "retina_reg"),
+        "fcos": _MMDET_BODY + _outputs("conv_cls", "conv_reg", "conv_centerness"),
+        "atss": _MMDET_BODY + _outputs("atss_cls", "atss_reg", "atss_centerness"),
+        "gfl": _MMDET_BODY + _outputs("gfl_cls", "gfl_reg"),
+        "vfnet": (
+            *_MMDET_BODY,
+            (r"bbox_head\.vfnet_reg_conv\.conv\.(.+)", r"head.box_conv.0.\1"),
+            (r"bbox_head\.vfnet_reg_conv\.gn\.(.+)", r"head.box_conv.1.\1"),
+            (r"bbox_head\.vfnet_reg\.(.+)", r"head.box.\1"),
+            (r"bbox_head\.vfnet_reg_refine_dconv\.(.+)", r"head.refine_star.\1"),
+            (r"bbox_head\.vfnet_reg_refine\.(.+)", r"head.refine.\1"),
+            (r"bbox_head\.scales_refine\.(\d)\.scale", r"head.refine_scales.\1.scale"),
+            (r"bbox_head\.vfnet_cls_dconv\.(.+)", r"head.cls_star.\1"),
+            (r"bbox_head\.vfnet_cls\.(.+)", r"head.cls.\1"),
+        ),
+        "ssd": (
+            (r"backbone\.features\.(.+)", r"backbone.features.\1"),
+            (r"neck\.l2_norm\.weight", r"neck.l2_norm.weight"),
+            (r"neck\.extra_layers\.(\d)\.([01])\.conv\.(.+)", r"neck.extras.\1.\2.0.\3"),
+            (r"bbox_head\.cls_convs\.(\d)\.0\.(.+)", r"head.cls.\1.\2"),
+            (r"bbox_head\.reg_convs\.(\d)\.0\.(.+)", r"head.box.\1.\2"),
+        ),
+        "yolov3": (
+            *_conv_norm(r"backbone\.conv1", "backbone.stem"),
+            *_numbered(r"backbone\.conv_res_block#\.conv", "backbone.stages.#.0", 5),
+            *_numbered(r"backbone\.conv_res_block#\.res(\d)\.conv1", r"backbone.stages.#.1.\1.reduce", 5),
+            *_numbered(r"backbone\.conv_res_block#\.res(\d)\.conv2", r"backbone.stages.#.1.\1.conv", 5),
+            *_numbered(r"neck\.conv#", "neck.reduce.#", 2),
+            *(
+                rule
+                for n in range(3)
+                for rule in _numbered(rf"neck\.detect{n + 1}\.conv#", f"neck.levels.{n}.#", 5)
+            ),
+            *_conv_norm(r"bbox_head\.convs_bridge\.(\d)", r"head.bridge.\1"),
+            (r"bbox_head\.convs_pred\.(\d)\.(.+)", r"head.predict.\1.\2"),
+        ),
+        "yolox": (
+            *_conv_norm(r"backbone\.stem\.conv", "backbone.stem"),
+            *_YOLOX_STAGES,
+            *_conv_norm(r"neck\.reduce_layers\.(\d)", r"neck.reduce.\1"),
+            *_csp(r"neck\.top_down_blocks\.(\d)", r"neck.down.\1"),
+            *_conv_norm(r"neck\.downsamples\.(\d)", r"neck.halve.\1"),
+            *_csp(r"neck\.bottom_up_blocks\.(\d)", r"neck.up.\1"),
+            *_conv_norm(r"neck\.out_convs\.(\d)", r"neck.outputs.\1"),
+            *_conv_norm(r"bbox_head\.multi_level_cls_convs\.(\d)\.(\d)", r"head.cls_towers.\1.\2"),
+            *_conv_norm(r"bbox_head\.multi_level_reg_convs\.(\d)\.(\d)", r"head.box_towers.\1.\2"),
+            (r"bbox_head\.multi_level_conv_cls\.(\d)\.(.+)", r"head.cls.\1.\2"),
+            (r"bbox_head\.multi_level_conv_reg\.(\d)\.(.+)", r"head.box.\1.\2"),
+            (r"bbox_head\.multi_level_conv_obj\.(\d)\.(.+)", r"head.objectness.\1.\2"),
+        ),
+    },
+}
+_TORCHVISION_BODY: Rules = (
+    (r"backbone\.body\.(.+)", r"backbone.body.\1"),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.0\.(.+)", r"neck.laterals.\1.0.\2"),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.0\.(.+)", r"neck.outputs.\1.0.\2"),
+    (r"backbone\.fpn\.extra_blocks\.p6\.(.+)", r"neck.extras.0.0.\1"),
+    (r"backbone\.fpn\.extra_blocks\.p7\.(.+)", r"neck.extras.1.0.\1"),
+    (r"head\.classification_head\.cls_logits\.(.+)", r"head.cls.\1"),
+    (r"head\.regression_head\.bbox_reg\.(.+)", r"head.box.\1"),
+)
+_TORCHVISION_TOWERS = (("classification_head", "cls_tower"), ("regression_head", "box_tower"))
+RULES["torchvision"] = {
+    "retinanet": (
+        *_TORCHVISION_BODY,
+        *(
+            (rf"head\.{theirs}\.conv\.(\d)\.([01])\.(.+)", rf"head.{ours}.\1.\2.\3")
+            for theirs, ours in _TORCHVISION_TOWERS
+        ),
+    ),
+    "fcos": (
+        *_TORCHVISION_BODY,
+        # Convolution, norm and activation of each step stand in one row there.
+        *(
+            (rf"head\.{theirs}\.conv\.{3 * n + k}\.(.+)", rf"head.{ours}.{n}.{k}.\1")
+            for theirs, ours in _TORCHVISION_TOWERS
+            for n in range(4)
+            for k in range(2)
+        ),
+        (r"head\.regression_head\.bbox_ctrness\.(.+)", r"head.quality.\1"),
+    ),
+    "ssd": (
+        (r"backbone\.scale_weight", r"neck.l2_norm.weight"),
+        (r"backbone\.features\.(.+)", r"backbone.features.\1"),
+        # conv5 after the pooling, then the two convolutions that were fully connected.
+        *((rf"backbone\.extra\.0\.{n}\.(.+)", rf"backbone.features.{n + 23}.\1") for n in (1, 3, 5)),
+        *((rf"backbone\.extra\.0\.7\.{n}\.(.+)", rf"backbone.features.{n + 30}.\1") for n in (1, 3)),
+        *(
+            (rf"backbone\.extra\.{n + 1}\.{2 * k}\.(.+)", rf"neck.extras.{n}.{k}.0.\1")
+            for n in range(4)
+            for k in range(2)
+        ),
+        (r"head\.classification_head\.module_list\.(\d)\.(.+)", r"head.cls.\1.\2"),
+        (r"head\.regression_head\.module_list\.(\d)\.(.+)", r"head.box.\1.\2"),
+    ),
+}
+RULES["effdet"] = {"efficientdet": tuple(_effdet_rules())}
+# Constants that a model makes itself.
+IGNORED = {
+    "mmdet": (r"bbox_head\.integral\.project", r".*\.num_batches_tracked"),
+    "torchvision": (r".*\.num_batches_tracked",),
+    "effdet": (r".*\.num_batches_tracked", r"anchors\.boxes"),
+}
+
+
+def _background_last(name: str, tensor: Tensor, model: nn.Module) -> Tensor:
+    """torchvision's background is the first class of each anchor, ours the last."""
+    if not name.startswith("head.cls."):
+        return tensor
+    classes = int(model.get_submodule("head").num_classes) + 1  # pyright: ignore[reportArgumentType]
+    return tensor.unflatten(0, (-1, classes)).roll(-1, dims=1).flatten(0, 1)
+
+
+def _x_first(name: str, tensor: Tensor, model: nn.Module) -> Tensor:
+    """effdet's boxes are y, x, height, width; ours x, y, width, height."""
+    if not name.startswith("head.box.predict.1."):
+        return tensor
+    return tensor.unflatten(0, (-1, 4))[:, [1, 0, 3, 2]].flatten(0, 1)
+
+
+# What is done to a tensor of our name beside the renaming.
+RESHAPED = {("torchvision", "ssd"): _background_last, ("effdet", "efficientdet"): _x_first}
