@@ -20,6 +20,14 @@ CONFIGS = {
     "compact": {"name": "compact", "width": 0.5},
     "fcos": {"name": "fcos", **SMALL},
     "retinanet": {"name": "retinanet", **SMALL, "head_norm": "group"},
+    "retinanet-prime": {"name": "retinanet", **SMALL, "box_loss": "ciou", "sampler": {"name": "prime"}},
+    "retinanet-ohem": {
+        "name": "retinanet",
+        **SMALL,
+        "cls_loss": "cross_entropy",
+        "box_loss": "balanced_l1",
+        "sampler": {"name": "ohem"},
+    },
     "freeanchor": {"name": "freeanchor", **SMALL, "head_norm": "group"},
     "atss": {"name": "atss", **SMALL},
     "gfl": {"name": "gfl", **SMALL},
@@ -29,13 +37,19 @@ CONFIGS = {
     "yolox-ota": {"name": "yolox", "width": 0.25, "depth": 0.1, "assigner": {"name": "ota"}},
     "efficientdet": {"name": "efficientdet", "size": 0, "pretrained": False, "drop_path": 0.0},
 }
+LARGE = {
+    "ssd": {"name": "ssd", "width": 0.25},
+    "dssd": {"name": "dssd", "backbone": BACKBONE, "channels": 32},
+}
 ANCHORS = {"retinanet": 9, "freeanchor": 9, "efficientdet": 9, "yolov3": 3}  # a location; others: 1
 
 
 def make(name: str, classes: int = 2) -> Detector:
     torch.manual_seed(0)
     source = {"root": "nowhere"}
-    config = check_config({"data": {"train": source, "val": source}, "model": CONFIGS[name]}, "test")
+    config = check_config(
+        {"data": {"train": source, "val": source}, "model": (CONFIGS | LARGE)[name]}, "test"
+    )
     return build_detector(config.model, classes)
 
 
@@ -56,7 +70,7 @@ def test_outputs_have_the_documented_shapes(name):
     model = make(name)
     outputs = model(torch.zeros(2, 3, 64, 96))
     strides = (8, 16, 32) if name == "compact" or name.startswith("yolo") else (8, 16, 32, 64, 128)
-    priors = sum(-(-64 // s) * -(-96 // s) for s in strides) * ANCHORS.get(name, 1)
+    priors = sum(-(-64 // s) * -(-96 // s) for s in strides) * ANCHORS.get(name.split("-")[0], 1)
     assert outputs["cls_logits"].shape == (2, priors, 2)
     sizes = outputs.pop("level_sizes", torch.tensor([priors]))
     assert int(sizes.sum()) == priors
@@ -146,7 +160,9 @@ OVERFIT += [
         ("yolov3", 200),
         ("yolox", 200),
         ("yolox-ota", 200),
-        ("efficientdet", 300),
+        ("efficientdet", 100),
+        ("ssd", 200),
+        ("dssd", 100),
     )
 ]
 
@@ -154,11 +170,17 @@ OVERFIT += [
 @pytest.mark.parametrize(("name", "steps"), OVERFIT)
 def test_it_overfits_eight_images(name, steps, tmp_path):
     tables = square_tables(tmp_path, 8)
-    dataset = DetectionDataset(tables, (64, 64))
-    # EfficientDet has batch norms on maps of one pixel: two batches would be told apart by their statistics.
-    size = 8 if name == "efficientdet" else 4
-    batches = [collate([dataset[i] for i in range(n, n + size)]) for n in range(0, 8, size)]
-    model = make(name).train()
+    side, batch_size, model = 64, 4, make(name).train()
+    if name == "efficientdet":
+        # Batch norms on maps of a pixel tell batches apart, and take hundreds of steps to settle.
+        side, batch_size = 128, 8
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = 0.1
+    if name in ("ssd", "dssd"):
+        side = 320
+    dataset = DetectionDataset(tables, (side, side))
+    batches = [collate([dataset[i] for i in range(n, n + batch_size)]) for n in range(0, 8, batch_size)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for step in range(steps):
         batch = batches[step % len(batches)]

@@ -105,7 +105,7 @@ def test_assignment(case):
     original, model, config, outputs, targets = case
     for wanted in original["assignment"]:
         if wanted["assigner"] == "MaxIoUAssigner":
-            options = SSD_OPTIONS if config.name == "ssd" else model.thresholds
+            options = SSD_OPTIONS if config.name == "ssd" else model.assigner_options()
             found = max_iou_assign(outputs["anchors"], targets.boxes, targets.mask, targets.ignore, **options)
             assert int(found.ignored.sum()) == wanted["num_ignored"]
             matched_gt = found.matched_gt

@@ -124,15 +124,44 @@ class AnchorConfig(Part):
     rounded: bool = False  # True: to whole pixels, as torchvision has it
 
 
-class RetinaNetConfig(PyramidConfig):
-    name: Literal["retinanet"]
+class SampleConfig(Part):
+    name: Literal["random", "ohem"]
+    count: Positive = 512  # priors an image
+    positive_share: Share = 0.25  # at most
+
+
+class HardNegativeConfig(Part):
+    name: Literal["hard_negative"]
+    ratio: Annotated[float, Field(gt=0)] = 3.0  # of negatives to positives
+
+
+class PrimeConfig(Part):
+    name: Literal["prime"]  # PISA
+    power: Annotated[float, Field(ge=0)] = 2.0
+    bias: Share = 0.0
+
+
+SamplerConfig = Annotated[SampleConfig | HardNegativeConfig | PrimeConfig, Field(discriminator="name")]
+
+
+class AnchorBasedConfig(PyramidConfig):
     head_norm: Literal["none", "batch", "group"] = "none"
     anchors: AnchorConfig = AnchorConfig()
-    assigner: MaxIoUConfig = MaxIoUConfig()
     smooth_l1_beta: Annotated[float, Field(ge=0)] = 0.0
 
 
-class FreeAnchorConfig(RetinaNetConfig):
+class RetinaNetConfig(AnchorBasedConfig):
+    name: Literal["retinanet"]
+    assigner: MaxIoUConfig = MaxIoUConfig()
+    cls_loss: Literal["focal", "cross_entropy"] = "focal"
+    box_loss: Literal["smooth_l1", "balanced_l1", "giou", "diou", "ciou"] = "smooth_l1"
+    # Which priors the class loss looks at; null: all, as focal loss wants it.
+    sampler: (
+        Annotated[SampleConfig | HardNegativeConfig | PrimeConfig, Field(discriminator="name")] | None
+    ) = None
+
+
+class FreeAnchorConfig(AnchorBasedConfig):
     name: Literal["freeanchor"]
     smooth_l1_beta: Annotated[float, Field(ge=0)] = 0.11
     bag: Positive = 50  # anchors a box may choose from
@@ -146,6 +175,7 @@ class SSDConfig(Part):
     name: Literal["ssd"]
     input_size: Literal[300, 512] = 300  # which maps and anchors; images of another size are taken too
     negatives: Annotated[float, Field(gt=0)] = 3.0  # for each positive
+    width: Annotated[float, Field(gt=0)] = 1.0  # of the channels
     clip_anchors: bool = False  # True: no side is longer than input_size, as torchvision has it
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # of RGB; torchvision: 123, 117, 104
     selection: SelectionConfig = SelectionConfig(iou_threshold=0.45)
@@ -180,6 +210,15 @@ class GFLConfig(PyramidConfig):
     assigner: ATSSAssignerConfig = ATSSAssignerConfig()
     box_weight: Annotated[float, Field(gt=0)] = 2.0
     dfl_weight: Annotated[float, Field(gt=0)] = 0.25
+
+
+class DSSDConfig(Part):
+    name: Literal["dssd"]
+    input_size: Literal[320, 512] = 320  # which maps and anchors; images of another size are taken too
+    backbone: BackboneConfig = BackboneConfig(name="resnet101")
+    channels: Positive = 256  # of the way back up
+    negatives: Annotated[float, Field(gt=0)] = 3.0  # for each positive
+    selection: SelectionConfig = SelectionConfig(iou_threshold=0.45)
 
 
 class GridAssignerConfig(Part):
@@ -262,6 +301,7 @@ ModelConfig = Annotated[
     | GFLConfig
     | VFNetConfig
     | SSDConfig
+    | DSSDConfig
     | YOLOv3Config
     | YOLOXConfig
     | EfficientDetConfig,

@@ -1,5 +1,7 @@
 """Boxes as tensors: the differentiable, batched twins of `kernels`. Boxes are xyxy pixels."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -48,6 +50,29 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     width, height = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).unbind(-1)
     hull = width * height
     return overlap / union.clamp(min=EPS) - (hull - union) / hull.clamp(min=EPS)
+
+
+def distance_iou(a: Tensor, b: Tensor) -> Tensor:
+    """DIoU of boxes that broadcast against each other: IoU less the squared distance of centres in diagonals
+    of the common hull; (...).
+
+    Zheng et al., Distance-IoU Loss, AAAI 2020, equation 7.
+    """
+    gap = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2
+    hull = torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])
+    return aligned_iou(a, b) - gap.square().sum(-1) / hull.square().sum(-1).clamp(min=EPS)
+
+
+def complete_iou(a: Tensor, b: Tensor) -> Tensor:
+    """CIoU of boxes that broadcast against each other: DIoU less what the aspect ratios differ by; (...).
+
+    Zheng et al., Distance-IoU Loss, AAAI 2020, equations 8 to 11; the trade-off has no gradient.
+    """
+    (aw, ah), (bw, bh) = ((box[..., 2:] - box[..., :2]).clamp(min=EPS).unbind(-1) for box in (a, b))
+    aspect = 4 / math.pi**2 * ((bw / bh).atan() - (aw / ah).atan()).square()
+    with torch.no_grad():
+        trade_off = aspect / (1 - aligned_iou(a, b) + aspect).clamp(min=EPS)
+    return distance_iou(a, b) - trade_off * aspect
 
 
 def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:

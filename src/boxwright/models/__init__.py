@@ -8,6 +8,7 @@ from boxwright.config import ModelConfig
 from boxwright.models.atss import ATSS
 from boxwright.models.compact import Compact
 from boxwright.models.detector import Detector
+from boxwright.models.dssd import DSSD
 from boxwright.models.efficientdet import EfficientDet
 from boxwright.models.fcos import FCOS
 from boxwright.models.freeanchor import FreeAnchor
@@ -27,6 +28,7 @@ DETECTORS = {
     "gfl": GFL,
     "vfnet": VFNet,
     "ssd": SSD,
+    "dssd": DSSD,
     "yolov3": YOLOv3,
     "yolox": YOLOX,
     "efficientdet": EfficientDet,

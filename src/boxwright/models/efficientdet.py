@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxwright.assign.max_iou import max_iou_assign
-from boxwright.config.models import EfficientDetConfig, MaxIoUConfig
+from boxwright.config.models import EfficientDetConfig
 from boxwright.data.targets import Targets
 from boxwright.losses.box import smooth_l1_loss
 from boxwright.losses.classification import focal_loss
@@ -39,6 +39,7 @@ STRIDES = (8, 16, 32, 64, 128)
 SIDE = 4.0  # strides, of the smallest anchor
 SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 SHAPES = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))  # width and height
+THRESHOLDS = (0.5, 0.5)  # IoU of positives and negatives
 FOCUS = 1.5  # gamma of the focal loss
 HUBER = 0.1  # where the box loss turns linear
 BOX_WEIGHT = 50.0
@@ -125,8 +126,6 @@ class EfficientDet(RetinaNet):
             EfficientHeads(cls_head, box_head),
             STRIDES,
             [_base_anchors(stride) for stride in STRIDES],
-            MaxIoUConfig(positive_iou=0.5, negative_iou=0.5),
-            HUBER,
             Selection(**config.selection.model_dump()),
             anchor_offset=0.5,
         )
@@ -135,7 +134,7 @@ class EfficientDet(RetinaNet):
         """The losses `cls` and `box`, each a scalar."""
         logits, anchors = outputs["cls_logits"].float(), outputs["anchors"]
         assigned = max_iou_assign(
-            anchors, targets.boxes, targets.mask, targets.ignore, every_peak=False, **self.thresholds
+            anchors, targets.boxes, targets.mask, targets.ignore, *THRESHOLDS, every_peak=False
         )
         positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         weight = positive.float()

@@ -23,6 +23,7 @@ class FreeAnchor(RetinaNet):
     """RetinaNet with another loss; see the module's docstring.
 
     Args:
+        smooth_l1_beta: where the box loss turns linear.
         bag: anchors of greatest IoU that a box may choose from.
         box_iou: from which a predicted box begins to count as a match.
         alpha: weight of the positive bags against the negative.
@@ -31,9 +32,17 @@ class FreeAnchor(RetinaNet):
     """
 
     def __init__(
-        self, *parts, bag: int, box_iou: float, alpha: float, gamma: float, box_weight: float, **more
+        self,
+        *parts,
+        smooth_l1_beta: float,
+        bag: int,
+        box_iou: float,
+        alpha: float,
+        gamma: float,
+        box_weight: float,
     ):
-        super().__init__(*parts, **more)
+        super().__init__(*parts, deviations=(0.1, 0.1, 0.2, 0.2))
+        self.smooth_l1_beta = smooth_l1_beta
         self.bag, self.box_iou, self.alpha, self.gamma = bag, box_iou, alpha, gamma
         self.box_weight = box_weight
 
@@ -42,12 +51,12 @@ class FreeAnchor(RetinaNet):
         """Build the parts that a checked config describes."""
         return cls(
             *cls.parts_of(config, num_classes),
+            smooth_l1_beta=config.smooth_l1_beta,
             bag=config.bag,
             box_iou=config.box_iou,
             alpha=config.alpha,
             gamma=config.gamma,
             box_weight=config.box_weight,
-            deviations=(0.1, 0.1, 0.2, 0.2),
         )
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:

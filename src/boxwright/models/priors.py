@@ -60,7 +60,7 @@ def make_base_anchors(
 
 def make_anchors(
     sizes: list[tuple[int, int]],
-    strides: tuple[int, ...],
+    strides: tuple[float, ...],
     base_anchors: list[Tensor],
     offset: float = 0.0,
 ) -> Tensor:

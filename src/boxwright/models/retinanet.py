@@ -3,15 +3,19 @@
 Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from boxwright.assign import Assignment
 from boxwright.assign.max_iou import max_iou_assign
-from boxwright.config.models import MaxIoUConfig, RetinaNetConfig
+from boxwright.assign.samplers import hard_negatives, ohem_sample, prime_weights, random_sample
+from boxwright.config.models import AnchorBasedConfig, RetinaNetConfig
 from boxwright.data.targets import Targets
-from boxwright.geometry.torch_boxes import clip_boxes
-from boxwright.losses.box import smooth_l1_loss
-from boxwright.losses.classification import focal_loss
+from boxwright.geometry.torch_boxes import aligned_iou, clip_boxes
+from boxwright.losses.box import balanced_l1_loss, ciou_loss, diou_loss, giou_loss, smooth_l1_loss
+from boxwright.losses.classification import focal_loss, soft_binary_cross_entropy
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.box_coder import decode_deltas, encode_deltas
 from boxwright.models.detections import Detections, Selection, select_detections
@@ -22,21 +26,24 @@ from boxwright.models.points import one_hot, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
 from boxwright.models.pyramid import make_pyramid
 
+CLS_LOSSES = {"focal": focal_loss, "cross_entropy": soft_binary_cross_entropy}
+IOU_LOSSES = {"giou": giou_loss, "diou": diou_loss, "ciou": ciou_loss}
+NO_DEVIATIONS = (1.0, 1.0, 1.0, 1.0)
+
 
 class RetinaNet(Detector):
     """See the module's docstring.
 
     Args:
-        backbone: gives maps, `channels` and `strides` 8, 16, 32.
+        backbone: gives maps, `channels` and `strides`.
         neck: maps to a pyramid of `strides`.
         head: logits and deltas.
         strides: of the pyramid.
         base_anchors: (K, 4) of each level, see `make_base_anchors`.
-        assigner: thresholds of the max-IoU assignment.
-        smooth_l1_beta: where the box loss turns linear; 0: L1.
         selection: thresholds of `decode`.
         deviations: that the deltas are divided by.
         anchor_offset: of the anchors' centres from their cells' corners, in cells.
+        recipe: assigner, losses and sampler; None: the defaults.
     """
 
     base_anchors: Tensor
@@ -49,11 +56,10 @@ class RetinaNet(Detector):
         head: nn.Module,
         strides: tuple[int, ...],
         base_anchors: list[Tensor],
-        assigner: MaxIoUConfig,
-        smooth_l1_beta: float,
         selection: Selection,
-        deviations: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0),
+        deviations: tuple[float, float, float, float] = NO_DEVIATIONS,
         anchor_offset: float = 0.0,
+        recipe: RetinaNetConfig | None = None,
     ):
         super().__init__()
         self.normalize = Normalize()
@@ -61,23 +67,16 @@ class RetinaNet(Detector):
         self.strides, self.anchor_offset = strides, anchor_offset
         self.register_buffer("base_anchors", torch.stack(base_anchors), persistent=False)
         self.register_buffer("deviations", torch.tensor(deviations), persistent=False)
-        self.thresholds = {
-            "positive_iou": assigner.positive_iou,
-            "negative_iou": assigner.negative_iou,
-            "low_quality": assigner.low_quality,
-            "peak_to_best": assigner.peak_to == "best",
-            "ignore_coverage": assigner.ignore_coverage,
-        }
-        self.smooth_l1_beta = smooth_l1_beta
         self.selection = selection
+        self.recipe = recipe or RetinaNetConfig(name="retinanet")
 
     @classmethod
     def from_config(cls, config: RetinaNetConfig, num_classes: int) -> "RetinaNet":
         """Build the parts that a checked config describes."""
-        return cls(*cls.parts_of(config, num_classes))
+        return cls(*cls.parts_of(config, num_classes), recipe=config)
 
     @staticmethod
-    def parts_of(config: RetinaNetConfig, num_classes: int) -> tuple:
+    def parts_of(config: AnchorBasedConfig, num_classes: int) -> tuple:
         """The constructor's arguments up to `selection`."""
         backbone, neck, strides = make_pyramid(config, "input")
         anchors = config.anchors
@@ -86,16 +85,9 @@ class RetinaNet(Detector):
             for stride in strides
         ]
         count = len(base_anchors[0])
-        return (
-            backbone,
-            neck,
-            DenseHead(config.neck.channels, num_classes, config.head_depth, config.head_norm, count),
-            strides,
-            base_anchors,
-            config.assigner,
-            config.smooth_l1_beta,
-            Selection(**config.selection.model_dump()),
-        )
+        head = DenseHead(config.neck.channels, num_classes, config.head_depth, config.head_norm, count)
+        selection = Selection(**config.selection.model_dump())
+        return backbone, neck, head, strides, base_anchors, selection
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.
@@ -116,19 +108,60 @@ class RetinaNet(Detector):
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls` and `box`, each a scalar."""
         logits, anchors = outputs["cls_logits"], outputs["anchors"]
-        assigned = max_iou_assign(anchors, targets.boxes, targets.mask, targets.ignore, **self.thresholds)
+        assigned = max_iou_assign(
+            anchors, targets.boxes, targets.mask, targets.ignore, **self.assigner_options()
+        )
         positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         weight = positive.float()
         wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
-        cls_loss = focal_loss(logits, wanted) * (~assigned.ignored)[..., None]
-        box_targets = encode_deltas(anchors, gt_boxes) / self.deviations
-        box_loss = smooth_l1_loss(outputs["box_deltas"].float(), box_targets, self.smooth_l1_beta)
+        cls_loss = CLS_LOSSES[self.recipe.cls_loss](logits, wanted)
+        counted = self._counted(cls_loss.sum(-1).detach(), assigned, gt_boxes, outputs, targets.labels)
         positives = mean_over_processes(weight.sum())
         # Background anchors have deltas to some box, infinite ones maybe: select, don't multiply.
+        box_loss = torch.where(positive, self._box_loss(outputs, gt_boxes), 0.0)
         return {
-            "cls": cls_loss.sum() / positives,
-            "box": torch.where(positive, box_loss, 0.0).sum() / positives,
+            "cls": (cls_loss * counted[..., None]).sum() / positives,
+            "box": box_loss.sum() / positives,
         }
+
+    def assigner_options(self) -> dict[str, Any]:
+        """What `max_iou_assign` is told."""
+        options = self.recipe.assigner.model_dump(exclude={"name", "peak_to"})
+        return options | {"peak_to_best": self.recipe.assigner.peak_to == "best"}
+
+    def _box_loss(self, outputs: dict[str, Tensor], gt_boxes: Tensor) -> Tensor:
+        """(B, A)."""
+        if self.recipe.box_loss in IOU_LOSSES:
+            return IOU_LOSSES[self.recipe.box_loss](self._boxes(outputs), gt_boxes)
+        wanted = encode_deltas(outputs["anchors"], gt_boxes) / self.deviations
+        deltas = outputs["box_deltas"].float()
+        if self.recipe.box_loss == "balanced_l1":
+            return balanced_l1_loss(deltas, wanted)
+        return smooth_l1_loss(deltas, wanted, self.recipe.smooth_l1_beta)
+
+    def _counted(
+        self,
+        losses: Tensor,
+        assigned: Assignment,
+        gt_boxes: Tensor,
+        outputs: dict[str, Tensor],
+        labels: Tensor,
+    ) -> Tensor:
+        """(B, A) how much each anchor's class loss counts."""
+        sampler = self.recipe.sampler
+        positive = assigned.matched_gt >= 0
+        negative = ~positive & ~assigned.ignored
+        if sampler is None:
+            return positive | negative
+        if sampler.name == "prime":
+            iou = aligned_iou(self._boxes(outputs).detach(), gt_boxes)
+            weight = prime_weights(iou, assigned.matched_gt, labels, losses, sampler.power, sampler.bias)
+            return weight * (positive | negative)
+        if sampler.name == "hard_negative":
+            return positive | hard_negatives(losses, positive, negative, sampler.ratio)
+        if sampler.name == "random":
+            return random_sample(positive, negative, sampler.count, sampler.positive_share)
+        return ohem_sample(losses, positive, negative, sampler.count, sampler.positive_share)
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image."""

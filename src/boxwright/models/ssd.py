@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxwright.assign.max_iou import max_iou_assign
+from boxwright.assign.samplers import hard_negatives
 from boxwright.config.models import SSDConfig
 from boxwright.data.targets import Targets
 from boxwright.errors import ConfigError
 from boxwright.geometry.torch_boxes import clip_boxes
 from boxwright.losses.box import smooth_l1_loss
-from boxwright.losses.mining import hard_negatives
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.backbones.vgg import VGG16
 from boxwright.models.box_coder import decode_deltas, encode_deltas
@@ -79,6 +79,7 @@ class SSD(Detector):
     """See the module's docstring.
 
     Args:
+        normalize: 0..255 to what the backbone wants.
         backbone: maps of strides 8 and 16.
         neck: these maps to all of them.
         head: logits and deltas.
@@ -87,26 +88,24 @@ class SSD(Detector):
         negatives: for each positive.
         selection: thresholds of `decode`.
         input_size: least side of the images.
-        mean: of the images' RGB.
     """
 
     deviations: Tensor
 
     def __init__(
         self,
+        normalize: nn.Module,
         backbone: nn.Module,
         neck: nn.Module,
         head: nn.Module,
-        strides: tuple[int, ...],
+        strides: tuple[float, ...],
         base_anchors: list[Tensor],
         negatives: float,
         selection: Selection,
         input_size: int,
-        mean: tuple[float, float, float],
     ):
         super().__init__()
-        # The weights of VGG that SSD starts from know no deviations.
-        self.normalize = Normalize(mean, (1.0, 1.0, 1.0))
+        self.normalize = normalize
         self.backbone, self.neck, self.head = backbone, neck, head
         self.strides, self.negatives, self.selection = strides, negatives, selection
         self.input_size = input_size
@@ -122,11 +121,15 @@ class SSD(Detector):
         if config.clip_anchors:
             half = config.input_size / 2
             base_anchors = [base.clamp(-half, half) for base in base_anchors]
-        backbone = VGG16()
+        backbone = VGG16(config.width)
+        extra = [(int(channels * config.width), *others) for channels, *others in extra]
         neck = SSDNeck(backbone.channels, extra)
         head = SSDHead(neck.channels, [len(b) for b in base_anchors], num_classes)
         selection = Selection(**config.selection.model_dump())
+        # The weights of VGG that SSD starts from know no deviations.
+        normalize = Normalize(config.mean, (1.0, 1.0, 1.0))
         return cls(
+            normalize,
             backbone,
             neck,
             head,
@@ -135,7 +138,6 @@ class SSD(Detector):
             config.negatives,
             selection,
             config.input_size,
-            config.mean,
         )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -193,7 +195,10 @@ class SSD(Detector):
 
 
 def make_ssd_anchors(
-    input_size: int, strides: tuple[int, ...], ratios: tuple[tuple[int, ...], ...], first: tuple[int, int]
+    input_size: int,
+    strides: tuple[float, ...],
+    ratios: tuple[tuple[float, ...], ...],
+    first: tuple[int, int],
 ) -> list[Tensor]:
     """Anchors around the origin of each map, (K, 4) xyxy: a square, one between it and the next map's, then
     each aspect ratio both ways.

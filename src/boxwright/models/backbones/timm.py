@@ -26,6 +26,7 @@ class TimmBackbone(nn.Module):
         norm_eval: batch norms keep the statistics they came with.
         attention: "se" or "cbam" in every block of a ResNet (Hu et al., Squeeze-and-Excitation Networks, CVPR
             2018; Woo et al., CBAM, ECCV 2018); "none".
+        output_stride: of the last stage; below 32 its convolutions are dilated instead.
         drop_path: share of residual branches left out in training, rising to it (stochastic depth).
         style: "caffe" halves a ResNet's maps in the first convolution of a bottleneck, as Detectron's weights
             want it; "pytorch" in the second.
@@ -45,16 +46,18 @@ class TimmBackbone(nn.Module):
         style: str = "pytorch",
         attention: str = "none",
         drop_path: float = 0.0,
+        output_stride: int = 32,
     ):
         super().__init__()
         if not timm.is_model(name):
             raise ConfigError(f"timm has no model '{name}'. {nearest(name, timm.list_models())[:300]}")
-        reductions = _feature_info(timm.create_model(name, features_only=True)).reduction()
+        options: dict = {"output_stride": output_stride} if output_stride != 32 else {}
+        reductions = _feature_info(timm.create_model(name, features_only=True, **options)).reduction()
         missing = [s for s in strides if s not in reductions]
         if missing:
             raise ConfigError(f"{name} has maps of strides {reductions}, none of {missing}.")
-        indices = [reductions.index(s) for s in strides]
-        options: dict = {"out_indices": indices}
+        # The last map of each stride.
+        options["out_indices"] = [len(reductions) - 1 - reductions[::-1].index(s) for s in strides]
         if attention != "none":
             if not name.startswith(("resnet", "resnext")):
                 raise ConfigError(f"attention is '{attention}': only ResNets have it, not {name}.")
