@@ -5,10 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-from boxwright.assign.atss import atss_assign
-from boxwright.assign.grid import grid_assign
-from boxwright.assign.max_iou import max_iou_assign
-from boxwright.assign.simota import simota_assign
 from boxwright.config import check_config
 from boxwright.data.targets import Targets
 from boxwright.models import build_detector
@@ -26,7 +22,6 @@ PATHS = [
 ]
 OUTPUTS = ("cls_logits", "box_deltas", "side_logits", "distances", "centerness_logits", "objectness_logits")
 YOLO_OUTPUTS = ("box_deltas", "objectness_logits", "cls_logits")  # one map there
-SSD_OPTIONS = {"positive_iou": 0.5, "negative_iou": 0.5, "every_peak": False}
 
 
 @pytest.fixture(scope="module", params=PATHS)
@@ -104,28 +99,10 @@ def test_losses(case):
 def test_assignment(case):
     original, model, config, outputs, targets = case
     for wanted in original["assignment"]:
-        if wanted["assigner"] == "MaxIoUAssigner":
-            options = SSD_OPTIONS if config.name == "ssd" else model.assigner_options()
-            found = max_iou_assign(outputs["anchors"], targets.boxes, targets.mask, targets.ignore, **options)
+        found = model.assign(outputs, targets)
+        if config.name in ("retinanet", "ssd", "yolov3"):
             assert int(found.ignored.sum()) == wanted["num_ignored"]
-            matched_gt = found.matched_gt
-        elif wanted["assigner"] == "GridAssigner":
-            found = grid_assign(
-                outputs["anchors"], outputs["strides"], targets.boxes, targets.mask, targets.ignore
-            )
-            assert int(found.ignored.sum()) == wanted["num_ignored"]
-            matched_gt = found.matched_gt
-        elif wanted["assigner"] == "SimOTAAssigner":
-            scores = outputs["cls_logits"].sigmoid() * outputs["objectness_logits"].sigmoid()[..., None]
-            matched_gt = simota_assign(
-                scores, model._boxes(outputs), outputs["points"], outputs["strides"],
-                targets.boxes, targets.labels, targets.mask,
-            ).matched_gt  # fmt: skip
-        else:
-            sizes = outputs["level_sizes"].tolist()
-            matched_gt = atss_assign(
-                outputs["anchors"], sizes, targets.boxes, targets.mask, config.assigner.topk
-            )
+        matched_gt = found.matched_gt
         positive = torch.nonzero(matched_gt[0] >= 0)[:, 0]
         assert positive.tolist() == wanted["positive"]
         assert matched_gt[0][positive].tolist() == wanted["gt"]

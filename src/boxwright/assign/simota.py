@@ -1,7 +1,5 @@
 """SimOTA: the cheapest priors of each box, as many as its predictions are good."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -10,11 +8,6 @@ from boxwright.geometry.torch_boxes import boxes_to_distances, pairwise_iou
 
 FAR = 1e5  # cost of a prior that isn't both in its box and near its centre
 EPS = 1e-7
-
-
-class SimOTA(NamedTuple):
-    matched_gt: Tensor  # (B, P) int64, -1 for background
-    iou: Tensor  # (B, P) of the predicted box with its truth, 0 for background
 
 
 @torch.no_grad()
@@ -29,7 +22,7 @@ def simota_assign(
     radius: float = 2.5,
     topk: int = 10,
     iou_weight: float = 3.0,
-) -> SimOTA:
+) -> Tensor:
     """Give each box its k priors of least cost, k being the sum of its `topk` best IoUs.
 
     Ge et al., YOLOX: Exceeding YOLO Series in 2021, section 2.1 (SimOTA). A prior that several boxes chose
@@ -46,11 +39,13 @@ def simota_assign(
         radius: of the region around a centre, strides.
         topk: of the IoUs that are summed, and so the most priors a box gets.
         iou_weight: of -ln(IoU) beside the cross-entropy of the classes.
+
+    Returns:
+        matched_gt: (B, P) int64, -1 for background.
     """
     batch, count, _ = scores.shape
     if gt_boxes.shape[1] == 0:
-        none = torch.full((batch, count), BACKGROUND, device=points.device)
-        return SimOTA(none, scores.new_zeros(batch, count))
+        return torch.full((batch, count), BACKGROUND, device=points.device)
     in_box, near = regions(points, strides, gt_boxes, radius)
     candidate = ((in_box | near) & gt_mask[:, :, None]).any(dim=1, keepdim=True)  # (B, 1, P)
     iou = pairwise_iou(gt_boxes, boxes) * candidate  # (B, G, P)
@@ -68,9 +63,7 @@ def simota_assign(
     taken = (torch.arange(most, device=points.device) < wanted[:, :, None]) & cheapest.values.isfinite()
     chosen = torch.zeros_like(in_box).scatter_(2, cheapest.indices, taken)
     least, matched_gt = torch.where(chosen, cost, torch.inf).min(dim=1)  # (B, P)
-    positive = least.isfinite()
-    own_iou = iou.gather(1, matched_gt[:, None])[:, 0]
-    return SimOTA(torch.where(positive, matched_gt, BACKGROUND), own_iou * positive)
+    return torch.where(least.isfinite(), matched_gt, BACKGROUND)
 
 
 def regions(points: Tensor, strides: Tensor, gt_boxes: Tensor, radius: float) -> tuple[Tensor, Tensor]:

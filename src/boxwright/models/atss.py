@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from boxwright.assign import Assignment
 from boxwright.assign.atss import atss_assign
 from boxwright.config.models import ATSSConfig
 from boxwright.data.targets import Targets
@@ -21,7 +22,7 @@ from boxwright.models.detector import Detector
 from boxwright.models.fcos import centerness_of
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
-from boxwright.models.points import background_weight, one_hot, targets_of_points
+from boxwright.models.points import assignment_of_points, one_hot, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
 from boxwright.models.pyramid import make_pyramid
 
@@ -106,16 +107,20 @@ class ATSS(Detector):
             "level_sizes": make_level_sizes(sizes),
         }
 
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """Anchors near a box's centre that overlap it more than is usual among the nearest."""
+        anchors, sizes = outputs["anchors"], outputs["level_sizes"].tolist()
+        matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, self.topk)
+        return assignment_of_points((anchors[:, :2] + anchors[:, 2:]) / 2, targets, matched_gt)
+
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `box` and `centerness`, each a scalar."""
         logits, anchors = outputs["cls_logits"], outputs["anchors"]
-        sizes = outputs["level_sizes"].tolist()
-        matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, self.topk)
-        positive, gt_boxes, gt_labels = targets_of_points(matched_gt, targets)
+        assigned = self.assign(outputs, targets)
+        positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         weight = positive.float()
         wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
         centers = (anchors[:, :2] + anchors[:, 2:]) / 2
-        counted = background_weight(centers, targets, positive)
         centerness = centerness_of(boxes_to_distances(centers, gt_boxes)) * weight
 
         positives = mean_over_processes(weight.sum())
@@ -125,7 +130,7 @@ class ATSS(Detector):
             outputs["centerness_logits"], centerness, reduction="none"
         )
         return {
-            "cls": (focal_loss(logits, wanted) * counted[..., None]).sum() / positives,
+            "cls": (focal_loss(logits, wanted) * ~assigned.ignored[..., None]).sum() / positives,
             "box": self.box_weight * box_loss.sum() / centrality,
             "centerness": (centerness_loss * weight).sum() / positives,
         }

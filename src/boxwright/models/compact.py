@@ -8,7 +8,8 @@ alignment, so that it tells how good the box is; sides are distributions (GFL, N
 import torch
 from torch import Tensor, nn
 
-from boxwright.assign.task_aligned import task_aligned_assign
+from boxwright.assign import Assignment
+from boxwright.assign.task_aligned import TaskAligned, task_aligned_assign
 from boxwright.config.models import CompactConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import clip_boxes, distances_to_boxes
@@ -21,7 +22,7 @@ from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.fpn import FPN
-from boxwright.models.points import background_weight, one_hot, targets_of_points
+from boxwright.models.points import assignment_of_points, one_hot, targets_of_points
 from boxwright.models.priors import make_points
 
 
@@ -65,6 +66,7 @@ class Compact(Detector):
     """
 
     bins: Tensor
+    follows_predictions = True
 
     def __init__(
         self,
@@ -120,14 +122,15 @@ class Compact(Detector):
             "strides": strides,
         }
 
-    def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """The weighted losses `cls`, `box` and `dfl`, each a scalar."""
-        logits, points = outputs["cls_logits"], outputs["points"]
-        boxes = self._boxes(outputs)
-        assigned = task_aligned_assign(
-            logits.detach().sigmoid(),
-            boxes.detach(),
-            points,
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """The points whose scores and boxes fit an object best."""
+        return assignment_of_points(outputs["points"], targets, self._align(outputs, targets).matched_gt)
+
+    def _align(self, outputs: dict[str, Tensor], targets: Targets) -> TaskAligned:
+        return task_aligned_assign(
+            outputs["cls_logits"].detach().sigmoid(),
+            self._boxes(outputs).detach(),
+            outputs["points"],
             targets.boxes,
             targets.labels,
             targets.mask,
@@ -135,14 +138,20 @@ class Compact(Detector):
             self.alpha,
             self.beta,
         )
-        positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
+
+    def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """The weighted losses `cls`, `box` and `dfl`, each a scalar."""
+        logits, points = outputs["cls_logits"], outputs["points"]
+        boxes = self._boxes(outputs)
+        assigned = self._align(outputs, targets)
+        _, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         wanted = one_hot(gt_labels, logits.shape[-1]) * assigned.quality[..., None]
-        counted = background_weight(points, targets, positive)
+        ignored = assignment_of_points(points, targets, assigned.matched_gt).ignored
         total = mean_over_processes(assigned.quality.sum())
 
         distances = torch.cat([points - gt_boxes[..., :2], gt_boxes[..., 2:] - points], dim=-1)
         in_strides = distances / outputs["strides"][:, None]
-        cls_loss = soft_binary_cross_entropy(logits, wanted) * counted[..., None]
+        cls_loss = soft_binary_cross_entropy(logits, wanted) * ~ignored[..., None]
         box_loss = giou_loss(boxes, gt_boxes) * assigned.quality
         dfl_loss = distribution_focal_loss(outputs["side_logits"], in_strides).mean(-1) * assigned.quality
         parts = {"cls": cls_loss, "box": box_loss, "dfl": dfl_loss}

@@ -1,9 +1,10 @@
-"""What every detector is: three verbs."""
+"""What every detector is: three verbs, and who answers for whom."""
 
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from boxwright.assign import Assignment
 from boxwright.data.targets import Targets
 from boxwright.models.detections import Detections, Selection
 
@@ -13,13 +14,19 @@ class Detector(nn.Module, ABC):
 
     Attributes:
         selection: thresholds and limits of `decode`.
+        follows_predictions: `assign` looks at what is predicted, not at the priors alone.
     """
 
     selection: Selection
+    follows_predictions = False
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs by name."""
+
+    @abstractmethod
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """Which prior answers for which object: what `loss` is taken of, and `boxwright assign` draws."""
 
     @abstractmethod
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:

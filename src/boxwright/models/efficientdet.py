@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from boxwright.assign import Assignment
 from boxwright.assign.max_iou import max_iou_assign
 from boxwright.config.models import EfficientDetConfig
 from boxwright.data.targets import Targets
@@ -130,12 +131,16 @@ class EfficientDet(RetinaNet):
             anchor_offset=0.5,
         )
 
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """Anchors that overlap a box by half, and the best of each."""
+        return max_iou_assign(
+            outputs["anchors"], targets.boxes, targets.mask, targets.ignore, *THRESHOLDS, every_peak=False
+        )
+
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls` and `box`, each a scalar."""
         logits, anchors = outputs["cls_logits"].float(), outputs["anchors"]
-        assigned = max_iou_assign(
-            anchors, targets.boxes, targets.mask, targets.ignore, *THRESHOLDS, every_peak=False
-        )
+        assigned = self.assign(outputs, targets)
         positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         weight = positive.float()
         wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from boxwright.assign import Assignment
 from boxwright.assign.fcos import fcos_assign
 from boxwright.config.models import FCOSConfig
 from boxwright.data.targets import Targets
@@ -19,7 +20,7 @@ from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
-from boxwright.models.points import background_weight, one_hot, targets_of_points
+from boxwright.models.points import assignment_of_points, one_hot, targets_of_points
 from boxwright.models.priors import make_level_sizes, make_points
 from boxwright.models.pyramid import make_pyramid
 
@@ -125,16 +126,19 @@ class FCOS(Detector):
             "level_sizes": make_level_sizes(sizes),
         }
 
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """Points near a box's centre, on the level of its size."""
+        points, strides, ranges = outputs["points"], outputs["strides"], outputs["ranges"]
+        matched_gt = fcos_assign(points, strides, ranges, targets.boxes, targets.mask, self.radius)
+        return assignment_of_points(points, targets, matched_gt)
+
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `box` and `centerness`, each a scalar."""
         logits, points = outputs["cls_logits"], outputs["points"]
-        matched_gt = fcos_assign(
-            points, outputs["strides"], outputs["ranges"], targets.boxes, targets.mask, self.radius
-        )
-        positive, gt_boxes, gt_labels = targets_of_points(matched_gt, targets)
+        assigned = self.assign(outputs, targets)
+        positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         weight = positive.float()
         wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
-        counted = background_weight(points, targets, positive)
         centerness = centerness_of(boxes_to_distances(points, gt_boxes)) * weight
 
         boxes = distances_to_boxes(points, outputs["distances"])
@@ -146,7 +150,7 @@ class FCOS(Detector):
             outputs["centerness_logits"], centerness, reduction="none"
         )
         return {
-            "cls": (focal_loss(logits, wanted) * counted[..., None]).sum() / positives,
+            "cls": (focal_loss(logits, wanted) * ~assigned.ignored[..., None]).sum() / positives,
             "box": (self.box_loss(boxes, gt_boxes) * share).sum() / shares,
             "centerness": (centerness_loss * weight).sum() / positives,
         }

@@ -7,13 +7,14 @@ bag of anchors, of which at least one must find it; which one, training decides.
 import torch
 from torch import Tensor
 
+from boxwright.assign import BACKGROUND, Assignment
 from boxwright.config.models import FreeAnchorConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import pairwise_iou
 from boxwright.losses.box import smooth_l1_loss
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.box_coder import encode_deltas
-from boxwright.models.points import background_weight
+from boxwright.models.points import assignment_of_points
 from boxwright.models.retinanet import RetinaNet
 
 TINY = 1e-12
@@ -59,6 +60,23 @@ class FreeAnchor(RetinaNet):
             box_weight=config.box_weight,
         )
 
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """Anchors that are in a box's bag: of the box they overlap most. Training chooses among them."""
+        anchors = outputs["anchors"]
+        if targets.boxes.shape[1] == 0:
+            none = torch.full((len(targets.boxes), len(anchors)), BACKGROUND, device=anchors.device)
+            return assignment_of_points(anchors[:, :2], targets, none)
+        iou, bag = self._bags(anchors, targets)
+        offered = torch.full_like(iou, -1.0).scatter_(2, bag, iou.gather(2, bag))
+        best, matched_gt = (offered * targets.mask[:, :, None]).max(dim=1)
+        matched_gt = torch.where(best > 0, matched_gt, BACKGROUND)
+        return assignment_of_points((anchors[:, :2] + anchors[:, 2:]) / 2, targets, matched_gt)
+
+    def _bags(self, anchors: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """(B, G, A) IoUs, and (B, G, K) the anchors of greatest IoU."""
+        iou = pairwise_iou(targets.boxes, anchors)
+        return iou, iou.topk(min(self.bag, iou.shape[2]), dim=2).indices
+
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `positive` and `negative` of section 3.3, each a scalar."""
         probability = outputs["cls_logits"].float().sigmoid()  # (B, A, C)
@@ -68,7 +86,8 @@ class FreeAnchor(RetinaNet):
         wrong = (probability * (1 - found)).clamp(TINY, 1 - 1e-7)
         negative = (1 - self.alpha) * wrong.pow(self.gamma) * -torch.log1p(-wrong)
         centers = (outputs["anchors"][:, :2] + outputs["anchors"][:, 2:]) / 2
-        counted = background_weight(centers, targets, (found > 0).any(-1))
+        matched_gt = (found > 0).any(-1).long() - 1
+        counted = ~assignment_of_points(centers, targets, matched_gt).ignored
         return {
             "positive": self._positive(outputs, targets, probability).sum() / objects,
             "negative": (negative * counted[..., None]).sum() / (objects * self.bag),
@@ -79,8 +98,7 @@ class FreeAnchor(RetinaNet):
         if targets.boxes.shape[1] == 0:
             return probability.sum() * 0
         anchors, deltas = outputs["anchors"], outputs["box_deltas"].float()
-        iou = pairwise_iou(targets.boxes, anchors)  # (B, G, A)
-        bag = iou.topk(min(self.bag, iou.shape[2]), dim=2).indices  # (B, G, K)
+        _, bag = self._bags(anchors, targets)
         flat = bag.flatten(1)
         of_label = targets.labels.repeat_interleave(bag.shape[2], dim=1)[..., None]  # (B, G * K, 1)
         chosen = probability.gather(1, flat[..., None].expand(-1, -1, probability.shape[2]))

@@ -7,6 +7,7 @@ Detection, NeurIPS 2020.
 import torch
 from torch import Tensor, nn
 
+from boxwright.assign import Assignment
 from boxwright.assign.atss import atss_assign
 from boxwright.config.models import GFLConfig
 from boxwright.data.targets import Targets
@@ -23,7 +24,7 @@ from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
-from boxwright.models.points import background_weight, one_hot, targets_of_points
+from boxwright.models.points import assignment_of_points, one_hot, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes, make_points
 from boxwright.models.pyramid import make_pyramid
 
@@ -112,16 +113,20 @@ class GFL(Detector):
             "level_sizes": make_level_sizes(sizes),
         }
 
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """Anchors near a box's centre that overlap it more than is usual among the nearest."""
+        anchors, sizes = outputs["anchors"], outputs["level_sizes"].tolist()
+        matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, self.topk)
+        return assignment_of_points((anchors[:, :2] + anchors[:, 2:]) / 2, targets, matched_gt)
+
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `box` and `dfl`, each a scalar."""
         logits, anchors, strides = outputs["cls_logits"], outputs["anchors"], outputs["strides"][:, None]
-        sizes = outputs["level_sizes"].tolist()
-        matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, self.topk)
-        positive, gt_boxes, gt_labels = targets_of_points(matched_gt, targets)
+        assigned = self.assign(outputs, targets)
+        positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         centers, boxes = _centers(anchors), self._boxes(outputs)
         quality = aligned_iou(boxes.detach(), gt_boxes) * positive
         wanted = one_hot(gt_labels, logits.shape[-1]) * quality[..., None]
-        counted = background_weight(centers, targets, positive)
         # Boxes are averaged by how sure the classes are of something there.
         weight = logits.detach().sigmoid().amax(-1) * positive
 
@@ -130,7 +135,7 @@ class GFL(Detector):
         in_strides = boxes_to_distances(centers, gt_boxes) / strides
         dfl_loss = distribution_focal_loss(outputs["side_logits"].float(), in_strides).mean(-1)
         return {
-            "cls": (quality_focal_loss(logits, wanted) * counted[..., None]).sum() / positives,
+            "cls": (quality_focal_loss(logits, wanted) * ~assigned.ignored[..., None]).sum() / positives,
             "box": self.box_weight * (giou_loss(boxes, gt_boxes) * weight).sum() / total,
             "dfl": self.dfl_weight * (dfl_loss * weight).sum() / total,
         }

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from boxwright.assign import Assignment
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import boxes_to_distances
 
@@ -29,13 +30,13 @@ def targets_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Ten
     return positive, gt_boxes, targets.labels.gather(1, index)
 
 
-def background_weight(points: Tensor, targets: Targets, positive: Tensor) -> Tensor:
-    """(B, P) float: 0 for background points inside an ignore region, else 1."""
+def assignment_of_points(points: Tensor, targets: Targets, matched_gt: Tensor) -> Assignment:
+    """The matches (B, P), with background points (P, 2) inside an ignore region counting neither way."""
     if targets.boxes.shape[1] == 0:
-        return torch.ones_like(positive, dtype=points.dtype)
+        return Assignment(matched_gt, torch.zeros_like(matched_gt, dtype=torch.bool))
     inside = boxes_to_distances(points, targets.boxes[:, :, None]).amin(-1) > 0  # (B, G, P)
     in_ignored = (inside & targets.ignore[:, :, None]).any(dim=1)
-    return (positive | ~in_ignored).to(points.dtype)
+    return Assignment(matched_gt, in_ignored & (matched_gt < 0))
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:

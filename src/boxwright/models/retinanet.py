@@ -3,8 +3,6 @@
 Lin et al., Focal Loss for Dense Object Detection, ICCV 2017.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -105,12 +103,23 @@ class RetinaNet(Detector):
             "level_sizes": make_level_sizes(sizes, self.base_anchors.shape[1]),
         }
 
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """Anchors that overlap a box enough, or best."""
+        assigner = self.recipe.assigner
+        options = assigner.model_dump(exclude={"name", "peak_to"})
+        return max_iou_assign(
+            outputs["anchors"],
+            targets.boxes,
+            targets.mask,
+            targets.ignore,
+            peak_to_best=assigner.peak_to == "best",
+            **options,
+        )
+
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls` and `box`, each a scalar."""
-        logits, anchors = outputs["cls_logits"], outputs["anchors"]
-        assigned = max_iou_assign(
-            anchors, targets.boxes, targets.mask, targets.ignore, **self.assigner_options()
-        )
+        logits = outputs["cls_logits"]
+        assigned = self.assign(outputs, targets)
         positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         weight = positive.float()
         wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
@@ -123,11 +132,6 @@ class RetinaNet(Detector):
             "cls": (cls_loss * counted[..., None]).sum() / positives,
             "box": box_loss.sum() / positives,
         }
-
-    def assigner_options(self) -> dict[str, Any]:
-        """What `max_iou_assign` is told."""
-        options = self.recipe.assigner.model_dump(exclude={"name", "peak_to"})
-        return options | {"peak_to_best": self.recipe.assigner.peak_to == "best"}
 
     def _box_loss(self, outputs: dict[str, Tensor], gt_boxes: Tensor) -> Tensor:
         """(B, A)."""

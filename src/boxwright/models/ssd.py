@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from boxwright.assign import Assignment
 from boxwright.assign.max_iou import max_iou_assign
 from boxwright.assign.samplers import hard_negatives
 from boxwright.config.models import SSDConfig
@@ -44,6 +45,7 @@ LAYOUTS = {
     ),
 }
 GREATEST = 90  # hundredths of the input: where the sides of the last map but one end
+THRESHOLDS = (0.5, 0.5)  # IoU of positives and negatives
 DELTA_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 
 
@@ -167,12 +169,16 @@ class SSD(Detector):
             "level_sizes": torch.tensor(counts),
         }
 
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """Anchors that overlap a box by half, and the best of each."""
+        return max_iou_assign(
+            outputs["anchors"], targets.boxes, targets.mask, targets.ignore, *THRESHOLDS, every_peak=False
+        )
+
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls` and `box`, each a scalar."""
         logits, anchors = outputs["cls_logits"].float(), outputs["anchors"]
-        assigned = max_iou_assign(
-            anchors, targets.boxes, targets.mask, targets.ignore, 0.5, 0.5, every_peak=False
-        )
+        assigned = self.assign(outputs, targets)
         positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         wanted = torch.where(positive, gt_labels, logits.shape[-1] - 1)
         cls_loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(wanted)

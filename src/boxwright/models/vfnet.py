@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
+from boxwright.assign import Assignment
 from boxwright.assign.atss import atss_assign
 from boxwright.config.models import VFNetConfig
 from boxwright.data.targets import Targets
@@ -19,7 +20,7 @@ from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import ConvNorm, Normalize, Scale
-from boxwright.models.points import background_weight, one_hot, targets_of_points
+from boxwright.models.points import assignment_of_points, one_hot, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
 from boxwright.models.pyramid import make_pyramid
 
@@ -176,14 +177,18 @@ class VFNet(Detector):
             "level_sizes": make_level_sizes(sizes),
         }
 
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """Anchors near a box's centre that overlap it more than is usual among the nearest."""
+        anchors, sizes = outputs["anchors"], outputs["level_sizes"].tolist()
+        matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, self.topk)
+        return assignment_of_points((anchors[:, :2] + anchors[:, 2:]) / 2, targets, matched_gt)
+
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `box` and `refined`, each a scalar."""
         logits, anchors = outputs["cls_logits"].float(), outputs["anchors"]
         points = (anchors[:, :2] + anchors[:, 2:]) / 2
-        sizes = outputs["level_sizes"].tolist()
-        matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, self.topk)
-        positive, gt_boxes, gt_labels = targets_of_points(matched_gt, targets)
-        counted = background_weight(points, targets, positive)
+        assigned = self.assign(outputs, targets)
+        positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         losses, quality = {}, torch.zeros_like(positive, dtype=torch.float32)
         for name, key, weight in (
             ("box", "first_distances", self.box_weight),
@@ -196,7 +201,7 @@ class VFNet(Detector):
             losses[name] = weight * (giou_loss(boxes, gt_boxes) * quality).sum() / total
         wanted = one_hot(gt_labels, logits.shape[-1]) * quality[..., None]
         positives = mean_over_processes(positive.float().sum())
-        cls_loss = varifocal_loss(logits, wanted) * counted[..., None]
+        cls_loss = varifocal_loss(logits, wanted) * ~assigned.ignored[..., None]
         return {"cls": cls_loss.sum() / positives, **losses}
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:

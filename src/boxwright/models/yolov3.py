@@ -6,6 +6,7 @@ Redmon and Farhadi, YOLOv3: An Incremental Improvement, 2018.
 import torch
 from torch import Tensor, nn
 
+from boxwright.assign import Assignment
 from boxwright.assign.grid import grid_assign
 from boxwright.config.models import YOLOv3Config
 from boxwright.data.targets import Targets
@@ -133,12 +134,21 @@ class YOLOv3(Detector):
             "level_sizes": make_level_sizes(sizes, count),
         }
 
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """The best anchor of the cells that a box's centre lies in."""
+        return grid_assign(
+            outputs["anchors"],
+            outputs["strides"].float(),
+            targets.boxes,
+            targets.mask,
+            targets.ignore,
+            **self.thresholds,
+        )
+
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `objectness`, `xy` and `wh`, each a scalar."""
         anchors, strides = outputs["anchors"], outputs["strides"].float()
-        assigned = grid_assign(
-            anchors, strides, targets.boxes, targets.mask, targets.ignore, **self.thresholds
-        )
+        assigned = self.assign(outputs, targets)
         positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         weight = positive.float()
         center, log_size = _encode(anchors, strides, gt_boxes)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from boxwright.assign import Assignment
 from boxwright.assign.ota import ota_assign
 from boxwright.assign.simota import simota_assign
 from boxwright.config.models import YOLOXConfig
@@ -22,7 +23,7 @@ from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_prior
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.csp import CSPPAFPN
-from boxwright.models.points import background_weight, one_hot, targets_of_points
+from boxwright.models.points import assignment_of_points, one_hot, targets_of_points
 from boxwright.models.priors import make_level_sizes, make_points
 
 STRIDES = (8, 16, 32)
@@ -76,6 +77,8 @@ class YOLOX(Detector):
         clip: boxes are cut at the image's border; False: left as they are, as in the original.
         selection: thresholds of `decode`.
     """
+
+    follows_predictions = True
 
     def __init__(
         self,
@@ -132,24 +135,34 @@ class YOLOX(Detector):
             "level_sizes": make_level_sizes(sizes),
         }
 
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """The points that cost least, by what they predict."""
+        scores = outputs["cls_logits"].detach().float().sigmoid()
+        scores = scores * outputs["objectness_logits"].detach().float().sigmoid()[..., None]
+        points, boxes = outputs["points"], self._boxes(outputs).detach()
+        assign = ota_assign if self.sinkhorn else simota_assign
+        matched_gt = assign(
+            scores,
+            boxes,
+            points,
+            outputs["strides"],
+            targets.boxes,
+            targets.labels,
+            targets.mask,
+            **self.assigner,
+        )
+        return assignment_of_points(points, targets, matched_gt)
+
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `box` and `objectness`, each a scalar."""
         logits, objectness = outputs["cls_logits"].float(), outputs["objectness_logits"].float()
-        points, boxes = outputs["points"], self._boxes(outputs)
-        scores = logits.detach().sigmoid() * objectness.detach().sigmoid()[..., None]
-        assign = ota_assign if self.sinkhorn else simota_assign
-        assigned = assign(
-            scores, boxes.detach(), points, outputs["strides"],
-            targets.boxes, targets.labels, targets.mask, **self.assigner,
-        )  # fmt: skip
-        matched_gt = assigned if isinstance(assigned, Tensor) else assigned.matched_gt
-        positive, gt_boxes, gt_labels = targets_of_points(matched_gt, targets)
+        boxes, assigned = self._boxes(outputs), self.assign(outputs, targets)
+        positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         weight = positive.float()
         quality = aligned_iou(boxes.detach(), gt_boxes) * weight
         wanted = one_hot(gt_labels, logits.shape[-1]) * quality[..., None]
         cls_loss = soft_binary_cross_entropy(logits, wanted).sum(-1) * weight
-        counted = background_weight(points, targets, positive)
-        objectness_loss = soft_binary_cross_entropy(objectness, weight) * counted
+        objectness_loss = soft_binary_cross_entropy(objectness, weight) * ~assigned.ignored
         positives = mean_over_processes(weight.sum())
         return {
             "cls": cls_loss.sum() / positives,
