@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from boxwright.data.anchors import fit_anchors as fit_anchors
     from boxwright.data.checking import check as check
     from boxwright.data.conversion import convert as convert
     from boxwright.data.formats import read as read
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from boxwright.reporting.gallery import show as show
     from boxwright.reporting.report import report as report
     from boxwright.reporting.runs import runs as runs
+    from boxwright.training.assignment import show_assignment as show_assignment
     from boxwright.training.train import train as train
 
 __version__ = "0.1.0"
@@ -37,6 +39,8 @@ _HOMES = {
     "split": "boxwright.data.splitting",
     "stats": "boxwright.data.statistics",
     "show": "boxwright.reporting.gallery",
+    "fit_anchors": "boxwright.data.anchors",
+    "show_assignment": "boxwright.training.assignment",
     "evaluate": "boxwright.evaluation.evaluate",
     "measure": "boxwright.evaluation.metrics",
     "compare": "boxwright.evaluation.comparison",
@@ -49,13 +53,14 @@ _HOMES = {
     "train": "boxwright.training.train",
 }
 # Modules above that need an extra, by name.
-_EXTRAS = {"predict": "train", "train": "train", "import_checkpoint": "train"}
+_EXTRAS = {"predict": "train", "train": "train", "import_checkpoint": "train", "show_assignment": "train"}
 __all__ = [
     "calibrate",
     "check",
     "compare",
     "convert",
     "evaluate",
+    "fit_anchors",
     "import_checkpoint",
     "measure",
     "predict",
@@ -63,6 +68,7 @@ __all__ = [
     "report",
     "runs",
     "show",
+    "show_assignment",
     "split",
     "stats",
     "threshold",

@@ -16,9 +16,17 @@ from tests.shared_data import shared_path
 
 HEAVY = ("torch", "torchvision", "timm", "accelerate")
 JUDGES = [["evaluate"], ["compare"], ["calibrate"], ["threshold"]]
-COMMANDS = [[], ["train"], *JUDGES, ["predict"], ["report"], ["runs"], ["demo"], ["import-checkpoint"]] + [
-    ["data", *c] for c in ([], ["check"], ["convert"], ["split"], ["stats"], ["show"])
-]
+COMMANDS = [
+    [],
+    ["train"],
+    *JUDGES,
+    ["predict"],
+    ["report"],
+    ["runs"],
+    ["demo"],
+    ["import-checkpoint"],
+    ["assign", "show"],
+] + [["data", *c] for c in ([], ["check"], ["convert"], ["split"], ["stats"], ["show"], ["anchors"])]
 
 
 def run(*words: object, check: int | None = 0) -> subprocess.CompletedProcess:

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from boxwright.cli import (
+    assign,
     calibrate,
     compare,
     data,
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data")
+app.add_typer(assign.app, name="assign")
 app.command(epilog=train.EXAMPLE)(train.train)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(epilog=compare.EXAMPLE)(compare.compare)

@@ -1,4 +1,4 @@
-"""`boxwright data`: check, convert, split, stats, show."""
+"""`boxwright data`: check, convert, split, stats, show, anchors."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,9 @@ import typer
 
 from boxwright.cli.options import Boxes, Format, Images, Layout, ListName, read_source
 
-app = typer.Typer(help="Check, convert, split, count and show annotations.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check, convert, split, count and show annotations; fit anchors to them.", no_args_is_help=True
+)
 
 
 @app.command(epilog="Example: boxwright data check ../shared/data/bccd --format voc")
@@ -125,3 +127,32 @@ def show(
     tables = read_source(source, format, list_name, images, boxes, layout)
     drawn = show_boxes(tables, output, count, seed, min_score)
     typer.echo(f"{drawn} images with their boxes: {output}")
+
+
+@app.command(epilog="Example: boxwright data anchors ../shared/data/bccd --format voc --image-size 416x416")
+def anchors(
+    source: Annotated[Path, typer.Argument(help="File or folder of annotations.")],
+    count: Annotated[int, typer.Option(help="Anchors to fit.", min=1)] = 9,
+    image_size: Annotated[
+        str, typer.Option(help="Width and height that images are fitted into.")
+    ] = "640x640",
+    generations: Annotated[int, typer.Option(help="Of the genetic search after k-means.", min=0)] = 1000,
+    seed: Annotated[int, typer.Option(help="Same seed, same anchors.")] = 0,
+    format: Format = None,
+    list_name: ListName = None,
+    images: Images = None,
+    boxes: Boxes = None,
+    layout: Layout = None,
+    json: Annotated[Path | None, typer.Option(help="Write the anchors there.")] = None,
+) -> None:
+    """Fit anchors; tell their mean IoU and the recall they allow."""
+    from boxwright.cli.options import numbers
+    from boxwright.cli.tables import print_anchors, write_json
+    from boxwright.data.anchors import fit_anchors
+
+    width, height = numbers("--image-size", image_size.replace("x", ","), 2)
+    tables = read_source(source, format, list_name, images, boxes, layout)
+    fit = fit_anchors(tables, count, (int(width), int(height)), generations, seed)
+    print_anchors(fit)
+    if json is not None:
+        write_json(fit.to_dict(), json)

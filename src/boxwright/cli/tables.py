@@ -195,6 +195,23 @@ def print_calibration(calibration) -> None:
     print_rows([{"": key, " ": value} for key, value in numbers.items()], header=False)
 
 
+def print_anchors(fit) -> None:
+    """Anchors by area, what they reach, and how a config says them."""
+    rows = [
+        {"width": float(w), "height": float(h), "h / w": float(h / w), "boxes": int(n)}
+        for (w, h), n in zip(fit.anchors, fit.counts)
+    ]
+    print_rows(rows, digits=2)
+    console.print(f"mean IoU {fit.mean_iou:.4f}; best possible recall at IoU 0.5: {fit.recall:.4f}")
+    if len(rows) % 3 == 0:
+        third = len(rows) // 3
+        pairs = [[round(r["width"]), round(r["height"])] for r in rows]
+        levels = [pairs[n : n + third] for n in range(0, len(pairs), third)]
+        console.print(
+            f"YOLOv3: --set 'model.anchors={levels}'", soft_wrap=True, markup=False, highlight=False
+        )
+
+
 def print_rows(rows: list[dict[str, Any]], digits: int = 4, header: bool = True) -> None:
     """A table of plain values, a dict a row; text to the left, numbers to the right."""
     if not rows:

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from boxwright.config.experiment import AugmentConfig
-from boxwright.data.images import load_image
+from boxwright.data.images import image_size, load_image
 from boxwright.data.tables import Tables
 from boxwright.data.targets import Batch, Targets
 from boxwright.data.transforms import (
@@ -123,13 +123,24 @@ class DetectionDataset(Dataset):
         pixels, original = self._cache.get(index) or self._decode(index)
         content = (pixels.shape[1], pixels.shape[0])
         matrix = fit_matrix(original, self.image_size)
-        rows = self._rows[index]
-        labels, ignore = self._labels[rows], self._ignore[rows]
         if self.augment is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
             change = random_matrix(content, self.image_size, self.augment, rng)
             pixels = jitter_colors(warp(pixels, change, self.image_size), self.augment, rng)
             matrix = compose(matrix, change)
+        return self._sample(index, pixels, matrix)
+
+    def truth(self, index: int) -> Sample:
+        """The sample of an image without its random changes and without decoding it: the pixels are empty."""
+        size = self._sizes[index] or image_size(self._paths[index])[:2]
+        width, height = fitted_size(size, self.image_size)
+        # No memory is written: every pixel is the same one.
+        pixels = np.broadcast_to(np.uint8(PAD_VALUE), (height, width, 3))
+        return self._sample(index, pixels, fit_matrix(size, self.image_size))
+
+    def _sample(self, index: int, pixels: np.ndarray, matrix: np.ndarray) -> Sample:
+        rows = self._rows[index]
+        labels, ignore = self._labels[rows], self._ignore[rows]
         size = (pixels.shape[1], pixels.shape[0])
         boxes, inside = _clip(transform_boxes(self._boxes[rows], matrix), size)
         least = self.augment.min_visible if self.augment else 0.0

@@ -73,7 +73,7 @@ def load_detector(place: str | os.PathLike) -> LoadedDetector:
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of boxwright's ({FORMAT}).")
     try:
-        config = check_config(_without_pretrained(json.loads(metadata["config"])), str(path))
+        config = without_pretrained(check_config(json.loads(metadata["config"]), str(path)))
         categories = [str(name) for name in json.loads(metadata["categories"])]
         model = build_detector(config.model, len(categories))
         model.load_state_dict(tensors)
@@ -82,11 +82,12 @@ def load_detector(place: str | os.PathLike) -> LoadedDetector:
     return LoadedDetector(model.eval(), config, categories)
 
 
-def _without_pretrained(config: dict) -> dict:
-    """The weights come from the checkpoint, none from the hub."""
-    backbone = config["model"].get("backbone")
-    return (
-        config | {"model": config["model"] | {"backbone": backbone | {"pretrained": False}}}
-        if backbone
-        else config
-    )
+def without_pretrained(config: ExperimentConfig) -> ExperimentConfig:
+    """The same experiment, whose backbone's weights don't come from the hub."""
+    model = config.model
+    backbone = getattr(model, "backbone", None)
+    if backbone is not None:
+        model = model.model_copy(update={"backbone": backbone.model_copy(update={"pretrained": False})})
+    elif hasattr(model, "pretrained"):
+        model = model.model_copy(update={"pretrained": False})
+    return config.model_copy(update={"model": model})

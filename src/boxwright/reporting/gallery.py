@@ -37,9 +37,7 @@ def show(
     Raises:
         DataError: none of the images can be read, or the suffix is of no picture.
     """
-    suffix = Path(output).suffix.lower()
-    if suffix not in (".jpg", ".jpeg", ".png"):
-        raise DataError(f"{output}: expected a .jpg or .png to write.")
+    _picture_suffix(output)
     shown = tables.with_boxes(tables.boxes.filter(tables.boxes["score"].fill_null(1.0) >= min_score))
     filled = set(shown.boxes["image_id"].unique())
     order = np.random.default_rng(seed).permutation(len(tables.images)).tolist()
@@ -59,10 +57,27 @@ def show(
     sheet = Image.new("RGB", (columns * cell[0], math.ceil(len(tiles) / columns) * cell[1]), "white")
     for n, tile in enumerate(tiles):
         sheet.paste(tile, (n % columns * cell[0] + 2, n // columns * cell[1] + 2))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG" if suffix == ".png" else "JPEG", quality=90)
-    write_atomic(Path(output), buffer.getvalue())
+    save_picture(sheet, output)
     return len(tiles)
+
+
+def save_picture(picture: Image.Image, output: str | os.PathLike) -> Path:
+    """Write a .jpg or .png.
+
+    Raises:
+        DataError: another suffix.
+    """
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG" if _picture_suffix(output) == ".png" else "JPEG", quality=90)
+    write_atomic(Path(output), buffer.getvalue())
+    return Path(output)
+
+
+def _picture_suffix(output: str | os.PathLike) -> str:
+    suffix = Path(output).suffix.lower()
+    if suffix not in (".jpg", ".jpeg", ".png"):
+        raise DataError(f"{output}: expected a .jpg or .png to write.")
+    return suffix
 
 
 def draw_image(tables: Tables, image_id: int) -> Image.Image:
@@ -82,14 +97,14 @@ def draw_image(tables: Tables, image_id: int) -> Image.Image:
     return picture
 
 
-def open_tile(tables: Tables, image_id: int) -> tuple[Image.Image, float]:
-    """An image shrunk to `TILE`, and the factor."""
+def open_tile(tables: Tables, image_id: int, side: int = TILE) -> tuple[Image.Image, float]:
+    """An image shrunk to a longest side of `side`, and the factor."""
     row = tables.images.row(image_id, named=True)
     if row["path"] is None:
         raise DataError(f"{row['file_name']}: no file is known for it.")
     size = None if row["width"] is None else (row["width"], row["height"])
     picture = Image.fromarray(load_image(row["path"], size))
-    factor = min(1.0, TILE / max(picture.size))
+    factor = min(1.0, side / max(picture.size))
     if factor < 1:
         picture = picture.resize(
             (round(picture.width * factor), round(picture.height * factor)), Image.Resampling.BOX

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
@@ -19,10 +20,15 @@ from boxwright.errors import ConfigError, DataError
 from boxwright.evaluation.evaluate import Evaluation
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import BEST, load_detector
+from boxwright.models.coverage import coverage
+from boxwright.models.detector import Detector
 from boxwright.progress import console, progress_bar
 from boxwright.reporting.report import report
 from boxwright.training.loop import Trainer, on_cpu
 from boxwright.training.run_folder import CONFIG, choose_folder, start_folder
+
+LOOKED_AT = 2000  # images, before training, for boxes that nothing answers for
+TOLERATED = 0.01  # share of such boxes that isn't worth a warning
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,27 @@ def train(
                 f"{held:,} of {len(dataset):,} {what} images fit into {config.train.cache_gib} GiB."
             )
     model = build_detector(config.model, len(categories))
+    if state.is_main_process:
+        _warn_of_lost_boxes(model, train_tables, config)
     trainer = Trainer(model, config, folder, train_set, val_set, categories, resume)
     trainer.run()
     return _conclude(trainer, folder, val_tables)
+
+
+def _warn_of_lost_boxes(model: Detector, tables: Tables, config: ExperimentConfig) -> None:
+    """Say when objects have no anchor or point: they would be learnt as background."""
+    if model.follows_predictions:
+        return
+    found = coverage(model.eval(), DetectionDataset(tables, config.image_size), LOOKED_AT)
+    model.train()
+    if found.none > TOLERATED * len(found.priors):
+        lost = found.sizes[found.priors == 0]
+        side = np.median(np.sqrt(lost.prod(axis=1)))
+        console.print(
+            f"[yellow]{found.none:,} of {len(found.priors):,} boxes get no anchor or point[/], half of them "
+            f"smaller than {side:.0f} px at {config.image_size[0]} x {config.image_size[1]}: they are learnt "
+            "as background. See boxwright assign show."
+        )
 
 
 def load_data(config: ExperimentConfig) -> tuple[Tables, Tables]:
