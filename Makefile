@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench bench-evaluate clean
+.PHONY: help install demo test test-all lint format bench bench-evaluate bench-models clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
@@ -46,6 +46,9 @@ bench-evaluate: install  ## evaluation and geometry beside the other implementat
 	$(BIN)/python -m compileall -q src  # as an installed package is
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.geometry
+
+bench-models: install  ## training and inference beside torchvision's detectors
+	$(BIN)/python -m benchmarks.models
 
 clean:  ## remove the environment and the demo's files
 	rm -rf $(VENV) runs demo-data

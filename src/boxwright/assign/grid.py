@@ -13,7 +13,7 @@ def grid_assign(
     strides: Tensor,
     gt_boxes: Tensor,
     gt_mask: Tensor,
-    ignore_mask: Tensor,
+    ignore_mask: Tensor | None,
     positive_iou: float = 0.5,
     negative_iou: float = 0.5,
     ignore_coverage: float = 0.5,
@@ -29,7 +29,7 @@ def grid_assign(
         strides: (A,) pixels a cell.
         gt_boxes: (B, G, 4) xyxy pixels, padded; objects and ignore regions.
         gt_mask: (B, G) bool, objects.
-        ignore_mask: (B, G) bool, ignore regions.
+        ignore_mask: (B, G) bool, ignore regions; None: there are none.
         positive_iou, negative_iou: see above.
         ignore_coverage: background anchors with this share inside an ignore region don't count.
     """
@@ -47,11 +47,12 @@ def grid_assign(
     peak = overlap.amax(dim=2, keepdim=True)
     is_peak = (overlap == peak) & (peak > 0)
     # Of several boxes whose best anchor this is, the last stays, as in the original.
-    order = torch.arange(1, iou.shape[1] + 1, device=iou.device)[:, None]
-    forced = (is_peak * order).amax(dim=1)
+    order = torch.arange(1.0, iou.shape[1] + 1, device=iou.device)[:, None]
+    forced = (is_peak * order).amax(dim=1).long()
     matched_gt = torch.where(forced > 0, forced - 1, best_gt)
     positive = positive | (forced > 0)
     ignored = ~positive & (iou.amax(dim=1) > negative_iou)
-    coverage = pairwise_coverage(anchors, gt_boxes) * ignore_mask[:, None]  # (B, A, G)
-    ignored |= ~positive & (coverage.amax(dim=2) >= ignore_coverage)
+    if ignore_mask is not None:
+        coverage = pairwise_coverage(anchors, gt_boxes) * ignore_mask[:, None]  # (B, A, G)
+        ignored |= ~positive & (coverage.amax(dim=2) >= ignore_coverage)
     return Assignment(torch.where(positive, matched_gt, BACKGROUND), ignored)

@@ -12,7 +12,7 @@ def max_iou_assign(
     anchors: Tensor,
     gt_boxes: Tensor,
     gt_mask: Tensor,
-    ignore_mask: Tensor,
+    ignore_mask: Tensor | None,
     positive_iou: float = 0.5,
     negative_iou: float = 0.4,
     low_quality: bool = True,
@@ -29,7 +29,7 @@ def max_iou_assign(
         anchors: (A, 4) xyxy pixels.
         gt_boxes: (B, G, 4) xyxy pixels, padded; objects and ignore regions.
         gt_mask: (B, G) bool, objects.
-        ignore_mask: (B, G) bool, ignore regions.
+        ignore_mask: (B, G) bool, ignore regions; None: there are none.
         positive_iou: from here an anchor answers for its box.
         negative_iou: below it is background; between the two it doesn't count.
         low_quality: the best anchors of a box answer for it whatever their IoU (but not at 0).
@@ -41,22 +41,24 @@ def max_iou_assign(
         shape = (len(gt_boxes), len(anchors))
         none = torch.full(shape, BACKGROUND, device=anchors.device)
         return Assignment(none, torch.zeros_like(none, dtype=torch.bool))
-    iou = pairwise_iou(gt_boxes, anchors) * gt_mask[:, :, None]  # (B, G, A)
+    # What isn't an object has no area, so it overlaps nothing.
+    iou = pairwise_iou(gt_boxes * gt_mask[:, :, None], anchors)  # (B, G, A)
     best_iou, best_gt = iou.max(dim=1)  # (B, A)
     positive = best_iou >= positive_iou
     if low_quality:
         peak = iou.amax(dim=2, keepdim=True)
-        is_peak = (iou == peak) & (peak > 0)
+        is_peak = iou == torch.where(peak > 0, peak, torch.inf)
         if not every_peak:
             first = torch.zeros_like(is_peak).scatter_(2, iou.argmax(dim=2, keepdim=True), True)
             is_peak &= first
         # Of several boxes whose best anchor this is, the last stays, as in the original.
-        order = torch.arange(1, iou.shape[1] + 1, device=iou.device)[:, None]
-        forced = (is_peak * order).amax(dim=1)
+        order = torch.arange(1, iou.shape[1] + 1, dtype=torch.int16, device=iou.device)[:, None]
+        forced = (is_peak * order).amax(dim=1).long()
         if not peak_to_best:
             best_gt = torch.where(forced > 0, forced - 1, best_gt)
         positive = positive | (forced > 0)
     ignored = ~positive & (best_iou >= negative_iou)
-    coverage = pairwise_coverage(anchors, gt_boxes) * ignore_mask[:, None]  # (B, A, G)
-    ignored |= ~positive & (coverage.amax(dim=2) >= ignore_coverage)
+    if ignore_mask is not None:
+        coverage = pairwise_coverage(anchors, gt_boxes) * ignore_mask[:, None]  # (B, A, G)
+        ignored |= ~positive & (coverage.amax(dim=2) >= ignore_coverage)
     return Assignment(torch.where(positive, best_gt, BACKGROUND), ignored)

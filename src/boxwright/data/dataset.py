@@ -209,7 +209,8 @@ def collate(samples: list[Sample], stride: int = 32) -> Batch:
         pixels[n, : sample.pixels.shape[0], : sample.pixels.shape[1]] = sample.pixels
         boxes[n, :count], labels[n, :count] = sample.boxes, sample.labels
         mask[n, :count], ignore[n, :count] = ~sample.ignore, sample.ignore
-    targets = Targets(*(torch.from_numpy(a) for a in (boxes, labels, mask, ignore)))
+    tensors = [torch.from_numpy(a) for a in (boxes, labels, mask, ignore)]
+    targets = Targets(*tensors, any_ignored=bool(ignore.any()))
     sizes = [(s.pixels.shape[1], s.pixels.shape[0]) for s in samples]
     return Batch(
         images=torch.from_numpy(pixels).permute(0, 3, 1, 2),

@@ -1,6 +1,6 @@
 """What a batch carries: images, and padded targets with masks."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,17 +15,19 @@ class Targets:
         labels: (B, G) int64.
         mask: (B, G) bool, objects to find; False for padding and for ignore regions.
         ignore: (B, G) bool, regions that are neither object nor background.
+        any_ignored: False where `ignore` is known to be empty, which spares every step to look for them.
     """
 
     boxes: Tensor
     labels: Tensor
     mask: Tensor
     ignore: Tensor
+    any_ignored: bool = True
 
     def to(self, device: torch.device) -> "Targets":
         """The same on another device."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
-        return replace(self, **moved)
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{n: t.to(device, non_blocking=True) for n, t in tensors.items()})
 
 
 @dataclass(frozen=True)

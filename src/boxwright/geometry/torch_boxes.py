@@ -15,17 +15,21 @@ def box_area(boxes: Tensor) -> Tensor:
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
     """Area of the overlap of (..., 4) boxes that broadcast against each other."""
-    top_left = torch.maximum(a[..., :2], b[..., :2])
-    bottom_right = torch.minimum(a[..., 2:], b[..., 2:])
-    width, height = (bottom_right - top_left).clamp(min=0).unbind(-1)
-    return width * height
+    # Coordinate by coordinate and in place: all pairs of a crowded image are too many for memory to be fast.
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = (
+        [side.contiguous() for side in boxes.unbind(-1)] for boxes in (a, b)
+    )
+    width = torch.minimum(ax2, bx2).sub_(torch.maximum(ax1, bx1)).clamp_(min=0)
+    height = torch.minimum(ay2, by2).sub_(torch.maximum(ay1, by1)).clamp_(min=0)
+    return width.mul_(height)
 
 
 def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     """IoU of every (..., N, 4) with every (..., M, 4); (..., N, M), 0 where both have no area."""
     a, b = a[..., :, None, :], b[..., None, :, :]
     overlap = intersection(a, b)
-    return overlap / (box_area(a) + box_area(b) - overlap).clamp(min=EPS)
+    union = (box_area(a) + box_area(b)).sub_(overlap).clamp_(min=EPS)
+    return overlap.div_(union)
 
 
 def aligned_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -109,9 +109,7 @@ class ATSS(Detector):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """Anchors near a box's centre that overlap it more than is usual among the nearest."""
-        anchors, sizes = outputs["anchors"], outputs["level_sizes"].tolist()
-        matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, self.topk)
-        return assignment_of_points((anchors[:, :2] + anchors[:, 2:]) / 2, targets, matched_gt)
+        return assign_near_centers(outputs, targets, self.topk)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `box` and `centerness`, each a scalar."""
@@ -143,3 +141,10 @@ class ATSS(Detector):
 
     def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         return decode_deltas(outputs["anchors"], outputs["box_deltas"].float() * self.deviations)
+
+
+def assign_near_centers(outputs: dict[str, Tensor], targets: Targets, topk: int) -> Assignment:
+    """ATSS on a detector's anchors; background whose centre lies in an ignore region doesn't count."""
+    anchors, sizes = outputs["anchors"], outputs["level_sizes"].tolist()
+    matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, topk)
+    return assignment_of_points((anchors[:, :2] + anchors[:, 2:]) / 2, targets, matched_gt)

@@ -11,6 +11,7 @@ import torch
 from boxwright.data.dataset import DetectionDataset, collate
 from boxwright.data.targets import Targets
 from boxwright.models.detector import Detector
+from boxwright.models.points import count_priors
 from boxwright.progress import progress_bar
 
 SIZE_EDGES = (8, 16, 32, 64, 128, 256)  # px of the network's input, roots of areas
@@ -62,7 +63,9 @@ class Coverage:
         return rows
 
 
-def coverage(model: Detector, dataset: DetectionDataset, limit: int | None = None) -> Coverage:
+def coverage(
+    model: Detector, dataset: DetectionDataset, limit: int | None = None, possible: bool = False
+) -> Coverage:
     """Assign a data set's boxes as training does, but for its random changes.
 
     The network runs once, for the places of its priors; over every image where the assigner follows what is
@@ -72,9 +75,10 @@ def coverage(model: Detector, dataset: DetectionDataset, limit: int | None = Non
         model: its weights matter only where `follows_predictions`.
         dataset: without augmentation.
         limit: images looked at, spread over the set; None: all.
+        possible: count the priors that could answer for a box, and look at no image.
     """
     sizes, priors, images = [], [], []
-    for index, targets, counts in _assigned(model, dataset, limit):
+    for index, targets, counts in _assigned(model, dataset, limit, possible):
         wanted = targets.mask
         boxes = targets.boxes[wanted]
         sizes.append((boxes[:, 2:] - boxes[:, :2]).numpy())
@@ -91,7 +95,7 @@ def priors_of(outputs: dict[str, torch.Tensor]) -> np.ndarray:
 
 
 def _assigned(
-    model: Detector, dataset: DetectionDataset, limit: int | None
+    model: Detector, dataset: DetectionDataset, limit: int | None, possible: bool
 ) -> Iterator[tuple[list[int], Targets, torch.Tensor]]:
     """Images, truth and (B, G) counts of priors, batch by batch."""
     total = len(dataset)
@@ -100,24 +104,17 @@ def _assigned(
     with progress_bar("assign", len(chosen)) as advance, torch.no_grad():
         for start in range(0, len(chosen), BATCH):
             part = chosen[start : start + BATCH]
-            if model.follows_predictions:
+            if model.follows_predictions and not possible:
                 batch = collate([dataset[i] for i in part])
-                outputs, targets = model(batch.images), batch.targets
+                targets = batch.targets
+                counts = count_priors(model.assign(model(batch.images), targets).matched_gt, targets)
             else:
                 width, height = (-(-side // STRIDE) * STRIDE for side in dataset.image_size)
-                if outputs is None:
-                    outputs = model(torch.zeros(1, 3, height, width))
+                outputs = outputs or model(torch.zeros(1, 3, height, width))
                 targets = collate([dataset.truth(i) for i in part]).targets
-            yield part, targets, count_priors(model.assign(outputs, targets).matched_gt, targets)
+                counts = model.candidates(outputs, targets)
+            yield part, targets, counts
             advance(len(part))
-
-
-def count_priors(matched_gt: torch.Tensor, targets: Targets) -> torch.Tensor:
-    """(B, G) how many priors (B, P) answer for each box."""
-    counts = torch.zeros(targets.mask.shape[0], targets.mask.shape[1] + 1, dtype=torch.long)
-    # Background goes to a column of its own, which is cut off.
-    place = torch.where(matched_gt < 0, targets.mask.shape[1], matched_gt)
-    return counts.scatter_add_(1, place, torch.ones_like(place))[:, :-1]
 
 
 def _names(edges: tuple[float, ...], unit: str) -> list[str]:

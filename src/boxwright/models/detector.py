@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from boxwright.assign import Assignment
 from boxwright.data.targets import Targets
 from boxwright.models.detections import Detections, Selection
+from boxwright.models.points import count_priors
 
 
 class Detector(nn.Module, ABC):
@@ -27,6 +28,10 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """Which prior answers for which object: what `loss` is taken of, and `boxwright assign` draws."""
+
+    def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
+        """(B, G) how many priors could answer for each object, whatever is predicted."""
+        return count_priors(self.assign(outputs, targets).matched_gt, targets)
 
     @abstractmethod
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
-from boxwright.assign.max_iou import max_iou_assign
 from boxwright.config.models import EfficientDetConfig
 from boxwright.data.targets import Targets
 from boxwright.losses.box import smooth_l1_loss
@@ -24,6 +23,7 @@ from boxwright.models.layers import SeparableConv
 from boxwright.models.necks.bifpn import BiFPN, make_bifpn_norm
 from boxwright.models.points import one_hot, targets_of_points
 from boxwright.models.retinanet import RetinaNet
+from boxwright.models.ssd import assign_by_half
 
 # Backbone, channels, repeats of the BiFPN and of the head; table 1.
 SIZES = (
@@ -40,7 +40,6 @@ STRIDES = (8, 16, 32, 64, 128)
 SIDE = 4.0  # strides, of the smallest anchor
 SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 SHAPES = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))  # width and height
-THRESHOLDS = (0.5, 0.5)  # IoU of positives and negatives
 FOCUS = 1.5  # gamma of the focal loss
 HUBER = 0.1  # where the box loss turns linear
 BOX_WEIGHT = 50.0
@@ -133,9 +132,7 @@ class EfficientDet(RetinaNet):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """Anchors that overlap a box by half, and the best of each."""
-        return max_iou_assign(
-            outputs["anchors"], targets.boxes, targets.mask, targets.ignore, *THRESHOLDS, every_peak=False
-        )
+        return assign_by_half(outputs, targets)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls` and `box`, each a scalar."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
-from boxwright.assign.atss import atss_assign
 from boxwright.config.models import GFLConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import (
@@ -20,11 +19,12 @@ from boxwright.geometry.torch_boxes import (
 from boxwright.losses.box import distribution_focal_loss, giou_loss
 from boxwright.losses.classification import quality_focal_loss
 from boxwright.losses.normalizer import mean_over_processes
+from boxwright.models.atss import assign_near_centers
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
-from boxwright.models.points import assignment_of_points, one_hot, targets_of_points
+from boxwright.models.points import one_hot, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes, make_points
 from boxwright.models.pyramid import make_pyramid
 
@@ -115,9 +115,7 @@ class GFL(Detector):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """Anchors near a box's centre that overlap it more than is usual among the nearest."""
-        anchors, sizes = outputs["anchors"], outputs["level_sizes"].tolist()
-        matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, self.topk)
-        return assignment_of_points((anchors[:, :2] + anchors[:, 2:]) / 2, targets, matched_gt)
+        return assign_near_centers(outputs, targets, self.topk)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `box` and `dfl`, each a scalar."""

@@ -95,5 +95,4 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        normalized = (images.float() - self.mean) / self.std
-        return normalized.contiguous(memory_format=torch.channels_last)
+        return (images.float() - self.mean) / self.std

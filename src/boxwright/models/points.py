@@ -32,11 +32,20 @@ def targets_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Ten
 
 def assignment_of_points(points: Tensor, targets: Targets, matched_gt: Tensor) -> Assignment:
     """The matches (B, P), with background points (P, 2) inside an ignore region counting neither way."""
-    if targets.boxes.shape[1] == 0:
+    if targets.boxes.shape[1] == 0 or not targets.any_ignored:
         return Assignment(matched_gt, torch.zeros_like(matched_gt, dtype=torch.bool))
     inside = boxes_to_distances(points, targets.boxes[:, :, None]).amin(-1) > 0  # (B, G, P)
     in_ignored = (inside & targets.ignore[:, :, None]).any(dim=1)
     return Assignment(matched_gt, in_ignored & (matched_gt < 0))
+
+
+def count_priors(matched_gt: Tensor, targets: Targets) -> Tensor:
+    """(B, G) how many priors (B, P) answer for each box."""
+    batch, groups = targets.mask.shape
+    counts = torch.zeros(batch, groups + 1, dtype=torch.long, device=matched_gt.device)
+    # Background goes to a column of its own, which is cut off.
+    place = torch.where(matched_gt < 0, groups, matched_gt)
+    return counts.scatter_add_(1, place, torch.ones_like(place))[:, :-1]
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:

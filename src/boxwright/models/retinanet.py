@@ -111,7 +111,7 @@ class RetinaNet(Detector):
             outputs["anchors"],
             targets.boxes,
             targets.mask,
-            targets.ignore,
+            targets.ignore if targets.any_ignored else None,
             peak_to_best=assigner.peak_to == "best",
             **options,
         )

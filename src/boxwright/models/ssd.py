@@ -45,7 +45,6 @@ LAYOUTS = {
     ),
 }
 GREATEST = 90  # hundredths of the input: where the sides of the last map but one end
-THRESHOLDS = (0.5, 0.5)  # IoU of positives and negatives
 DELTA_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
 
 
@@ -171,9 +170,7 @@ class SSD(Detector):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """Anchors that overlap a box by half, and the best of each."""
-        return max_iou_assign(
-            outputs["anchors"], targets.boxes, targets.mask, targets.ignore, *THRESHOLDS, every_peak=False
-        )
+        return assign_by_half(outputs, targets)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls` and `box`, each a scalar."""
@@ -198,6 +195,12 @@ class SSD(Detector):
         return select_detections(
             clip_boxes(boxes, image_sizes), scores, self.selection, outputs["level_sizes"]
         )
+
+
+def assign_by_half(outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+    """Max-IoU with one threshold of a half, and each box's best anchor."""
+    ignore = targets.ignore if targets.any_ignored else None
+    return max_iou_assign(outputs["anchors"], targets.boxes, targets.mask, ignore, 0.5, 0.5, every_peak=False)
 
 
 def make_ssd_anchors(

@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
 from boxwright.assign import Assignment
-from boxwright.assign.atss import atss_assign
 from boxwright.config.models import VFNetConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import aligned_iou, clip_boxes, distances_to_boxes
 from boxwright.losses.box import giou_loss
 from boxwright.losses.classification import varifocal_loss
 from boxwright.losses.normalizer import mean_over_processes
+from boxwright.models.atss import assign_near_centers
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import ConvNorm, Normalize, Scale
-from boxwright.models.points import assignment_of_points, one_hot, targets_of_points
+from boxwright.models.points import one_hot, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
 from boxwright.models.pyramid import make_pyramid
 
@@ -199,9 +199,7 @@ class VFNet(Detector):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """Anchors near a box's centre that overlap it more than is usual among the nearest."""
-        anchors, sizes = outputs["anchors"], outputs["level_sizes"].tolist()
-        matched_gt = atss_assign(anchors, sizes, targets.boxes, targets.mask, self.topk)
-        return assignment_of_points((anchors[:, :2] + anchors[:, 2:]) / 2, targets, matched_gt)
+        return assign_near_centers(outputs, targets, self.topk)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `box` and `refined`, each a scalar."""

@@ -141,7 +141,7 @@ class YOLOv3(Detector):
             outputs["strides"].float(),
             targets.boxes,
             targets.mask,
-            targets.ignore,
+            targets.ignore if targets.any_ignored else None,
             **self.thresholds,
         )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from boxwright.assign import Assignment
 from boxwright.assign.ota import ota_assign
-from boxwright.assign.simota import simota_assign
+from boxwright.assign.simota import regions, simota_assign
 from boxwright.config.models import YOLOXConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import aligned_iou, clip_boxes
@@ -152,6 +152,12 @@ class YOLOX(Detector):
             **self.assigner,
         )
         return assignment_of_points(points, targets, matched_gt)
+
+    def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
+        """(B, G) points inside each object or near its centre."""
+        radius = self.assigner["radius"]
+        in_box, near = regions(outputs["points"], outputs["strides"], targets.boxes, radius)
+        return (in_box & near if self.sinkhorn else in_box | near).sum(2)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `box` and `objectness`, each a scalar."""

@@ -76,6 +76,7 @@ class Trainer:
 
         if settings.channels_last:
             model = model.to(memory_format=torch.channels_last)
+        self.memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
         if world > 1 and device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.detector = model
@@ -168,7 +169,7 @@ class Trainer:
             with context:
                 moved = batch.to(self.accelerator.device)
                 with self.accelerator.autocast():
-                    outputs = self.model(moved.images)
+                    outputs = self.model(moved.images.contiguous(memory_format=self.memory_format))
                 outputs = {name: tensor.float() for name, tensor in outputs.items()}
                 losses = self.detector.loss(outputs, moved.targets)
                 self.accelerator.backward(sum(losses.values()) / len(batches))

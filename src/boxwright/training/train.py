@@ -107,9 +107,7 @@ def train(
 
 def _warn_of_lost_boxes(model: Detector, tables: Tables, config: ExperimentConfig) -> None:
     """Say when objects have no anchor or point: they would be learnt as background."""
-    if model.follows_predictions:
-        return
-    found = coverage(model.eval(), DetectionDataset(tables, config.image_size), LOOKED_AT)
+    found = coverage(model.eval(), DetectionDataset(tables, config.image_size), LOOKED_AT, possible=True)
     model.train()
     if found.none > TOLERATED * len(found.priors):
         lost = found.sizes[found.priors == 0]

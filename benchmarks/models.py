@@ -1,0 +1,267 @@
+"""The detectors' table of README: training and inference beside torchvision's same architectures.
+
+python -m benchmarks.models                   # on the GPU where there is one, else on the CPU
+
+Both sides get the same images and truth, start from random weights, and take whole steps: forward, loss,
+backward, SGD. Rounds alternate between the two, so that a machine that slows down slows both; the table has
+each side's best round.
+"""
+
+import argparse
+import itertools
+import json
+import resource
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import detection
+
+from boxwright.config import check_config
+from boxwright.data.targets import Targets
+from boxwright.models import build_detector
+from boxwright.models.folding import fold_norms
+
+CLASSES = 20
+CANDIDATES = {"candidates": 1000, "per_level": True}
+RESNET = {"backbone": {"name": "resnet50", "pretrained": False}, "neck": {"extra_from": "output"}}
+# Name, input side, our config, torchvision's constructor. Both keep equally many candidates and detections.
+PAIRS = (
+    (
+        "RetinaNet R50", 320,
+        {"name": "retinanet", **RESNET,
+         "selection": CANDIDATES | {"score_threshold": 0.05, "iou_threshold": 0.5, "max_detections": 300}},
+        detection.retinanet_resnet50_fpn,
+    ),
+    (
+        "FCOS R50", 320,
+        {"name": "fcos", **RESNET,
+         "selection": CANDIDATES | {"score_threshold": 0.2, "iou_threshold": 0.6, "max_detections": 100}},
+        detection.fcos_resnet50_fpn,
+    ),
+    (
+        "SSD300", 300,
+        {"name": "ssd", "selection": {"score_threshold": 0.01, "candidates": 400, "max_detections": 200}},
+        detection.ssd300_vgg16,
+    ),
+)  # fmt: skip
+
+
+class Ours:
+    """Our detector as the training loop has it, in channels-last memory or not."""
+
+    def __init__(self, config: dict, device: torch.device, precision: torch.dtype):
+        # VGG's backward pass is slower in channels-last memory on a CPU: train.channels_last=false.
+        contiguous = config["name"] == "ssd" and device.type == "cpu"
+        self.memory_format = torch.contiguous_format if contiguous else torch.channels_last
+        source = {"root": "none"}
+        checked = check_config({"data": {"train": source, "val": source}, "model": config}, "benchmark")
+        model = build_detector(checked.model, CLASSES)
+        self.model = model.to(device, memory_format=self.memory_format)
+        self.device, self.precision = device, precision
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 1e-4)
+
+    def prepare(self, images: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor) -> None:
+        self.images = (images * 255).to(torch.uint8).to(self.device)
+        mask = torch.ones(labels.shape, dtype=torch.bool)
+        self.targets = Targets(boxes, labels, mask, ~mask, any_ignored=False).to(self.device)
+        height, width = images.shape[-2:]
+        self.sizes = torch.tensor([[width, height]] * len(images), dtype=torch.float32, device=self.device)
+
+    def train(self) -> None:
+        losses = self.loss(self.train_outputs())
+        self.optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        self.optimizer.step()
+
+    def train_outputs(self) -> dict:
+        self.model.train()
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            return self.model(self.images.contiguous(memory_format=self.memory_format))
+
+    def loss(self, outputs: dict) -> dict:
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            return self.model.loss(outputs, self.targets)
+
+    def predict(self) -> None:
+        self.decode(self.raw())
+
+    def raw(self) -> dict:
+        self.model.eval()
+        with (
+            torch.no_grad(),
+            torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
+        ):
+            return self.model(self.images.contiguous(memory_format=torch.channels_last))
+
+    def decode(self, outputs: dict) -> None:
+        with torch.no_grad():
+            self.model.decode(outputs, self.sizes)
+
+
+class Theirs:
+    """torchvision's detector, told not to resize."""
+
+    def __init__(self, make: Callable, side: int, device: torch.device, precision: torch.dtype):
+        classes = CLASSES + 1 if make is detection.ssd300_vgg16 else CLASSES
+        size = {} if make is detection.ssd300_vgg16 else {"min_size": side, "max_size": side}
+        model = make(weights=None, weights_backbone=None, num_classes=classes, **size)
+        self.model = model.to(device)
+        self.first_label = classes - CLASSES
+        self.device, self.precision = device, precision
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 1e-4)
+
+    def prepare(self, images: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor) -> None:
+        self.images = list(images.to(self.device))
+        self.targets = [
+            {"boxes": b.to(self.device), "labels": (n + self.first_label).to(self.device)}
+            for b, n in zip(boxes, labels)
+        ]
+
+    def train(self) -> None:
+        self.model.train()
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            losses = self.model(self.images, self.targets)
+        self.optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        self.optimizer.step()
+
+    def predict(self) -> None:
+        self.model.eval()
+        with (
+            torch.no_grad(),
+            torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
+        ):
+            self.model(self.images)
+
+
+def scene(batch: int, side: int, boxes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images in 0..1, and boxes of 10 to 100 px with labels."""
+    generator = torch.Generator().manual_seed(boxes)
+    images = torch.rand(batch, 3, side, side, generator=generator)
+    size = torch.rand(batch, boxes, 2, generator=generator) * 90 + 10
+    corner = torch.rand(batch, boxes, 2, generator=generator) * (side - size)
+    labels = torch.randint(0, CLASSES, (batch, boxes), generator=generator)
+    return images, torch.cat([corner, corner + size], -1), labels
+
+
+def seconds(function: Callable, device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def race(ours: Callable, theirs: Callable, rounds: int, device: torch.device) -> tuple[float, float]:
+    """Seconds of the best round of each, taken by turns, after one that doesn't count."""
+    times = [(seconds(ours, device), seconds(theirs, device)) for _ in range(rounds + 1)][1:]
+    return min(t[0] for t in times), min(t[1] for t in times)
+
+
+def describe(model: torch.nn.Module, side: int, device: torch.device) -> tuple[float, float]:
+    """Millions of parameters, and billions of multiplications and additions of an image."""
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.zeros(1, 3, side, side, device=device))
+    return parameters, counter.get_total_flops() / 1e9
+
+
+def measure(
+    only: str, batch: int, rounds: int, device: torch.device, precisions: list[torch.dtype]
+) -> list[dict]:
+    rows = []
+    chosen = [pair for pair in PAIRS if only in pair[0]]
+    for (name, side, config, make), precision in itertools.product(chosen, precisions):
+        torch.manual_seed(0)
+        ours, theirs = Ours(config, device, precision), Theirs(make, side, device, precision)
+        parameters, flops = describe(ours.model, side, device)
+        for boxes in (20, 100):
+            for one in (ours, theirs):
+                one.prepare(*scene(batch, side, boxes))
+            steps = race(ours.train, theirs.train, rounds, device)
+            rows.append(row_of(name, f"train, {boxes} boxes", precision, batch, steps))
+            loss = partial(ours.loss, ours.train_outputs())
+            mine = min(seconds(loss, device) for _ in range(rounds + 2))
+            after = seconds_within(theirs, "compute_loss", theirs.train, rounds, device)
+            rows.append(row_of(name, f"loss, {boxes} boxes", precision, batch, (mine, after)))
+        ours.model = fold_norms(ours.model)  # as `boxwright predict` does
+        looks = race(ours.predict, theirs.predict, rounds, device)
+        rows.append(row_of(name, "predict", precision, batch, looks))
+        rows[-1] |= {"parameters": parameters, "flops": flops}
+        decode = partial(ours.decode, ours.raw())
+        mine = min(seconds(decode, device) for _ in range(rounds + 2))
+        after = seconds_within(theirs, "postprocess_detections", theirs.predict, rounds, device)
+        rows.append(row_of(name, "post-processing", precision, batch, (mine, after)))
+    return rows
+
+
+def seconds_within(theirs: Theirs, name: str, whole: Callable, rounds: int, device: torch.device) -> float:
+    """Seconds of a method of torchvision's detector, timed within a whole step or look."""
+    original, times = getattr(theirs.model, name), []
+
+    def timed(*arguments):
+        results = []
+        times.append(seconds(lambda: results.append(original(*arguments)), device))
+        return results[0]
+
+    setattr(theirs.model, name, timed)
+    for _ in range(rounds + 1):
+        whole()
+    setattr(theirs.model, name, original)
+    return min(times)
+
+
+def row_of(name: str, what: str, precision: torch.dtype, batch: int, times: tuple[float, float]) -> dict:
+    mine, theirs = times
+    return {
+        "model": name, "what": what, "precision": str(precision).removeprefix("torch."),
+        "ours": batch / mine, "torchvision": batch / theirs, "ratio": theirs / mine,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="Part of the name of the models to measure.")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precisions = [torch.float32] + ([torch.bfloat16] if device.type == "cuda" else [])
+    rows = measure(arguments.only, arguments.batch, arguments.rounds, device, precisions)
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "what", "precision"):
+        table.add_column(column)
+    for column in ("ours, images/s", "torchvision", "ratio"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        numbers = (f"{row['ours']:.1f}", f"{row['torchvision']:.1f}", f"{row['ratio']:.2f}")
+        table.add_row(row["model"], row["what"], row["precision"], *numbers)
+    console = Console(width=100)
+    console.print(table)
+    for row in rows:
+        if "flops" in row and row["precision"] == "float32":
+            console.print(
+                f"{row['model']}: {row['parameters']:.1f} M parameters, {row['flops']:.1f} GFLOPs an image"
+            )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    where = (
+        torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    )
+    console.print(f"{where}, torch {torch.__version__}, batch {arguments.batch}, peak memory {peak:.1f} GiB")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2))
+
+
+if __name__ == "__main__":
+    main()
