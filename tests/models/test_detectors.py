@@ -11,7 +11,6 @@ from boxwright.evaluation.evaluate import evaluate
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import load_detector, save_detector
 from boxwright.models.detector import Detector
-from boxwright.models.folding import fold_norms
 from boxwright.prediction.detect import detect, to_tables
 from tests.scenes import square_tables
 
@@ -147,19 +146,6 @@ def test_an_ignored_region_costs_nothing_where_nothing_is_known(name):
         whole = targets([[[-400.0, -400, 500, 500]]], ignore=True)
         assert sum(model.loss(outputs, whole).values()) == 0
         assert sum(model.loss(outputs, targets([[]])).values()) > 0
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_folded_norms_change_nothing(name):
-    model = make(name)
-    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
-    with torch.no_grad():
-        model.train()(images)  # statistics that aren't 0 and 1
-        expected, found = model.eval()(images), fold_norms(model)(images)
-    for key, value in expected.items():
-        assert torch.allclose(found[key].float(), value.float(), atol=1e-3 * float(value.abs().max())), key
-    left = [m for m in fold_norms(model).modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert not left or name == "efficientdet"  # whose norms are a level's own, behind convolutions of all
 
 
 OVERFIT = [("compact", 150), ("retinanet", 120)]

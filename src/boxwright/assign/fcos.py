@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from boxwright.assign import BACKGROUND
-from boxwright.geometry.torch_boxes import box_area, boxes_to_distances
+from boxwright.geometry.torch_boxes import box_area, nearest_and_farthest_side
 
 
 @torch.no_grad()
@@ -34,8 +34,8 @@ def fcos_assign(
     if gt_boxes.shape[1] == 0:
         return torch.full((len(gt_boxes), len(points)), BACKGROUND, device=points.device)
     boxes = gt_boxes[:, :, None]  # (B, G, 1, 4)
-    distances = boxes_to_distances(points, boxes)  # (B, G, P, 4)
-    allowed = distances.amin(-1) > 0
+    nearest, farthest = nearest_and_farthest_side(points, boxes)  # (B, G, P)
+    allowed = nearest > 0
     if radius > 0:
         centers = (boxes[..., :2] + boxes[..., 2:]) / 2
         reach = strides[:, None] * radius
@@ -45,8 +45,7 @@ def fcos_assign(
             [torch.maximum(region[..., :2], boxes[..., :2]), torch.minimum(region[..., 2:], boxes[..., 2:])],
             dim=-1,
         )
-        allowed = boxes_to_distances(points, region).amin(-1) > 0
-    farthest = distances.amax(-1)
+        allowed = nearest_and_farthest_side(points, region)[0] > 0
     allowed &= (farthest >= ranges[:, 0]) & (farthest <= ranges[:, 1]) & gt_mask[:, :, None]
     area = torch.where(allowed, box_area(gt_boxes)[:, :, None], torch.inf)
     smallest, matched_gt = area.min(dim=1)  # (B, P)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from boxwright.assign import BACKGROUND
-from boxwright.geometry.torch_boxes import boxes_to_distances, pairwise_iou
+from boxwright.geometry.torch_boxes import nearest_and_farthest_side, pairwise_iou
 
 
 class TaskAligned(NamedTuple):
@@ -48,7 +48,7 @@ def task_aligned_assign(
         return TaskAligned(none, scores.new_zeros(batch, count))
     iou = pairwise_iou(gt_boxes, boxes)  # (B, G, P)
     label_scores = scores.transpose(1, 2).gather(1, gt_labels[:, :, None].expand(-1, -1, count))
-    inside = boxes_to_distances(points, gt_boxes[:, :, None]).amin(-1) > 0
+    inside = nearest_and_farthest_side(points, gt_boxes[:, :, None])[0] > 0
     candidate = inside & gt_mask[:, :, None]
     alignment = label_scores.pow(alpha) * iou.pow(beta) * candidate  # (B, G, P)
 

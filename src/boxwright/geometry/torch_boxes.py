@@ -89,6 +89,19 @@ def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
     return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
 
 
+def nearest_and_farthest_side(points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Least and greatest distance from points (..., 2) to the sides of boxes (..., 4) that broadcast; (...).
+
+    A point is inside its box where the least is positive.
+    """
+    (x, y), (x1, y1, x2, y2) = (
+        [side.contiguous() for side in tensor.unbind(-1)] for tensor in (points, boxes)
+    )
+    left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y
+    nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
+    return nearest, torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
+
+
 def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Boxes (B, N, 4) cut at their images' borders; `sizes` (B, 2) are widths and heights."""
     limit = torch.cat([sizes, sizes], dim=-1)[:, None].to(boxes)  # (B, 1, 4)

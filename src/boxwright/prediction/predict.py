@@ -15,7 +15,6 @@ from boxwright.data.targets import Batch
 from boxwright.errors import DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
 from boxwright.models.checkpoint import load_detector
-from boxwright.models.folding import fold_norms
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import progress_bar
 
@@ -53,7 +52,7 @@ def predict(
     root = Path(images) if Path(images).is_dir() else Path(images).parent
     loaded = load_detector(checkpoint)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = fold_norms(loaded.model).to(where)
+    model = loaded.model.to(where)
     table, faults = _image_table(files, root)
     dataset = _Readable(DetectionDataset(table, loaded.config.image_size))
     loader = DataLoader(dataset, batch_size, collate_fn=_collate_readable)

@@ -43,6 +43,8 @@ def draw_assignment(tables: Tables, image_id: int, assigned: Assigned) -> Image.
         DataError: the image can't be read.
     """
     picture, factor = open_tile(tables, image_id, SIDE)
+    enlarged = max(1, SIDE // max(picture.size))  # a small image's points would lie upon each other
+    picture, factor = picture.resize((picture.width * enlarged, picture.height * enlarged)), factor * enlarged
     draw = ImageDraw.Draw(picture)
     names = tables.categories["name"].to_list()
     for prior, box in zip(assigned.priors * factor, assigned.matched):
