@@ -1,5 +1,6 @@
 """Checkpoints of other toolboxes: complete, partial, of other classes, damaged, hostile."""
 
+import copy
 import pickle
 
 import pytest
@@ -11,7 +12,7 @@ from boxwright.config import check_config, dump_config
 from boxwright.errors import CheckpointError, ConfigError
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import load_detector
-from boxwright.models.importing import import_state, read_state
+from boxwright.models.importing import _take_rgb, import_state, read_state
 from tests.cli.test_cli import run
 
 SMALL = {"head_depth": 1, "neck": {"channels": 32}, "backbone": {"name": "resnet50", "pretrained": False}}
@@ -84,6 +85,20 @@ def test_a_caffe_stem_sees_the_same_image(tmp_path):
         theirs = model.backbone(image.flip(1) - mean)
         for a, b in zip(ours.backbone(ours.normalize(image)), theirs):
             assert torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
+
+
+def test_a_yolox_made_for_bgr_sees_the_same_image_in_rgb():
+    source = {"root": "nowhere"}
+    model = {"name": "yolox", "width": 0.125, "depth": 0.1}
+    config = check_config({"data": {"train": source, "val": source}, "model": model}, "test")
+    torch.manual_seed(2)
+    theirs = build_detector(config.model, 1).eval()
+    ours = copy.deepcopy(theirs)
+    _take_rgb(ours)
+    image = torch.rand(1, 3, 64, 64) * 255
+    with torch.no_grad():
+        for a, b in zip(ours.backbone(image), theirs.backbone(image.flip(1))):
+            assert torch.allclose(a, b, atol=1e-4 * float(b.abs().max()))
 
 
 def test_other_classes_are_refused_unless_partial_and_then_listed(original, tmp_path):

@@ -61,8 +61,8 @@ def import_checkpoint(
 ) -> ImportReport:
     """Another toolbox's weights to a checkpoint of ours, which `predict` and `report` take.
 
-    A caffe-style backbone's first convolution is rewritten to take our RGB in unit deviations instead of BGR
-    less its mean: the same outputs on the same image.
+    First convolutions that were trained on BGR (YOLOX's, and caffe-style ones, on BGR less its mean) are
+    rewritten to take our RGB: the same outputs on the same image.
 
     Args:
         checkpoint: a .pth, .pt or .safetensors file.
@@ -93,6 +93,8 @@ def import_checkpoint(
     backbone = getattr(experiment.model, "backbone", None)
     if backbone is not None and backbone.style == "caffe":
         _take_our_input(model)
+    if experiment.model.name == "yolox":
+        _take_rgb(model)
     save_detector(model, experiment, list(classes), Path(output))
     return report
 
@@ -143,6 +145,14 @@ def _take_our_input(model: nn.Module) -> None:
     assert isinstance(normalize, Normalize)
     with torch.no_grad():
         stem.weight.copy_(stem.weight.flip(1) * normalize.std)
+
+
+def _take_rgb(model: nn.Module) -> None:
+    """YOLOX's stem on the quarters of an RGB image gives what it gave on those of a BGR one."""
+    stem = model.get_submodule("backbone.stem.0")
+    assert isinstance(stem, nn.Conv2d)
+    with torch.no_grad():
+        stem.weight.copy_(stem.weight.unflatten(1, (4, 3)).flip(2).flatten(1, 2))
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
