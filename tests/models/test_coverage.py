@@ -19,6 +19,8 @@ from tests.cli.test_cli import run
 from tests.models.test_detectors import CONFIGS, make
 from tests.scenes import square_tables
 
+WHOLE_BOX = "model.assigner.radius=0"
+
 
 def with_tiny_boxes(tables):
     """Every second box is 2 x 2 px, between the points of all levels."""
@@ -99,8 +101,10 @@ def test_assignments_are_drawn_from_a_file_or_a_checkpoint(tmp_path):
     pixels = np.asarray(Image.open(tmp_path / "a.png"))
     assert (pixels == (0xD5, 0x5E, 0x00)).all(-1).any()
     name = tables.images["file_name"][1]
-    run(*words, "--image", name, "--set", "model.assigner.radius=0")
-    assert "no such image" in run(*words, "--image", "x.png", check=2).stderr
+    every = boxwright.show_assignment(tmp_path / "fcos.yaml", tmp_path / "b.png", [name], changes=[WHOLE_BOX])
+    assert every.priors.sum() > json.loads((tmp_path / "a.json").read_text())[-1]["priors a box"] * len(tiny)
+    with pytest.raises(ConfigError, match="no such image"):
+        boxwright.show_assignment(tmp_path / "fcos.yaml", tmp_path / "b.png", ["x.png"])
     config = experiment(tmp_path, tables, CONFIGS["compact"])
     (tmp_path / "compact.yaml").write_text(dump_config(config))
     with pytest.raises(ConfigError, match="give a run folder or a checkpoint"):
