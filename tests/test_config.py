@@ -31,6 +31,10 @@ def test_a_change_replaces_a_leaf_or_a_whole_part():
             "'model.widht' is not a key. Did you mean 'width'?",
         ),
         ({"data": DATA, "model": {"name": "fcso"}}, "'model.name' is"),
+        (
+            {"data": DATA, "model": {"name": "retinanet", "box_loss": "giou", "smooth_l1_beta": 0.1}},
+            "smooth_l1_beta is for box_loss smooth_l1, not for giou",
+        ),
         ({"data": DATA, "train": {"epochs": 0}}, "'train.epochs' is 0"),
         ({"data": DATA, "train": {"optimizer": {"lr": "fast"}}}, "'train.optimizer.lr' is 'fast'"),
         ({"data": DATA, "augment": {"scale": [2, 1]}}, "two positive numbers in order"),

@@ -86,6 +86,18 @@ def test_fitted_anchors_find_clusters_and_beat_random_choices():
     assert evolved.mean_iou > max(chosen)
     best = centered_iou(halved, evolved.anchors).max(axis=1)
     assert evolved.recall == pytest.approx((best >= 0.5).mean())
+    assert evolved.certain_recall is not None
+    assert 0 < evolved.certain_recall < evolved.recall
+    assert judge_anchors(halved, halved[:4]).certain_recall is None
+
+
+def test_long_boxes_bound_what_a_square_anchor_reaches():
+    sizes = np.array([[10.0, 10.0]] * 90 + [[90.0, 10.0]] * 10)
+    fit = judge_anchors(sizes, np.array([[10.0, 10.0]]))
+    assert fit.long_ratio == pytest.approx(9)
+    sides = np.linspace(1, 100, 5000)
+    reached = centered_iou(np.array([[90.0, 10.0]]), np.stack([sides, sides], 1)).max()
+    assert fit.square_iou == pytest.approx(reached, rel=1e-3)
 
 
 def test_what_can_not_be_fitted_is_said():
@@ -104,5 +116,7 @@ def test_anchors_from_the_command_line(tmp_path):
     words = ["data", "anchors", tmp_path / "t.parquet", "--count", "6", "--generations", "20"]
     text = run(*words, "--json", tmp_path / "a.json").stdout
     assert "best possible recall" in text
+    assert "wherever a box lies" in text
     assert len(json.loads((tmp_path / "a.json").read_text())["anchors"]) == 6
-    assert "--image-size" in run(*words, "--image-size", "640", check=2).stderr
+    for size in ("640", "0x480", "64.5x48", "-64x48"):
+        assert "--image-size" in run(*words, "--image-size", size, check=2).stderr

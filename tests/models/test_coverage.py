@@ -11,7 +11,8 @@ from PIL import Image
 import boxwright
 from boxwright.config import check_config, dump_config
 from boxwright.data.dataset import DetectionDataset, collate
-from boxwright.errors import ConfigError
+from boxwright.data.tables import Tables
+from boxwright.errors import ConfigError, DataError
 from boxwright.models.checkpoint import save_detector
 from boxwright.models.coverage import coverage
 from boxwright.training import train as training
@@ -111,3 +112,10 @@ def test_assignments_are_drawn_from_a_file_or_a_checkpoint(tmp_path):
         boxwright.show_assignment(tmp_path / "compact.yaml", tmp_path / "b.png")
     save_detector(make("compact"), config, ["bright", "dark"], tmp_path / "c.safetensors")
     assert len(boxwright.show_assignment(tmp_path / "c.safetensors", tmp_path / "b.png").priors) == len(tiny)
+
+
+def test_no_image_is_an_error(tmp_path):
+    tables = square_tables(tmp_path, 2)
+    empty = Tables(tables.images.clear(), tables.boxes.clear(), tables.categories)
+    with pytest.raises(DataError, match="nothing to assign"):
+        coverage(make("fcos"), DetectionDataset(empty, (64, 64)))

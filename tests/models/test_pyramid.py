@@ -100,6 +100,7 @@ def test_options_that_do_not_fit_are_refused():
         ({"levels": [5, 5]}, "levels"),
         ({"name": "bifpn", "norm": "group"}, "batch norm"),
         ({"repeats": 2}, "repeats is for bifpn"),
+        ({"channels": 18, "context": "ssh"}, "context ssh needs a multiple of 4"),
     ):
         with pytest.raises(ValueError, match=told):
             ATSSConfig.model_validate({"name": "atss", "neck": neck})

@@ -198,7 +198,11 @@ def test_detections(pair):
     same_detections(found, boxes[kept], expected["scores"][kept], labels[kept])
 
 
-@pytest.mark.parametrize(("size", "style"), [(0, "pytorch"), (1, "pytorch"), (0, "tensorflow")])
+EFFICIENTDETS = [(0, "pytorch"), (1, "pytorch"), (0, "tensorflow")]
+LARGEST = [pytest.param(size, "tensorflow", marks=pytest.mark.slow) for size in (6, 7)]
+
+
+@pytest.mark.parametrize(("size", "style"), EFFICIENTDETS + LARGEST)
 def test_efficientdet(size, style):
     effdet = pytest.importorskip("effdet", reason="effdet is not installed: uv sync --group parity")
     name = f"{'tf_' if style == 'tensorflow' else ''}efficientdet_d{size}"

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from boxwright.assign import BACKGROUND, Assignment
-from boxwright.geometry.torch_boxes import pairwise_coverage, pairwise_iou
+from boxwright.assign.max_iou import covered, last_of
+from boxwright.geometry.torch_boxes import pairwise_iou
 
 
 @torch.no_grad()
@@ -21,8 +22,8 @@ def grid_assign(
     """Give each box its best anchor among those of the cells that its centre lies in.
 
     Redmon and Farhadi, YOLOv3: An Incremental Improvement, 2018, section 2.1. Other anchors of such cells
-    answer for a box from `positive_iou` on; anchors elsewhere that overlap a box by more than `negative_iou`
-    don't count.
+    answer for a box that they overlap by more than `positive_iou`; anchors elsewhere that overlap a box by
+    more than `negative_iou` don't count.
 
     Args:
         anchors: (A, 4) xyxy pixels, around the middles of their cells.
@@ -46,13 +47,10 @@ def grid_assign(
     positive = responsible & (best_iou > positive_iou)
     peak = overlap.amax(dim=2, keepdim=True)
     is_peak = (overlap == peak) & (peak > 0)
-    # Of several boxes whose best anchor this is, the last stays, as in the original.
-    order = torch.arange(1.0, iou.shape[1] + 1, device=iou.device)[:, None]
-    forced = (is_peak * order).amax(dim=1).long()
-    matched_gt = torch.where(forced > 0, forced - 1, best_gt)
-    positive = positive | (forced > 0)
+    forced = last_of(is_peak)
+    matched_gt = torch.where(forced >= 0, forced, best_gt)
+    positive = positive | (forced >= 0)
     ignored = ~positive & (iou.amax(dim=1) > negative_iou)
     if ignore_mask is not None:
-        coverage = pairwise_coverage(anchors, gt_boxes) * ignore_mask[:, None]  # (B, A, G)
-        ignored |= ~positive & (coverage.amax(dim=2) >= ignore_coverage)
+        ignored |= ~positive & covered(anchors, gt_boxes, ignore_mask, ignore_coverage)
     return Assignment(torch.where(positive, matched_gt, BACKGROUND), ignored)

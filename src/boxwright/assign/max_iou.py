@@ -51,14 +51,23 @@ def max_iou_assign(
         if not every_peak:
             first = torch.zeros_like(is_peak).scatter_(2, iou.argmax(dim=2, keepdim=True), True)
             is_peak &= first
-        # Of several boxes whose best anchor this is, the last stays, as in the original.
-        order = torch.arange(1, iou.shape[1] + 1, dtype=torch.int16, device=iou.device)[:, None]
-        forced = (is_peak * order).amax(dim=1).long()
+        forced = last_of(is_peak)
         if not peak_to_best:
-            best_gt = torch.where(forced > 0, forced - 1, best_gt)
-        positive = positive | (forced > 0)
+            best_gt = torch.where(forced >= 0, forced, best_gt)
+        positive = positive | (forced >= 0)
     ignored = ~positive & (best_iou >= negative_iou)
     if ignore_mask is not None:
-        coverage = pairwise_coverage(anchors, gt_boxes) * ignore_mask[:, None]  # (B, A, G)
-        ignored |= ~positive & (coverage.amax(dim=2) >= ignore_coverage)
+        ignored |= ~positive & covered(anchors, gt_boxes, ignore_mask, ignore_coverage)
     return Assignment(torch.where(positive, best_gt, BACKGROUND), ignored)
+
+
+def last_of(is_peak: Tensor) -> Tensor:
+    """(B, A) of the boxes whose best anchor each is, (B, G, A), the last, as in the originals; -1: none."""
+    order = torch.arange(1, is_peak.shape[1] + 1, dtype=torch.int16, device=is_peak.device)[:, None]
+    return (is_peak * order).amax(dim=1).long() - 1
+
+
+def covered(anchors: Tensor, gt_boxes: Tensor, ignore_mask: Tensor, share: float) -> Tensor:
+    """(B, A) bool: anchors with this share of theirs inside an ignore region."""
+    coverage = pairwise_coverage(anchors, gt_boxes) * ignore_mask[:, None]  # (B, A, G)
+    return coverage.amax(dim=2) >= share

@@ -149,8 +149,11 @@ def anchors(
     from boxwright.cli.options import numbers
     from boxwright.cli.tables import print_anchors, write_json
     from boxwright.data.anchors import fit_anchors
+    from boxwright.errors import ConfigError
 
     width, height = numbers("--image-size", image_size.replace("x", ","), 2)
+    if min(width, height) < 1 or width % 1 or height % 1:
+        raise ConfigError(f"--image-size {image_size}: expected two whole numbers such as 640x480.")
     tables = read_source(source, format, list_name, images, boxes, layout)
     fit = fit_anchors(tables, count, (int(width), int(height)), generations, seed)
     print_anchors(fit)

@@ -26,7 +26,9 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Write an HTML page there, models side by side.")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the numbers there.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write the numbers there; with --report, all that its page holds.")
+    ] = None,
     max_dets: Annotated[
         str,
         typer.Option(
@@ -45,8 +47,8 @@ def evaluate(
         int,
         typer.Option(
             "--intervals",
-            help="Bootstrap draws of images for 95 % intervals of every number (at most 200 for other metrics"
-            " than COCO's); with several models, of the differences from the first. 0: none.",
+            help="Bootstrap draws of images for 95 % intervals of every number; with several models, of the"
+            " differences from the first. Other metrics than COCO's are slow: 200 will do. 0: none.",
             min=0,
         ),
     ] = 0,
@@ -99,8 +101,8 @@ def evaluate(
     readings = {}
     for name, judge in track("metrics", judges.items()):
         readings[name] = {model: judge(e.truth, e.predictions) for model, e in evaluations.items()}
-        if name in shown:
-            print_readings(readings[name])
+    for name in shown:
+        print_readings(readings[name])
     chance = {}
     if resamples or report is not None:
         from boxwright.evaluation.intervals import all_intervals

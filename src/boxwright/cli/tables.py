@@ -203,6 +203,12 @@ def print_anchors(fit) -> None:
     ]
     print_rows(rows, digits=2)
     console.print(f"mean IoU {fit.mean_iou:.4f}; best possible recall at IoU 0.5: {fit.recall:.4f}")
+    if fit.certain_recall is not None:
+        console.print(f"on strides 8, 16 and 32, wherever a box lies: recall {fit.certain_recall:.4f}")
+    console.print(
+        f"longest twentieth of the boxes: {fit.long_ratio:.1f}:1 or more; a square anchor reaches IoU "
+        f"{fit.square_iou:.2f} with such a box at most"
+    )
     if len(rows) % 3 == 0:
         third = len(rows) // 3
         pairs = [[round(r["width"]), round(r["height"])] for r in rows]

@@ -43,6 +43,8 @@ class NeckConfig(Part):
             )
         if self.name != "bifpn" and self.repeats is not None:
             raise ValueError(f"repeats is for bifpn, not for {self.name}")
+        if self.context == "ssh" and self.channels % 4:
+            raise ValueError(f"channels is {self.channels}; context ssh needs a multiple of 4")
         return self
 
 
@@ -156,9 +158,13 @@ class RetinaNetConfig(AnchorBasedConfig):
     cls_loss: Literal["focal", "cross_entropy"] = "focal"
     box_loss: Literal["smooth_l1", "balanced_l1", "giou", "diou", "ciou"] = "smooth_l1"
     # Which priors the class loss looks at; null: all, as focal loss wants it.
-    sampler: (
-        Annotated[SampleConfig | HardNegativeConfig | PrimeConfig, Field(discriminator="name")] | None
-    ) = None
+    sampler: SamplerConfig | None = None
+
+    @model_validator(mode="after")
+    def _beta_is_for_smooth_l1(self) -> "RetinaNetConfig":
+        if self.smooth_l1_beta and self.box_loss != "smooth_l1":
+            raise ValueError(f"smooth_l1_beta is for box_loss smooth_l1, not for {self.box_loss}")
+        return self
 
 
 class FreeAnchorConfig(AnchorBasedConfig):
@@ -223,8 +229,8 @@ class DSSDConfig(Part):
 
 class GridAssignerConfig(Part):
     name: Literal["grid"] = "grid"
-    positive_iou: Share = 0.5  # from here more anchors of a box's cell than the best answer for it
-    negative_iou: Share = 0.5  # from here anchors elsewhere don't count
+    positive_iou: Share = 0.5  # above it more anchors of a box's cell than the best answer for it
+    negative_iou: Share = 0.5  # above it anchors elsewhere don't count
 
 
 Anchors = tuple[tuple[float, float], ...]  # widths and heights of a level, px

@@ -11,9 +11,11 @@ from boxwright.errors import ConfigError, DataError
 from boxwright.progress import progress_bar
 
 RECALL_IOU = 0.5  # from which an anchor can answer for a box
-MUTATED = 0.9  # chance that a generation changes anything, and a side with it
+STRIDES = (8, 16, 32)  # of the maps that three groups of anchors stand on
+MUTATED = 0.9  # chance of a side to be changed by a generation
 SPREAD = 0.1  # of a mutated side, as a factor's deviation
 ITERATIONS = 300  # of k-means, at most
+LONG = 95  # percentile of aspect ratios that stands for long boxes
 
 
 @dataclass(frozen=True)
@@ -25,21 +27,23 @@ class AnchorFit:
         mean_iou: of the boxes with their best anchor, centres upon each other.
         recall: share of boxes whose best anchor has an IoU of `RECALL_IOU` or more (best possible recall).
         counts: boxes that each anchor is best for.
+        certain_recall: share of boxes that reach it wherever they lie, where the anchors stand on `STRIDES`,
+            a third on each; None: their number can't be divided by three.
+        long_ratio: long side over short of the longest twentieth of the boxes.
+        square_iou: the most that any square anchor reaches with a box of that shape.
     """
 
     anchors: np.ndarray
     mean_iou: float
     recall: float
     counts: np.ndarray
+    certain_recall: float | None
+    long_ratio: float
+    square_iou: float
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values."""
-        return {
-            "anchors": self.anchors.tolist(),
-            "mean_iou": self.mean_iou,
-            "recall": self.recall,
-            "counts": self.counts.tolist(),
-        }
+        return vars(self) | {"anchors": self.anchors.tolist(), "counts": self.counts.tolist()}
 
 
 def fit_anchors(
@@ -85,7 +89,13 @@ def judge_anchors(sizes: np.ndarray, anchors: np.ndarray) -> AnchorFit:
     iou = centered_iou(sizes, anchors)
     best = iou.max(axis=1)
     counts = np.bincount(iou.argmax(axis=1), minlength=len(anchors))
-    return AnchorFit(anchors, float(best.mean()), float((best >= RECALL_IOU).mean()), counts)
+    certain = None
+    if len(anchors) % len(STRIDES) == 0:
+        worst = certain_iou(sizes, anchors, np.repeat(STRIDES, len(anchors) // len(STRIDES)))
+        certain = float((worst.max(axis=1) >= RECALL_IOU).mean())
+    ratio = float(np.percentile(sizes.max(axis=1) / sizes.min(axis=1), LONG))
+    recall = float((best >= RECALL_IOU).mean())
+    return AnchorFit(anchors, float(best.mean()), recall, counts, certain, ratio, aspect_bound(ratio))
 
 
 def fitted_sizes(tables: Tables, image_size: tuple[int, int]) -> np.ndarray:

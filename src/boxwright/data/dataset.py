@@ -196,9 +196,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return iter([(self.epoch, int(i)) for i in mine])
 
 
-def collate(samples: list[Sample], stride: int = 32) -> Batch:
-    """Pad samples to one size, a multiple of `stride`, and their boxes to one number."""
-    height, width = (-(-max(s.pixels.shape[axis] for s in samples) // stride) * stride for axis in (0, 1))
+def collate(samples: list[Sample], stride: int = 32, least: int = 0) -> Batch:
+    """Pad samples to one size, a multiple of `stride` from `least` on, and their boxes to one number."""
+    sides = (max(least, *(s.pixels.shape[axis] for s in samples)) for axis in (0, 1))
+    height, width = (-(-side // stride) * stride for side in sides)
     pixels = np.full((len(samples), height, width, 3), PAD_VALUE, dtype=np.uint8)
     most = max(len(s.boxes) for s in samples)
     boxes = np.zeros((len(samples), most, 4), dtype=np.float32)

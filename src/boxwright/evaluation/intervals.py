@@ -36,9 +36,7 @@ def all_intervals(
         found = None if other is None else other.predictions
         mine = [intervals(one, other, resamples)]
         for metric, judge in judges.items():
-            mine.append(
-                intervals_of(judge, one.truth, one.predictions, found, min(resamples, 200), title=metric)
-            )
+            mine.append(intervals_of(judge, one.truth, one.predictions, found, resamples, title=metric))
         against = f": {name} against {first}" if others else ""
         readings[name] = [replace(reading, title=reading.title + against) for reading in mine]
     return readings

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from boxwright.data.dataset import DetectionDataset, collate
+from boxwright.data.dataset import DetectionDataset
 from boxwright.data.targets import Targets
-from boxwright.models.detector import Detector
+from boxwright.errors import DataError
+from boxwright.models.detector import Detector, collate_for
 from boxwright.models.points import count_priors
 from boxwright.progress import progress_bar
 
 SIZE_EDGES = (8, 16, 32, 64, 128, 256)  # px of the network's input, roots of areas
 ASPECT_EDGES = (1.5, 2.5, 4.0)  # long side over short
 BATCH = 16
-STRIDE = 32  # that inputs are padded to
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,12 @@ def coverage(
         dataset: without augmentation.
         limit: images looked at, spread over the set; None: all.
         possible: count the priors that could answer for a box, and look at no image.
+
+    Raises:
+        DataError: there is no image.
     """
+    if not len(dataset):
+        raise DataError("there is no image, so there is nothing to assign.")
     sizes, priors, images = [], [], []
     for index, targets, counts in _assigned(model, dataset, limit, possible):
         wanted = targets.mask
@@ -100,7 +105,7 @@ def _assigned(
     """Images, truth and (B, G) counts of priors, batch by batch."""
     total = len(dataset)
     chosen = np.linspace(0, total - 1, min(total, limit or total)).round().astype(int).tolist()
-    outputs = None
+    outputs, collate = None, collate_for(model)
     with progress_bar("assign", len(chosen)) as advance, torch.no_grad():
         for start in range(0, len(chosen), BATCH):
             part = chosen[start : start + BATCH]
@@ -109,12 +114,17 @@ def _assigned(
                 targets = batch.targets
                 counts = count_priors(model.assign(model(batch.images), targets).matched_gt, targets)
             else:
-                width, height = (-(-side // STRIDE) * STRIDE for side in dataset.image_size)
-                outputs = outputs or model(torch.zeros(1, 3, height, width))
+                outputs = outputs or model(_blank(model, dataset.image_size))
                 targets = collate([dataset.truth(i) for i in part]).targets
                 counts = model.candidates(outputs, targets)
             yield part, targets, counts
             advance(len(part))
+
+
+def _blank(model: Detector, image_size: tuple[int, int]) -> torch.Tensor:
+    """An image of the size that the largest are padded to."""
+    sides = (-(-max(side, model.least_side) // model.stride) * model.stride for side in image_size[::-1])
+    return torch.zeros(1, 3, *sides)
 
 
 def _names(edges: tuple[float, ...], unit: str) -> list[str]:

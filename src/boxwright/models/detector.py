@@ -1,11 +1,14 @@
 """What every detector is: three verbs, and who answers for whom."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
-from boxwright.data.targets import Targets
+from boxwright.data.dataset import Sample, collate
+from boxwright.data.targets import Batch, Targets
 from boxwright.models.detections import Detections, Selection
 from boxwright.models.points import count_priors
 
@@ -15,10 +18,13 @@ class Detector(nn.Module, ABC):
 
     Attributes:
         selection: thresholds and limits of `decode`.
+        stride, least_side: pixels; batches are padded to a multiple of the one, to no less than the other.
         follows_predictions: `assign` looks at what is predicted, not at the priors alone.
     """
 
     selection: Selection
+    stride = 32
+    least_side = 0
     follows_predictions = False
 
     @abstractmethod
@@ -40,3 +46,13 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image after NMS, within `image_sizes` (B, 2), width and height."""
+
+
+def full_precision(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Raw outputs in float32, whatever they were computed in; counts stay whole numbers."""
+    return {name: t.float() if t.is_floating_point() else t for name, t in outputs.items()}
+
+
+def collate_for(model: Detector) -> Callable[[list[Sample]], Batch]:
+    """What makes batches of the sizes that a detector takes; it travels to a loader's workers without it."""
+    return partial(collate, stride=model.stride, least=model.least_side)

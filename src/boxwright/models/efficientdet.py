@@ -25,19 +25,19 @@ from boxwright.models.points import one_hot, targets_of_points
 from boxwright.models.retinanet import RetinaNet
 from boxwright.models.ssd import assign_by_half
 
-# Backbone, channels, repeats of the BiFPN and of the head; table 1.
+# Backbone, channels, repeats of the BiFPN and of the head (table 1); whether the BiFPN learns weights, and
+# the smallest anchor in strides (the original's code: the largest sizes trained more stably without).
 SIZES = (
-    ("b0", 64, 3, 3),
-    ("b1", 88, 4, 3),
-    ("b2", 112, 5, 3),
-    ("b3", 160, 6, 4),
-    ("b4", 224, 7, 4),
-    ("b5", 288, 7, 4),
-    ("b6", 384, 8, 5),
-    ("b6", 384, 8, 5),
+    ("b0", 64, 3, 3, True, 4.0),
+    ("b1", 88, 4, 3, True, 4.0),
+    ("b2", 112, 5, 3, True, 4.0),
+    ("b3", 160, 6, 4, True, 4.0),
+    ("b4", 224, 7, 4, True, 4.0),
+    ("b5", 288, 7, 4, True, 4.0),
+    ("b6", 384, 8, 5, False, 4.0),
+    ("b6", 384, 8, 5, False, 5.0),
 )
 STRIDES = (8, 16, 32, 64, 128)
-SIDE = 4.0  # strides, of the smallest anchor
 SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 SHAPES = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))  # width and height
 FOCUS = 1.5  # gamma of the focal loss
@@ -100,7 +100,7 @@ class EfficientDet(RetinaNet):
     @classmethod
     def from_config(cls, config: EfficientDetConfig, num_classes: int) -> "EfficientDet":
         """Build the size that a checked config names."""
-        name, channels, repeats, depth = SIZES[config.size]
+        name, channels, repeats, depth, weighted, side = SIZES[config.size]
         tensorflow = config.style == "tensorflow"
         backbone = TimmBackbone(
             f"{'tf_' if tensorflow else ''}efficientnet_{name}",
@@ -110,7 +110,13 @@ class EfficientDet(RetinaNet):
             drop_path=config.drop_path,
         )
         neck = BiFPN(
-            backbone.channels, channels, repeats, len(STRIDES) - 3, same=tensorflow, conv_bias=tensorflow
+            backbone.channels,
+            channels,
+            repeats,
+            len(STRIDES) - 3,
+            weighted=weighted,
+            same=tensorflow,
+            conv_bias=tensorflow,
         )
         priors = len(SCALES) * len(SHAPES)
         cls_head, box_head = (
@@ -125,7 +131,7 @@ class EfficientDet(RetinaNet):
             neck,
             EfficientHeads(cls_head, box_head),
             STRIDES,
-            [_base_anchors(stride) for stride in STRIDES],
+            [_base_anchors(side * stride) for stride in STRIDES],
             Selection(**config.selection.model_dump()),
             anchor_offset=0.5,
         )
@@ -153,8 +159,8 @@ class EfficientDet(RetinaNet):
         }
 
 
-def _base_anchors(stride: int) -> Tensor:
+def _base_anchors(side: float) -> Tensor:
     """(9, 4) anchors around the origin, scale by scale."""
-    sizes = [(SIDE * stride * s * w, SIDE * stride * s * h) for s in SCALES for w, h in SHAPES]
+    sizes = [(side * s * w, side * s * h) for s in SCALES for w, h in SHAPES]
     half = torch.tensor(sizes) / 2
     return torch.cat([-half, half], dim=-1)

@@ -91,6 +91,7 @@ class SSD(Detector):
         input_size: least side of the images.
     """
 
+    stride = 1  # its maps halve what they get, odd or even
     deviations: Tensor
 
     def __init__(
@@ -109,7 +110,7 @@ class SSD(Detector):
         self.normalize = normalize
         self.backbone, self.neck, self.head = backbone, neck, head
         self.strides, self.negatives, self.selection = strides, negatives, selection
-        self.input_size = input_size
+        self.least_side = input_size
         for n, base in enumerate(base_anchors):
             self.register_buffer(f"base_anchors_{n}", base, persistent=False)
         self.register_buffer("deviations", torch.tensor(DELTA_DEVIATIONS), persistent=False)
@@ -151,10 +152,10 @@ class SSD(Detector):
         Raises:
             ConfigError: the images are smaller than the model is made for.
         """
-        if min(images.shape[-2:]) < self.input_size:
+        if min(images.shape[-2:]) < self.least_side:
             height, width = images.shape[-2:]
             raise ConfigError(
-                f"images of {width} x {height} px; SSD{self.input_size} needs that many a side."
+                f"images of {width} x {height} px; SSD{self.least_side} needs that many a side."
             )
         pyramid = self.neck(self.backbone(self.normalize(images)))
         logits, deltas = self.head(pyramid)

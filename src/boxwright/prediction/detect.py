@@ -13,7 +13,7 @@ from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
 from boxwright.data.transforms import invert, transform_boxes
 from boxwright.models.detections import Detections
-from boxwright.models.detector import Detector
+from boxwright.models.detector import Detector, full_precision
 from boxwright.prediction.views import from_view, fuse_views, to_view
 
 
@@ -63,8 +63,8 @@ def _detect_view(
     seen, seen_sizes = to_view(images, sizes, view)
     with autocast():
         outputs = model(seen)
-    outputs = {name: tensor.float() for name, tensor in outputs.items()}
-    return [from_view(d, size, view) for d, size in zip(model.decode(outputs, seen_sizes), sizes)]
+    found = model.decode(full_precision(outputs), seen_sizes)
+    return [from_view(d, size, view) for d, size in zip(found, sizes)]
 
 
 def to_tables(rows: list[np.ndarray], images: pl.DataFrame, categories: list[str], source: str) -> Tables:

@@ -1,6 +1,8 @@
 """`boxwright.predict`: a checkpoint over image files, to a box table."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +10,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from boxwright.data import formats
-from boxwright.data.dataset import DetectionDataset, Sample, collate
+from boxwright.data.dataset import DetectionDataset, Sample
 from boxwright.data.images import find_images, image_size
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
 from boxwright.errors import DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
 from boxwright.models.checkpoint import load_detector
+from boxwright.models.detector import collate_for
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import progress_bar
 
@@ -55,7 +58,7 @@ def predict(
     model = loaded.model.to(where)
     table, faults = _image_table(files, root)
     dataset = _Readable(DetectionDataset(table, loaded.config.image_size))
-    loader = DataLoader(dataset, batch_size, collate_fn=_collate_readable)
+    loader = DataLoader(dataset, batch_size, collate_fn=partial(_collate_readable, collate_for(model)))
     rows = []
     with progress_bar("predict", len(dataset)) as tell:
         for batch, broken in loader:
@@ -87,7 +90,9 @@ class _Readable(Dataset):
             return self.dataset.tables.images["file_name"][index], str(error)
 
 
-def _collate_readable(samples: list) -> tuple[Batch | None, list[tuple[str, str]]]:
+def _collate_readable(
+    collate: Callable[[list[Sample]], Batch], samples: list[Sample | tuple[str, str]]
+) -> tuple[Batch | None, list[tuple[str, str]]]:
     good = [s for s in samples if isinstance(s, Sample)]
     return (collate(good) if good else None), [s for s in samples if not isinstance(s, Sample)]
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from boxwright.config import load_config
-from boxwright.data.dataset import DetectionDataset, collate
+from boxwright.data.dataset import DetectionDataset
 from boxwright.data.sources import load_source, select_classes
 from boxwright.errors import ConfigError, nearest
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import load_detector, without_pretrained
 from boxwright.models.coverage import Coverage, coverage, priors_of
-from boxwright.models.detector import Detector
+from boxwright.models.detector import Detector, collate_for
 from boxwright.reporting.assignment import Assigned, draw_assignment, save_assignments
 
 
@@ -80,7 +80,7 @@ def show_assignment(
 
 def _assigned(model: Detector, dataset: DetectionDataset, index: int) -> Assigned:
     """The boxes and priors of one image, back in its own pixels."""
-    batch = collate([dataset[index]])
+    batch = collate_for(model)([dataset[index]])
     with torch.no_grad():
         outputs = model(batch.images)
         matched_gt = model.assign(outputs, batch.targets).matched_gt[0].numpy()

@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from boxwright.config import ExperimentConfig
-from boxwright.data.dataset import DetectionDataset, EpochSampler, collate
+from boxwright.data.dataset import DetectionDataset, EpochSampler
 from boxwright.data.targets import Batch
 from boxwright.errors import DataError, NonFiniteError
 from boxwright.evaluation.evaluate import Evaluation, evaluate
 from boxwright.models.checkpoint import BEST, LAST, save_detector
-from boxwright.models.detector import Detector
+from boxwright.models.detector import Detector, collate_for, full_precision
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
@@ -66,9 +67,10 @@ class Trainer:
             raise DataError(f"{len(train_set)} training images for {world} processes.")
         self.sampler = EpochSampler(len(train_set), settings.seed, True, rank, world)
         self.file_names = train_set.tables.images["file_name"]
-        self.loader = make_loader(train_set, self.sampler, settings.batch_size, settings.workers, device)
+        make = partial(make_loader, model, settings.batch_size, settings.workers, device)
+        self.loader = make(train_set, self.sampler)
         val_sampler = EpochSampler(len(val_set), settings.seed, False, rank, world, even=False)
-        self.val_loader = make_loader(val_set, val_sampler, settings.batch_size, settings.workers, device)
+        self.val_loader = make(val_set, val_sampler)
         self.val_tables = val_set.tables
         # Counted without the start that a resumed epoch has.
         self.batches = max(1, len(self.sampler) // settings.batch_size)
@@ -170,8 +172,7 @@ class Trainer:
                 moved = batch.to(self.accelerator.device)
                 with self.accelerator.autocast():
                     outputs = self.model(moved.images.contiguous(memory_format=self.memory_format))
-                outputs = {name: tensor.float() for name, tensor in outputs.items()}
-                losses = self.detector.loss(outputs, moved.targets)
+                losses = self.detector.loss(full_precision(outputs), moved.targets)
                 self.accelerator.backward(sum(losses.values()) / len(batches))
             self.loss_names = list(losses)
             parts.append(torch.stack([loss.detach() for loss in losses.values()]))
@@ -292,11 +293,12 @@ def choose_precision(wanted: str) -> str:
 
 
 def make_loader(
-    dataset: DetectionDataset,
-    sampler: EpochSampler,
+    model: Detector,
     batch_size: int,
     workers: int | None,
     device: torch.device,
+    dataset: DetectionDataset,
+    sampler: EpochSampler,
 ) -> DataLoader:
     """Batches of samples; on a CPU without workers, which would take the cores that train."""
     if workers is None:
@@ -306,6 +308,6 @@ def make_loader(
         batch_size,
         sampler=sampler,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=collate_for(model),
         pin_memory=device.type == "cuda",
     )

@@ -1,4 +1,4 @@
-"""BiFPN: a pyramid that is walked down and up again, several times, with learned weights at each meeting."""
+"""BiFPN: a pyramid that is walked down and up again, several times, usually with learned weights."""
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ class BiFPN(nn.Module):
         channels: of every output.
         repeats: of the walk down and up.
         extra_levels: coarser levels by max pooling.
+        weighted: maps that meet have learned weights; False: they are summed.
         same: pooling pads as TensorFlow does.
         conv_bias: convolutions before a norm have a bias all the same, as the TensorFlow original's do.
     """
@@ -27,6 +28,7 @@ class BiFPN(nn.Module):
         channels: int = 64,
         repeats: int = 3,
         extra_levels: int = 2,
+        weighted: bool = True,
         same: bool = False,
         conv_bias: bool = False,
     ):
@@ -36,7 +38,7 @@ class BiFPN(nn.Module):
         widths = [*in_channels, *[channels] * extra_levels]
         levels = len(widths)
         self.cells = nn.ModuleList(
-            _Cell(widths if n == 0 else [channels] * levels, channels, same, conv_bias)
+            _Cell(widths if n == 0 else [channels] * levels, channels, weighted, same, conv_bias)
             for n in range(repeats)
         )
 
@@ -54,16 +56,18 @@ class BiFPN(nn.Module):
 class _Cell(nn.Module):
     """Once down and up."""
 
-    def __init__(self, widths: list[int], channels: int, same: bool, conv_bias: bool):
+    def __init__(self, widths: list[int], channels: int, weighted: bool, same: bool, conv_bias: bool):
         super().__init__()
         self.same, last = same, len(widths) - 1
         # Down: each level but the coarsest takes its own features and the level above's.
         self.down_inputs = nn.ModuleList(_resample(w, channels, conv_bias) for w in widths[:-1])
         self.top_input = _resample(widths[-1], channels, conv_bias)
-        self.down = nn.ModuleList(_Node(2, channels, conv_bias) for _ in range(last))
+        self.down = nn.ModuleList(_Node(2, channels, weighted, conv_bias) for _ in range(last))
         # Up: each level but the finest takes its own features, what came down, and the level below's.
         self.up_inputs = nn.ModuleList(_resample(w, channels, conv_bias) for w in widths[1:])
-        self.up = nn.ModuleList(_Node(3 if n < last else 2, channels, conv_bias) for n in range(1, last + 1))
+        self.up = nn.ModuleList(
+            _Node(3 if n < last else 2, channels, weighted, conv_bias) for n in range(1, last + 1)
+        )
 
     def forward(self, pyramid: list[Tensor]) -> list[Tensor]:
         last = len(pyramid) - 1
@@ -80,19 +84,19 @@ class _Cell(nn.Module):
 
 
 class _Node(nn.Module):
-    """Fast normalised fusion (equation 3 of the section) and a separable convolution."""
+    """Fast normalised fusion (section 3.3), or a sum, and a separable convolution."""
 
-    def __init__(self, inputs: int, channels: int, conv_bias: bool):
+    def __init__(self, inputs: int, channels: int, weighted: bool, conv_bias: bool):
         super().__init__()
-        self.weights = nn.Parameter(torch.ones(inputs))
+        self.weights = nn.Parameter(torch.ones(inputs)) if weighted else None
         self.conv = SeparableConv(channels, channels, bias=conv_bias)
         self.norm = make_bifpn_norm(channels)
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
-        weights = F.relu(self.weights)
-        weights = weights / (weights.sum() + TINY)
-        fused = sum((w * x for w, x in zip(weights[1:], inputs[1:])), weights[0] * inputs[0])
-        return self.norm(self.conv(F.silu(fused)))
+        if self.weights is not None:
+            weights = F.relu(self.weights)
+            inputs = [w * x for w, x in zip(weights / (weights.sum() + TINY), inputs)]
+        return self.norm(self.conv(F.silu(sum(inputs[1:], inputs[0]))))
 
 
 def _resample(in_channels: int, channels: int, conv_bias: bool) -> nn.Module:

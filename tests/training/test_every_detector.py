@@ -1,0 +1,34 @@
+"""Every detector along the commands' own path: trained, judged, saved, loaded, used on files."""
+
+import numpy as np
+import pytest
+
+import boxwright
+from boxwright.config import check_config
+from tests.models.test_detectors import CONFIGS, LARGE
+from tests.scenes import small_tables
+
+PER_LEVEL = {"selection": {"per_level": True, "candidates": 50, "score_threshold": 0.0, "max_detections": 5}}
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, *LARGE])
+def test_a_detector_trains_and_predicts_on_images_that_are_not_square(name, tmp_path):
+    tables = small_tables(tmp_path)
+    boxwright.write(tables, tmp_path / "truth.parquet")
+    source = {"root": str(tmp_path / "truth.parquet")}
+    side = 320 if name in LARGE else 96
+    content = {
+        "data": {"train": source, "val": source},
+        "model": (CONFIGS | LARGE)[name] | PER_LEVEL,
+        "image_size": [side, side],
+        "views": ["plain", "transposed"],
+        "train": {"epochs": 1, "batch_size": 2, "evaluate_every": 1, "precision": "fp32", "log_every": 1},
+    }
+    run = boxwright.train(check_config(content, "test"), name=name, runs=tmp_path / "runs")
+    assert np.isfinite(run.evaluation.coco["AP"])
+    found = boxwright.predict(tmp_path / "images", run.folder).boxes
+    assert 0 < len(found) <= 5 * len(tables.images)
+    right, bottom = (found["x"] + found["w"]).max(), (found["y"] + found["h"]).max()
+    assert found["x"].min() >= 0
+    assert right <= 96
+    assert bottom <= 64
