@@ -87,7 +87,7 @@ def draw_scene(size: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndar
     """
     width, height = size
     canvas = np.empty((height * SUPERSAMPLE, width * SUPERSAMPLE, 3), np.uint8)
-    canvas[:] = rng.choice([(104, 118, 84), (122, 116, 98), (92, 108, 80)])
+    canvas[:] = rng.choice(np.array([(104, 118, 84), (122, 116, 98), (92, 108, 80)]))
     _draw_texture(canvas, rng, 10)
     sun = rng.uniform(0, 2 * math.pi)
     shadow = np.array([math.cos(sun), math.sin(sun)])
@@ -197,7 +197,7 @@ def _draw_roofs(canvas, size, rng: np.random.Generator, shadow: np.ndarray, slot
         if any(math.hypot(s[0] - center[0], s[1] - center[1]) < reach for s in slots):
             continue
         _darken(canvas, _turned(center + shadow * 10, length, width, angle))
-        color = rng.choice([(150, 82, 66), (128, 128, 132), (176, 168, 154)]).astype(float)
+        color = rng.choice(np.array([(150.0, 82.0, 66.0), (128.0, 128.0, 132.0), (176.0, 168.0, 154.0)]))
         _fill(canvas, _turned(center, length, width, angle), color)
         along = np.array([math.cos(angle), math.sin(angle)])
         across = np.array([-along[1], along[0]])
