@@ -68,7 +68,7 @@ class Ours:
     def prepare(self, images: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor) -> None:
         self.images = (images * 255).to(torch.uint8).to(self.device)
         mask = torch.ones(labels.shape, dtype=torch.bool)
-        self.targets = Targets(boxes, labels, mask, ~mask, any_ignored=False).to(self.device)
+        self.targets = Targets.upright(boxes, labels, mask, ~mask, any_ignored=False).to(self.device)
         height, width = images.shape[-2:]
         self.sizes = torch.tensor([[width, height]] * len(images), dtype=torch.float32, device=self.device)
 

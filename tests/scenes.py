@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -9,6 +10,7 @@ from boxwright.config import ExperimentConfig, check_config
 from boxwright.data import formats
 from boxwright.data.builder import TableBuilder
 from boxwright.data.tables import Tables
+from boxwright.geometry.conventions import corners
 
 # Boxes: image, category, x, y, w, h.
 ROWS = [(0, 0, 10, 12, 20, 16), (0, 1, 40.5, 8.25, 12.5, 30), (1, 0, 5, 5, 50, 40), (1, 1, 30, 20, 8, 8)]
@@ -49,6 +51,33 @@ def square_tables(folder: Path, images: int = 8, size: int = 64, seed: int = 0) 
             y = int(rng.integers(0, size - side))
             pixels[y : y + side, x : x + side] = value
             builder.box(("square", n), image_id, category, (x, y, side, side))
+        Image.fromarray(pixels).save(path)
+    return builder.build()
+
+
+def turned_tables(
+    folder: Path, images: int = 3, size: int = 96, scores: bool = False, fronts: bool = False
+) -> Tables:
+    """Images of two turned bars on noise, bright (class 0) and dark (class 1); a spot marks the front."""
+    builder = TableBuilder("bars", "radians", fronts)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("bright", "dark"):
+        builder.category(name)
+    for n in range(images):
+        rng = np.random.default_rng([7, n])
+        pixels = rng.integers(90, 140, (size, size, 3), dtype=np.uint8)
+        path = folder / f"{n:03d}.png"
+        image_id = builder.image(path.name, str(path), size, size)
+        for category, value in ((0, 250), (1, 10)):
+            length, width = rng.uniform(0.25, 0.42) * size, rng.uniform(0.1, 0.16) * size
+            x, y = size * (0.25 + 0.5 * category), rng.uniform(0.25, 0.75) * size
+            angle = rng.uniform(-np.pi, np.pi)
+            box = np.array([x, y, length, width, angle])
+            cv2.fillPoly(pixels, [np.rint(corners(box[None])[0] - 0.5).astype(np.int32)], (value,) * 3)
+            front = (int(x + np.cos(angle) * length / 3), int(y + np.sin(angle) * length / 3))
+            cv2.circle(pixels, front, int(width / 3), (128, 128, 128), -1)
+            score = float(rng.uniform()) if scores else None
+            builder.box(("bar", 2 * n + category), image_id, category, tuple(box.tolist()), score=score)
         Image.fromarray(pixels).save(path)
     return builder.build()
 

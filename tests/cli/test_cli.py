@@ -132,7 +132,7 @@ def test_misuse_exits_2_with_a_message(words):
 
 def test_convert_says_what_the_format_cannot_hold(tmp_path):
     formats.write(make_scenes(tmp_path / "scenes", 2, (96, 96)), tmp_path / "a.parquet")
-    found = run("data", "convert", tmp_path / "a.parquet", tmp_path / "voc", "--to", "voc").stdout
+    found = run("data", "convert", tmp_path / "a.parquet", tmp_path / "out", "--to", "eurocity").stdout
     assert "not held by this format: angle" in found
 
 

@@ -20,7 +20,7 @@ from boxwright.geometry.iou import aligned_iou, pairwise_iou
 from boxwright.geometry.nms import nms
 from boxwright.geometry.torch_boxes import pairwise_coverage
 from boxwright.geometry.torch_boxes import pairwise_iou as torch_pairwise_iou
-from boxwright.geometry.torch_rotated import rotated_iou
+from boxwright.geometry.torch_rotated import rotated_intersection, rotated_iou
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -218,3 +218,12 @@ def test_kernels_compile_where_no_folder_can_be_written():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[0.33333333]"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("angle", [1e-300, 1e-16, 1.6030588143794226e-14, 1e-13, 1e-12, 1e-10])
+def test_boxes_that_are_all_but_parallel_lose_nothing(angle):
+    # Edges far outside, whose rise is rounding: the quarter of a small box at the corner of a large one.
+    small, large = [[0.0, 0.0, 1.0, 0.75, angle]], [[50.0, 30.0, 100.0, 60.0, 0.0]]
+    assert aligned_iou(np.array(small), np.array(large), "coverage")[0] == pytest.approx(0.25, abs=1e-9)
+    shared = rotated_intersection(torch.tensor(small).double(), torch.tensor(large).double())
+    assert shared.item() == pytest.approx(0.25 * 0.75, abs=1e-9)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from boxwright.geometry.conventions import CONVENTIONS, corners, from_convention, from_corners, to_convention
+from boxwright.geometry.conventions import corners, from_convention, from_corners, to_convention
 from boxwright.geometry.fusion import weighted_box_fusion
 from boxwright.geometry.iou import aligned_iou, pairwise_iou
 from boxwright.geometry.nms import adaptive_nms, matrix_nms, nms, soft_nms
@@ -15,6 +15,11 @@ from boxwright.geometry.torch_rotated import pairwise_rotated_iou, rotated_inter
 from tests.shared_data import shared_path
 
 COLUMN_OF = {
+    "radians": "box",
+    "degrees-ccw": "torchvision_cxcywhr_deg",
+    "le90": "le90",
+    "le135": "le135",
+    "oc": "oc",
     "opencv-new": "opencv_new_deg",
     "opencv-old": "opencv_old_deg",
     "torchvision": "torchvision_cxcywhr_deg",
@@ -56,11 +61,11 @@ def test_torch_twin_is_that_of_50_digits():
     assert (pairwise_rotated_iou(matrix["a"], matrix["b"]) - matrix["iou"]).abs().max() < 1e-12
 
 
-@pytest.mark.parametrize("name", CONVENTIONS)
+@pytest.mark.parametrize("name", COLUMN_OF)
 def test_conventions(name):
     rows = cases("conventions")
     boxes = np.array([row["box"] for row in rows])
-    spelled = np.array([row[COLUMN_OF.get(name, name)] for row in rows])
+    spelled = np.array([row[COLUMN_OF[name]] for row in rows])
     assert np.abs(to_convention(boxes, name) - spelled).max() < 1e-9
     assert aligned_iou(from_convention(spelled, name), boxes).min() > 1 - 1e-9
 

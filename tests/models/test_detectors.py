@@ -62,7 +62,7 @@ def targets(boxes: list[list[list[float]]], ignore: bool = False) -> Targets:
         if rows:
             padded[n, : len(rows)], mask[n, : len(rows)] = torch.tensor(rows), True
             ignored[n, len(rows) - 1] = ignore
-    return Targets(padded, torch.zeros(len(boxes), most, dtype=torch.long), mask & ~ignored, ignored)
+    return Targets.upright(padded, torch.zeros(len(boxes), most, dtype=torch.long), mask & ~ignored, ignored)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -132,7 +132,7 @@ def test_padding_has_no_share_in_the_loss(name):
     boxes = [[[8.0, 8, 40, 40]], [[20.0, 4, 60, 50]]]
     tight = model.loss(outputs, targets(boxes))
     wide = targets([*boxes, [[0.0, 0, 9, 9]] * 7])
-    padded = Targets(*(getattr(wide, f)[:2] for f in ("boxes", "labels", "mask", "ignore")))
+    padded = Targets.upright(*(getattr(wide, f)[:2] for f in ("boxes", "labels", "mask", "ignore")))
     loose = model.loss(outputs, padded)
     for key, value in tight.items():
         assert torch.equal(value, loose[key]), key

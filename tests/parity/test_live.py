@@ -76,7 +76,7 @@ def ours_of(name: str, theirs: nn.Module, origin: str, config: dict | None = Non
 
 def truth(boxes: torch.Tensor = BOXES, labels: torch.Tensor = LABELS) -> Targets:
     mask = torch.ones(1, len(boxes), dtype=torch.bool)
-    return Targets(boxes[None], labels[None], mask, torch.zeros_like(mask))
+    return Targets.upright(boxes[None], labels[None], mask, torch.zeros_like(mask))
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:

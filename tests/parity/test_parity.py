@@ -44,7 +44,7 @@ def case(request):
     model.eval()
     boxes = torch.tensor(original["gt_boxes"])[None]
     mask = torch.ones(1, boxes.shape[1], dtype=torch.bool)
-    targets = Targets(boxes, torch.tensor(original["gt_labels"])[None], mask, torch.zeros_like(mask))
+    targets = Targets.upright(boxes, torch.tensor(original["gt_labels"])[None], mask, torch.zeros_like(mask))
     outputs = model(input_image(original))
     return original, model, config, outputs, targets
 

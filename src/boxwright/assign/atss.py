@@ -33,13 +33,7 @@ def atss_assign(
     iou = pairwise_iou(gt_boxes, anchors)  # (B, G, A)
     centers = (anchors[:, :2] + anchors[:, 2:]) / 2
     gt_centers = (gt_boxes[..., :2] + gt_boxes[..., 2:]) / 2
-    distance = (gt_centers[:, :, None] - centers).square().sum(-1).sqrt()  # (B, G, A)
-    nearest, start = [], 0
-    for size in level_sizes:
-        level = distance[:, :, start : start + size]
-        nearest.append(level.topk(min(topk, size), dim=2, largest=False).indices + start)
-        start += size
-    candidates = torch.cat(nearest, dim=2)  # (B, G, K)
+    candidates = nearest_of_levels(centers, level_sizes, gt_centers, topk)  # (B, G, K)
     overlap = iou.gather(2, candidates)
     threshold = overlap.mean(dim=2, keepdim=True) + overlap.std(dim=2, keepdim=True)
     inside = nearest_and_farthest_side(centers, gt_boxes[:, :, None])[0] > LEAST_INSIDE  # (B, G, A)
@@ -47,3 +41,14 @@ def atss_assign(
     wanted = torch.full_like(iou, -1.0).scatter_(2, candidates, torch.where(chosen, overlap, -1.0))
     best, matched_gt = wanted.max(dim=1)  # (B, A)
     return torch.where(best >= 0, matched_gt, BACKGROUND)
+
+
+def nearest_of_levels(points: Tensor, level_sizes: list[int], gt_centers: Tensor, topk: int) -> Tensor:
+    """(B, G, K) indices of the `topk` points (P, 2) of each level nearest to each centre (B, G, 2)."""
+    distance = (gt_centers[:, :, None] - points).square().sum(-1).sqrt()  # (B, G, P)
+    nearest, start = [], 0
+    for size in level_sizes:
+        level = distance[:, :, start : start + size]
+        nearest.append(level.topk(min(topk, size), dim=2, largest=False).indices + start)
+        start += size
+    return torch.cat(nearest, dim=2)

@@ -41,15 +41,35 @@ def task_aligned_assign(
         gt_mask: (B, G) bool, the boxes to answer for.
         topk: points a box.
     """
-    batch, count, _ = scores.shape
-    groups = gt_boxes.shape[1]
-    if groups == 0:
-        none = torch.full((batch, count), BACKGROUND, device=points.device)
-        return TaskAligned(none, scores.new_zeros(batch, count))
     iou = pairwise_iou(gt_boxes, boxes)  # (B, G, P)
-    label_scores = scores.transpose(1, 2).gather(1, gt_labels[:, :, None].expand(-1, -1, count))
     inside = nearest_and_farthest_side(points, gt_boxes[:, :, None])[0] > 0
-    candidate = inside & gt_mask[:, :, None]
+    return choose_aligned(scores, iou, inside & gt_mask[:, :, None], gt_labels, topk, alpha, beta)
+
+
+@torch.no_grad()
+def choose_aligned(
+    scores: Tensor,
+    iou: Tensor,
+    candidate: Tensor,
+    gt_labels: Tensor,
+    topk: int = 10,
+    alpha: float = 1.0,
+    beta: float = 6.0,
+) -> TaskAligned:
+    """The same of given overlaps, whatever they are of.
+
+    Args:
+        scores: (B, P, C) in [0, 1].
+        iou: (B, G, P) of truth and predictions.
+        candidate: (B, G, P) bool, points that may answer for a box.
+        gt_labels: (B, G) int64.
+        topk: points a box.
+    """
+    batch, groups, count = iou.shape
+    if groups == 0:
+        none = torch.full((batch, count), BACKGROUND, device=scores.device)
+        return TaskAligned(none, scores.new_zeros(batch, count))
+    label_scores = scores.transpose(1, 2).gather(1, gt_labels[:, :, None].expand(-1, -1, count))
     alignment = label_scores.pow(alpha) * iou.pow(beta) * candidate  # (B, G, P)
 
     best = alignment.topk(min(topk, count), dim=2).indices

@@ -34,8 +34,8 @@ def calibrate(
     from boxwright.evaluation.coco import IOU_THRESHOLDS
 
     skip_blas()
-    true = read_source(truth, truth_format, None, None, None, None)
-    found = read_predictions(predictions, predictions_format, None, true)
+    true = read_source(truth, truth_format)
+    found = read_predictions(predictions, predictions_format, None, None, true)
     grid = np.array(numbers("--ious", ious)) if ious else IOU_THRESHOLDS
     calibration = fit(true, found, by, folds, grid, max_dets)
     calibration.save(output)

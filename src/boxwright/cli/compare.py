@@ -28,8 +28,8 @@ def compare(
     from boxwright.cli.tables import print_comparison, write_json
 
     skip_blas()
-    first = read_source(a, a_format, None, None, None, None)
-    comparison = compare_tables(first, read_predictions(b, b_format, None, first), iou, min_score)
+    first = read_source(a, a_format)
+    comparison = compare_tables(first, read_predictions(b, b_format, None, None, first), iou, min_score)
     print_comparison(comparison)
     if json is not None:
         write_json(comparison.to_dict(), json)

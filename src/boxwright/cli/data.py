@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from boxwright.cli.options import Boxes, Format, Images, Layout, ListName, read_source
+from boxwright.cli.options import Angles, Boxes, Format, Images, Layout, ListName, read_source
 
 app = typer.Typer(
     help="Check, convert, split, count and show annotations; fit anchors to them.", no_args_is_help=True
@@ -20,6 +20,7 @@ def check(
     images: Images = None,
     boxes: Boxes = None,
     layout: Layout = None,
+    angles: Angles = None,
     pixels: Annotated[bool, typer.Option(help="Decode every image too.")] = True,
     every: Annotated[
         bool, typer.Option("--all", help="Print each fault, not the first of each kind.")
@@ -32,7 +33,7 @@ def check(
     from boxwright.errors import DataError, Fault
 
     try:
-        tables = read_source(source, format, list_name, images, boxes, layout)
+        tables = read_source(source, format, list_name, images, boxes, layout, angles)
     except DataError as error:
         if not source.exists():
             raise
@@ -58,12 +59,13 @@ def convert(
     images: Images = None,
     boxes: Boxes = None,
     layout: Layout = None,
+    angles: Angles = None,
 ) -> None:
     """Write annotations in another format, and say what it can't hold."""
     from boxwright.cli.tables import print_conversion
     from boxwright.data.conversion import convert as convert_tables
 
-    tables = read_source(source, from_format, list_name, images, boxes, layout)
+    tables = read_source(source, from_format, list_name, images, boxes, layout, angles)
     print_conversion(tables, target, convert_tables(tables, target, to))
 
 
@@ -79,13 +81,14 @@ def split(
     images: Images = None,
     boxes: Boxes = None,
     layout: Layout = None,
+    angles: Angles = None,
 ) -> None:
     """Split images at random so that every class is shared out alike."""
     from boxwright.cli.tables import print_split
     from boxwright.data.splitting import parse_shares, write_split
     from boxwright.data.splitting import split as split_tables
 
-    tables = read_source(source, format, list_name, images, boxes, layout)
+    tables = read_source(source, format, list_name, images, boxes, layout, angles)
     parts = split_tables(tables, parse_shares(shares), seed)
     print_split(parts, write_split(parts, target, to))
 
@@ -98,13 +101,14 @@ def stats(
     images: Images = None,
     boxes: Boxes = None,
     layout: Layout = None,
+    angles: Angles = None,
     json: Annotated[Path | None, typer.Option(help="Write the numbers there.")] = None,
 ) -> None:
     """Count images and boxes; sizes and aspect ratios by class."""
     from boxwright.cli.tables import print_statistics
     from boxwright.data.statistics import stats as count
 
-    tables = read_source(source, format, list_name, images, boxes, layout)
+    tables = read_source(source, format, list_name, images, boxes, layout, angles)
     print_statistics(count(tables), json)
 
 
@@ -120,11 +124,12 @@ def show(
     images: Images = None,
     boxes: Boxes = None,
     layout: Layout = None,
+    angles: Angles = None,
 ) -> None:
     """Draw boxes on images, side by side in one picture."""
     from boxwright.reporting.gallery import show as show_boxes
 
-    tables = read_source(source, format, list_name, images, boxes, layout)
+    tables = read_source(source, format, list_name, images, boxes, layout, angles)
     drawn = show_boxes(tables, output, count, seed, min_score)
     typer.echo(f"{drawn} images with their boxes: {output}")
 
@@ -143,6 +148,7 @@ def anchors(
     images: Images = None,
     boxes: Boxes = None,
     layout: Layout = None,
+    angles: Angles = None,
     json: Annotated[Path | None, typer.Option(help="Write the anchors there.")] = None,
 ) -> None:
     """Fit anchors; tell their mean IoU and the recall they allow."""
@@ -154,7 +160,7 @@ def anchors(
     width, height = numbers("--image-size", image_size.replace("x", ","), 2)
     if min(width, height) < 1 or width % 1 or height % 1:
         raise ConfigError(f"--image-size {image_size}: expected two whole numbers such as 640x480.")
-    tables = read_source(source, format, list_name, images, boxes, layout)
+    tables = read_source(source, format, list_name, images, boxes, layout, angles)
     fit = fit_anchors(tables, count, (int(width), int(height)), generations, seed)
     print_anchors(fit)
     if json is not None:

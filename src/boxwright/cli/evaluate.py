@@ -58,8 +58,10 @@ def evaluate(
     truth_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
     truth_list: Annotated[str | None, typer.Option(help="VOC's list or YOLO's split.")] = None,
     truth_layout: Annotated[str | None, typer.Option(help="Of the text format.")] = None,
+    truth_angles: Annotated[str | None, typer.Option(help="Convention of turned boxes.")] = None,
     predictions_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
     predictions_layout: Annotated[str | None, typer.Option(help="Of the text format.")] = None,
+    predictions_angles: Annotated[str | None, typer.Option(help="Convention of turned boxes.")] = None,
 ) -> None:
     """Judge predictions by COCO's and other metrics.
 
@@ -84,13 +86,12 @@ def evaluate(
         from boxwright.evaluation.metrics import USUAL, find_metric
 
         judges = {name: find_metric(name, limits[-1]) for name in shown or USUAL}
-    true = read_source(truth, truth_format, truth_list, None, None, truth_layout)
+    true = read_source(truth, truth_format, truth_list, None, None, truth_layout, truth_angles)
     grid = numbers("--ious", ious) if ious else None
     evaluations = {}
     for name, path in zip(unique_names(predictions), predictions):
-        found = read_pair(
-            true, read_predictions(path, predictions_format, predictions_layout, true), calibration
-        )
+        theirs = read_predictions(path, predictions_format, predictions_layout, predictions_angles, true)
+        found = read_pair(true, theirs, calibration)
         evaluations[name] = evaluate_tables(
             *found, limits, None, grid, (edges[0], edges[1]), relative_areas, class_agnostic
         )

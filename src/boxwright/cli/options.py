@@ -10,7 +10,8 @@ Format = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="coco, coco-results, voc, yolo, odgt, citypersons, eurocity, text or parquet."
+        help="coco, coco-angle, coco-results, voc, yolo, dota, dota-results, markers, odgt, citypersons,"
+        " eurocity, text or parquet."
         " Told from the path if left out.",
     ),
 ]
@@ -22,19 +23,31 @@ Boxes = Annotated[str | None, typer.Option("--boxes", help="Which box of a perso
 Layout = Annotated[str | None, typer.Option("--layout", help="Of the text format: xyxy, xywh, relative.")]
 
 
+Angles = Annotated[
+    str | None,
+    typer.Option(
+        "--angles",
+        help="Convention of turned boxes: radians, degrees (clockwise), radians-ccw, degrees-ccw, le90,"
+        " le135, oc, opencv-old, opencv-new, torchvision, detectron2, ultralytics. Guessed, and told, if left"
+        " out.",
+    ),
+]
+
+
 def read_source(
     path: Path,
     format: str | None,
-    list_name: str | None,
-    images: Path | None,
-    boxes: str | None,
-    layout: str | None,
+    list_name: str | None = None,
+    images: Path | None = None,
+    boxes: str | None = None,
+    layout: str | None = None,
+    angles: str | None = None,
 ):
     """Tables of a source as the options above describe it."""
     from boxwright.data import formats
     from boxwright.data.formats.options import ReadOptions
 
-    return formats.read(path, format, ReadOptions(list_name, images, boxes, layout))
+    return formats.read(path, format, ReadOptions(list_name, images, boxes, layout, angles))
 
 
 def skip_blas() -> None:
@@ -46,14 +59,14 @@ def skip_blas() -> None:
     sys.modules.setdefault("scipy.linalg.cython_blas", None)  # pyright: ignore[reportArgumentType]
 
 
-def read_predictions(path: Path, format: str | None, layout: str | None, truth):
-    """Tables of predictions; COCO results take their ids from `truth`."""
+def read_predictions(path: Path, format: str | None, layout: str | None, angles: str | None, truth):
+    """Tables of predictions; results of COCO and DOTA are of the images of `truth`."""
     from boxwright.data import formats
     from boxwright.data.formats.options import ReadOptions
 
     name = format or formats.guess_format(path)
-    known = truth if name == "coco-results" else None
-    return formats.read(path, name, ReadOptions(layout=layout, truth=known))
+    known = truth if name in ("coco-results", "dota-results") else None
+    return formats.read(path, name, ReadOptions(layout=layout, angles=angles, truth=known))
 
 
 def numbers(option: str, text: str, count: int | None = None) -> list[float]:

@@ -27,8 +27,8 @@ def threshold(
     from boxwright.cli.tables import print_readings, write_json
 
     skip_blas()
-    true = read_source(truth, truth_format, None, None, None, None)
-    found = read_predictions(predictions, predictions_format, None, true)
+    true = read_source(truth, truth_format)
+    found = read_predictions(predictions, predictions_format, None, None, true)
     reading = find(true, found, precision, recall, iou)
     print_readings({"": reading})
     if json is not None:

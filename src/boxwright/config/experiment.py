@@ -19,6 +19,9 @@ View = Literal[  # which flips; transposed: the axes are swapped after them
 ]
 
 
+Factor = Annotated[float, Field(gt=0)]
+
+
 class SourceConfig(Part):
     """Where annotations are. Options but `root` as in `boxwright data check`."""
 
@@ -28,12 +31,16 @@ class SourceConfig(Part):
     images: str | None = None
     boxes: str | None = None
     layout: str | None = None
+    angles: str | None = None  # convention of turned boxes
+    # Factors on width and height of each box about its centre, for labels that are looser than the others.
+    tightness: tuple[Factor, Factor] = (1.0, 1.0)
 
 
 class DataConfig(Part):
     train: SourceConfig | list[SourceConfig]
     val: SourceConfig | list[SourceConfig]
-    classes: list[str] | None = None  # names to learn, in this order; None: all of train
+    classes: list[str] | None = None  # names to learn, in this order; None: all of train but `ignore`
+    ignore: tuple[str, ...] = ()  # names whose boxes are neither objects nor background, for any class
 
 
 class AugmentConfig(Part):
@@ -45,7 +52,10 @@ class AugmentConfig(Part):
     scale: tuple[float, float] = (0.75, 1.25)
     aspect: Annotated[float, Field(ge=0)] = 0.0  # greatest log of the change of width over height
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees, either way
+    crop: Size | None = None  # width, height of what a network trains on; None: image_size
+    focus: Share = 0.0  # probability that a crop lies around some object, wherever else it would
     min_visible: Share = 0.2  # boxes with less of their area inside are no longer objects
+    cut: Literal["mark", "drop"] = "mark"  # such boxes are ignored, or become background
     brightness: Share = 0.2
     contrast: Share = 0.2
     color: Share = 0.1  # each channel by itself

@@ -91,6 +91,26 @@ class CompactConfig(Part):
     selection: SelectionConfig = SelectionConfig()
 
 
+class TurnedLossWeights(Part):
+    cls: float = 1.0
+    iou: float = 2.5
+    gaussian: float = 2.5
+    angle: float = 0.5
+
+
+class CompactOBBConfig(Part):
+    name: Literal["compact_obb"]
+    width: Annotated[float, Field(gt=0)] = 1.0
+    channels: Positive = 64  # of neck and head at width 1
+    head_depth: Positive = 1
+    finest: Literal[4, 8] = 8  # stride of the finest map; 4 for objects of a dozen pixels
+    heading: bool = False  # True: the truth's angles tell front from back
+    box_loss: Literal["kld", "gwd", "prob_iou"] = "kld"  # beside that of the IoU
+    assigner: TaskAlignedConfig = TaskAlignedConfig()
+    loss_weights: TurnedLossWeights = TurnedLossWeights()
+    selection: SelectionConfig = SelectionConfig(iou_threshold=0.4)
+
+
 class FCOSAssignerConfig(Part):
     name: Literal["fcos"] = "fcos"
     radius: Annotated[float, Field(ge=0)] = 1.5  # strides; 0: the whole box
@@ -300,6 +320,7 @@ class EfficientDetConfig(Part):
 
 ModelConfig = Annotated[
     CompactConfig
+    | CompactOBBConfig
     | FCOSConfig
     | RetinaNetConfig
     | FreeAnchorConfig

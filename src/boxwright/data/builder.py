@@ -6,16 +6,19 @@ negative or zero size, outside the image, exact duplicates ...) is found here, o
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import orjson
 import polars as pl
 
-from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
+from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame, upright_hulls
+from boxwright.data.turned import fit_rectangles, read_spelled
 from boxwright.errors import Fault
 
 Corners = tuple[float, float, float, float]
+Shape = tuple[float, ...]  # x, y, w, h; or cx, cy, w, h, angle as the source spells it; or four corners
 Place = tuple[str, int]  # "annotations/0042.xml, object", 3
 
 MAX_SIDE = 1_000_000  # px; beyond it a declared image side is damage, not an image
@@ -35,11 +38,19 @@ def as_number(value: Any) -> float | None:
 
 def as_numbers(values: Any) -> Corners | None:
     """Four floats out of a list of JSON or text values; None where it isn't one of four numbers."""
-    numbers = [as_number(v) for v in values] if isinstance(values, list | tuple) else []
-    if len(numbers) != 4 or None in numbers:
+    shape = as_shape(values, 4)
+    if shape is None:
         return None
-    a, b, c, d = (float(n) for n in numbers if n is not None)
+    a, b, c, d = shape
     return a, b, c, d
+
+
+def as_shape(values: Any, *lengths: int) -> Shape | None:
+    """Floats out of a list of JSON or text values; None where it isn't one of as many numbers as wanted."""
+    numbers = [as_number(v) for v in values] if isinstance(values, list | tuple) else []
+    if len(numbers) not in lengths or None in numbers:
+        return None
+    return tuple(float(n) for n in numbers if n is not None)
 
 
 def as_integer(value: Any) -> int | None:
@@ -74,15 +85,22 @@ def unpack(attributes: str | None) -> dict[str, Any]:
 
 
 class TableBuilder:
-    """Collects images, categories, boxes and faults; `build` checks them and makes the tables."""
+    """Collects images, categories, boxes and faults; `build` checks them and makes the tables.
 
-    def __init__(self, source: str):
-        self.source = source
+    Args:
+        source: name of the data set, annotator or model.
+        angles: convention of turned boxes; None: guessed, and told.
+        fronts: turned boxes have a front.
+    """
+
+    def __init__(self, source: str, angles: str | None = None, fronts: bool = False):
+        self.source, self.angles, self.fronts = source, angles, fronts
         self.faults: list[Fault] = []
         self.images: list[tuple] = []
         self.categories: list[tuple] = []
         self._category_of_name: dict[str, int] = {}
         self._boxes: list[tuple] = []
+        self._turned: list[tuple[int, Shape]] = []  # rows of boxes that have an angle, and their numbers
         self._bulk: tuple[str, dict[str, Any]] | None = None
 
     def error(self, code: str, place: str, message: str, dropped: bool = False) -> None:
@@ -141,9 +159,8 @@ class TableBuilder:
         place: Place,
         image_id: int,
         category_id: int,
-        xywh: Corners,
+        shape: Shape,
         *,
-        angle: float | None = None,
         score: float | None = None,
         crowd: bool = False,
         ignore: bool = False,
@@ -151,8 +168,11 @@ class TableBuilder:
         area: float | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> None:
-        """Add a box; `place` says where it was read."""
-        numbers = (*xywh, angle, score, crowd, ignore, difficult, area)
+        """Add a box; `place` says where it was read. A shape of five or eight numbers is a turned box."""
+        if len(shape) != 4:
+            self._turned.append((len(self._boxes), shape))
+            shape = (0.0, 0.0, 0.0, 0.0)
+        numbers = (*shape, None, score, crowd, ignore, difficult, area)
         self._boxes.append((image_id, category_id, *numbers, pack(attributes), place))
 
     def boxes(self, where: str, columns: dict[str, Any]) -> None:
@@ -199,7 +219,27 @@ class TableBuilder:
         names = [n for n in BOX_SCHEMA if n not in ("source", "attributes")]
         columns = _columns(self._boxes, [*names, "attributes", "place"])
         places: list[Place] = columns.pop("place")
-        return columns, lambda i: f"{places[i][0]} {places[i][1]}"
+
+        def place(i: int) -> str:
+            return f"{places[i][0]} {places[i][1]}"
+
+        self._turn(columns, place)
+        return columns, place
+
+    def _turn(self, columns: dict[str, Any], place: Callable[[Any], str]) -> None:
+        """Put the turned boxes into the columns, in our spelling."""
+        spelled = partial(read_spelled, convention=self.angles, fronts=self.fronts)
+        for count, read in ((5, spelled), (8, fit_rectangles)):
+            rows = [(n, shape) for n, shape in self._turned if len(shape) == count]
+            if not rows:
+                continue
+            shapes = np.array([shape for _, shape in rows])
+            boxes, faults = read(shapes, [place(n) for n, _ in rows])
+            self.faults += faults
+            for (n, _), (cx, cy, w, h, angle) in zip(rows, boxes.tolist()):
+                numbers = (cx - w / 2, cy - h / 2, w, h, angle)
+                for name, value in zip(("x", "y", "w", "h", "angle"), numbers):
+                    columns[name][n] = value
 
     def _check_boxes(self, xywh, score, scored, place) -> np.ndarray:
         """Numbers that no box can have; gives which boxes stay, (N,) bool."""
@@ -235,11 +275,10 @@ class TableBuilder:
         of_box = boxes["image_id"].to_numpy()
         width = images["width"].cast(pl.Float64).fill_null(np.inf).to_numpy()[of_box]
         height = images["height"].cast(pl.Float64).fill_null(np.inf).to_numpy()[of_box]
-        x, y, w, h = (boxes[c].to_numpy() for c in "xywh")
-        upright = boxes["angle"].is_null().to_numpy()
-        outside = upright & ((x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0))
+        x, y, w, h = upright_hulls(boxes).T
+        outside = (x >= width) | (y >= height) | (x + w <= 0) | (y + h <= 0)
         least = np.minimum.reduce([x, y, width - x - w, height - y - h])
-        leaves = upright & ~outside & (least < -OUTSIDE_TOLERANCE)
+        leaves = ~outside & (least < -OUTSIDE_TOLERANCE)
         for code, rows, report in (
             ("outside-image", outside, self.error),
             ("leaves-image", leaves, self.warning),

@@ -25,7 +25,9 @@ from boxwright.data.transforms import (
     jitter_colors,
     random_matrix,
     resize,
-    transform_boxes,
+    transform_points,
+    transform_rotated,
+    visible_part,
     warp,
 )
 from boxwright.errors import DataError
@@ -37,6 +39,8 @@ class Sample:
 
     pixels: np.ndarray  # (H, W, 3) uint8
     boxes: np.ndarray  # (N, 4) float64 xyxy
+    rotated: np.ndarray  # (N, 5) float64 cx, cy, w, h, angle
+    turned: np.ndarray  # (N,) bool
     labels: np.ndarray  # (N,)
     ignore: np.ndarray  # (N,) bool
     index: int
@@ -78,8 +82,8 @@ class DetectionDataset(Dataset):
             (w, h) if w is not None else None for w, h in tables.images.select("width", "height").iter_rows()
         ]
         self._rows = _rows_by_image(tables)
-        hulls = tables.upright()
-        self._boxes = np.concatenate([hulls[:, :2], hulls[:, :2] + hulls[:, 2:]], axis=1)
+        self._rotated = tables.rotated()
+        self._turned = tables.boxes["angle"].is_not_null().to_numpy()
         self._labels = tables.boxes["category_id"].to_numpy().astype(np.int64)
         self._ignore = (tables.boxes["crowd"] | tables.boxes["ignore"]).to_numpy()
         self._cache: dict[int, tuple[np.ndarray, tuple[int, int]]] = {}
@@ -125,8 +129,11 @@ class DetectionDataset(Dataset):
         matrix = fit_matrix(original, self.image_size)
         if self.augment is not None:
             rng = np.random.default_rng([self.seed, epoch, index])
-            change = random_matrix(content, self.image_size, self.augment, rng)
-            pixels = jitter_colors(warp(pixels, change, self.image_size), self.augment, rng)
+            canvas = self.augment.crop or self.image_size
+            rows = self._rows[index]
+            objects = transform_points(self._rotated[rows, :2][~self._ignore[rows]], matrix)
+            change = random_matrix(content, canvas, self.augment, rng, objects)
+            pixels = jitter_colors(warp(pixels, change, canvas), self.augment, rng)
             matrix = compose(matrix, change)
         return self._sample(index, pixels, matrix)
 
@@ -140,13 +147,21 @@ class DetectionDataset(Dataset):
 
     def _sample(self, index: int, pixels: np.ndarray, matrix: np.ndarray) -> Sample:
         rows = self._rows[index]
-        labels, ignore = self._labels[rows], self._ignore[rows]
-        size = (pixels.shape[1], pixels.shape[0])
-        boxes, inside = _clip(transform_boxes(self._boxes[rows], matrix), size)
-        least = self.augment.min_visible if self.augment else 0.0
-        ignore = ignore | (inside < least)
+        labels, ignore, turned = self._labels[rows], self._ignore[rows], self._turned[rows]
+        rotated = transform_rotated(self._rotated[rows], turned, matrix)
+        boxes, inside = visible_part(rotated, (pixels.shape[1], pixels.shape[0]))
+        # Of an upright box, what is outside is unknown and doesn't matter.
+        cut = np.column_stack([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2], rotated[:, 4]])
+        rotated = np.where(turned[:, None], rotated, cut)
         kept = inside > 0
-        return Sample(pixels, boxes[kept], labels[kept], ignore[kept], index, matrix)
+        if self.augment is not None:
+            lost = inside < self.augment.min_visible
+            if self.augment.cut == "drop":
+                kept &= ~lost
+            ignore = ignore | lost
+        return Sample(
+            pixels, boxes[kept], rotated[kept], turned[kept], labels[kept], ignore[kept], index, matrix
+        )
 
     def _decode(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
         pixels = load_image(self._paths[index], self._sizes[index])
@@ -202,15 +217,16 @@ def collate(samples: list[Sample], stride: int = 32, least: int = 0) -> Batch:
     height, width = (-(-side // stride) * stride for side in sides)
     pixels = np.full((len(samples), height, width, 3), PAD_VALUE, dtype=np.uint8)
     most = max(len(s.boxes) for s in samples)
-    boxes = np.zeros((len(samples), most, 4), dtype=np.float32)
+    boxes, rotated = (np.zeros((len(samples), most, k), dtype=np.float32) for k in (4, 5))
     labels = np.zeros((len(samples), most), dtype=np.int64)
-    mask, ignore = (np.zeros((len(samples), most), dtype=bool) for _ in range(2))
+    mask, ignore, turned = (np.zeros((len(samples), most), dtype=bool) for _ in range(3))
     for n, sample in enumerate(samples):
         count = len(sample.boxes)
         pixels[n, : sample.pixels.shape[0], : sample.pixels.shape[1]] = sample.pixels
         boxes[n, :count], labels[n, :count] = sample.boxes, sample.labels
+        rotated[n, :count], turned[n, :count] = sample.rotated, sample.turned
         mask[n, :count], ignore[n, :count] = ~sample.ignore, sample.ignore
-    tensors = [torch.from_numpy(a) for a in (boxes, labels, mask, ignore)]
+    tensors = [torch.from_numpy(a) for a in (boxes, labels, mask, ignore, rotated, turned)]
     targets = Targets(*tensors, any_ignored=bool(ignore.any()))
     sizes = [(s.pixels.shape[1], s.pixels.shape[0]) for s in samples]
     return Batch(
@@ -229,11 +245,3 @@ def _rows_by_image(tables: Tables) -> list[np.ndarray]:
     order = np.argsort(image, kind="stable")
     bounds = np.searchsorted(image[order], np.arange(len(tables.images) + 1))
     return [usable[order[a:b]] for a, b in pairwise(bounds)]
-
-
-def _clip(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes cut at the border, and the share of each that was inside."""
-    limit = np.array([*size, *size], dtype=np.float64)
-    clipped = np.clip(boxes, 0, limit)
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return clipped, np.prod(clipped[:, 2:] - clipped[:, :2], axis=1) / np.maximum(area, 1e-12)

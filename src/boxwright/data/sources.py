@@ -49,15 +49,21 @@ def concat(parts: Sequence[Tables]) -> Tables:
     return Tables(pl.concat(images), pl.concat(boxes), frame(CATEGORY_SCHEMA, columns), faults)
 
 
-def select_classes(tables: Tables, names: list[str]) -> tuple[Tables, dict[str, int]]:
+def select_classes(
+    tables: Tables, names: list[str], ignored: Sequence[str] = ()
+) -> tuple[Tables, dict[str, int]]:
     """The tables with exactly the categories `names`, in their order.
+
+    Boxes of the categories `ignored` become ignore regions, one for each of `names`: they are neither objects
+    nor background, whatever is found there.
 
     Returns:
         The tables, and how many boxes of which other category were left out.
 
     Raises:
-        ConfigError: none of `names` is a category of the tables, or one stands there twice.
+        ConfigError: none of `names` is a category of the tables, or one stands there twice or is `ignored`.
     """
+    tables = _ignore_classes(tables, ignored, names)
     if len(set(names)) < len(names):
         raise ConfigError(f"classes holds a name twice: {names}.")
     own = tables.categories["name"].to_list()
@@ -85,5 +91,31 @@ def _read(source: SourceConfig) -> Tables:
         images=Path(source.images) if source.images else None,
         boxes=source.boxes,
         layout=source.layout,
+        angles=source.angles,
     )
-    return formats.read(source.root, source.format, options)
+    return scale_boxes(formats.read(source.root, source.format, options), source.tightness)
+
+
+def scale_boxes(tables: Tables, factors: tuple[float, float]) -> Tables:
+    """Boxes with widths and heights times `factors`, about their centres."""
+    if factors == (1.0, 1.0):
+        return tables
+    columns = {}
+    for start, side, factor in (("x", "w", factors[0]), ("y", "h", factors[1])):
+        columns[start] = pl.col(start) + pl.col(side) * (1 - factor) / 2
+        columns[side] = pl.col(side) * factor
+    area = pl.col("area") * factors[0] * factors[1]
+    return tables.with_boxes(tables.boxes.with_columns(area=area, **columns))
+
+
+def _ignore_classes(tables: Tables, ignored: Sequence[str], names: list[str]) -> Tables:
+    both = sorted(set(ignored) & set(names))
+    if both:
+        raise ConfigError(f"'{both[0]}' is both a class and ignored.")
+    own = tables.categories["name"].to_list()
+    targets = [own.index(name) for name in names if name in own]
+    marked = tables.boxes["category_id"].is_in([own.index(n) for n in ignored if n in own])
+    regions = tables.boxes.filter(marked).with_columns(ignore=pl.lit(True))
+    copies = [regions.with_columns(category_id=pl.lit(k, dtype=pl.Int32)) for k in targets]
+    boxes = pl.concat([tables.boxes.filter(~marked), *copies])
+    return tables.with_boxes(boxes.sort("image_id", maintain_order=True) if len(regions) else tables.boxes)

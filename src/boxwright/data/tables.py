@@ -91,15 +91,12 @@ class Tables:
 
     def upright(self) -> np.ndarray:
         """x, y, w, h of the boxes' upright hulls, (N, 4) float64 pixels; those without angle bit for bit."""
-        xywh = self.boxes.select("x", "y", "w", "h").to_numpy().copy()
-        angle = self.boxes["angle"].to_numpy()
-        turned = np.flatnonzero(~np.isnan(angle.astype(np.float64)))
-        if len(turned):
-            x, y, w, h = xywh[turned].T
-            cos, sin = np.abs(np.cos(angle[turned])), np.abs(np.sin(angle[turned]))
-            width, height = w * cos + h * sin, w * sin + h * cos
-            xywh[turned] = np.stack([x + (w - width) / 2, y + (h - height) / 2, width, height], axis=1)
-        return xywh
+        return upright_hulls(self.boxes)
+
+    def rotated(self) -> np.ndarray:
+        """cx, cy, w, h, angle of the boxes, (N, 5) float64; angle 0 where they have none."""
+        x, y, w, h = (self.boxes[c].to_numpy() for c in "xywh")
+        return np.column_stack([x + w / 2, y + h / 2, w, h, self.boxes["angle"].fill_null(0.0).to_numpy()])
 
     def select_images(self, keep: Sequence[bool] | np.ndarray) -> "Tables":
         """The images where `keep` (I,) bool is true, with their boxes, numbered anew."""
@@ -111,6 +108,19 @@ class Tables:
             image_id=pl.Series(new_id[of_box[keep[of_box]]], dtype=pl.Int64)
         )
         return replace(self, images=images, boxes=boxes)
+
+
+def upright_hulls(boxes: pl.DataFrame) -> np.ndarray:
+    """See `Tables.upright`."""
+    xywh = boxes.select("x", "y", "w", "h").to_numpy().copy()
+    turned = np.flatnonzero(boxes["angle"].is_not_null())
+    if len(turned):
+        x, y, w, h = xywh[turned].T
+        angle = boxes["angle"].to_numpy()[turned]
+        cos, sin = np.abs(np.cos(angle)), np.abs(np.sin(angle))
+        width, height = w * cos + h * sin, w * sin + h * cos
+        xywh[turned] = np.stack([x + (w - width) / 2, y + (h - height) / 2, width, height], axis=1)
+    return xywh
 
 
 def frame(schema: dict[str, pl.DataType], columns: dict) -> pl.DataFrame:

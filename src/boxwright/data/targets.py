@@ -11,10 +11,13 @@ class Targets:
     """Truth of a batch of B images, padded to the G boxes of the fullest.
 
     Attributes:
-        boxes: (B, G, 4) xyxy float32, pixels of the network's input.
+        boxes: (B, G, 4) xyxy float32, pixels of the network's input; of turned boxes the upright hulls of
+            what is inside the image.
         labels: (B, G) int64.
         mask: (B, G) bool, objects to find; False for padding and for ignore regions.
         ignore: (B, G) bool, regions that are neither object nor background.
+        rotated: (B, G, 5) cx, cy, w, h, angle float32; of boxes without an angle `boxes`, with angle 0.
+        turned: (B, G) bool, boxes that have an angle.
         any_ignored: False where `ignore` is known to be empty, which spares every step to look for them.
     """
 
@@ -22,7 +25,18 @@ class Targets:
     labels: Tensor
     mask: Tensor
     ignore: Tensor
+    rotated: Tensor
+    turned: Tensor
     any_ignored: bool = True
+
+    @classmethod
+    def upright(
+        cls, boxes: Tensor, labels: Tensor, mask: Tensor, ignore: Tensor, any_ignored: bool = True
+    ) -> "Targets":
+        """Of boxes without angles."""
+        size = boxes[..., 2:] - boxes[..., :2]
+        rotated = torch.cat([boxes[..., :2] + size / 2, size, torch.zeros_like(size[..., :1])], dim=-1)
+        return cls(boxes, labels, mask, ignore, rotated, torch.zeros_like(mask), any_ignored)
 
     def to(self, device: torch.device) -> "Targets":
         """The same on another device."""

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 
 from boxwright.config.experiment import AugmentConfig
+from boxwright.geometry.conventions import corners, from_corners
+from boxwright.geometry.iou import aligned_iou
 
 PAD_VALUE = 114  # grey beside the content, near the mean of natural images
 
@@ -37,7 +39,11 @@ def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def random_matrix(
-    size: tuple[int, int], canvas: tuple[int, int], augment: AugmentConfig, rng: np.random.Generator
+    size: tuple[int, int],
+    canvas: tuple[int, int],
+    augment: AugmentConfig,
+    rng: np.random.Generator,
+    objects: np.ndarray | None = None,
 ) -> np.ndarray:
     """A (2, 3) matrix of random flip, turn, scale, aspect and place.
 
@@ -46,6 +52,7 @@ def random_matrix(
         canvas: (width, height) it goes to.
         augment: ranges.
         rng: source of randomness.
+        objects: (N, 2) centres, pixels of the content, that a crop may lie around.
     """
     scale = math.exp(rng.uniform(*np.log(augment.scale)))
     aspect = math.exp(rng.uniform(-augment.aspect, augment.aspect) / 2)
@@ -60,7 +67,11 @@ def random_matrix(
     least, extent = corners.min(axis=0), np.ptp(corners, axis=0)
     # Content smaller than the canvas lies anywhere within it, larger content is cropped anywhere.
     room = np.array(canvas) - extent
-    place = rng.uniform(np.minimum(room, 0), np.maximum(room, 0))
+    lowest, highest = np.minimum(room, 0), np.maximum(room, 0)
+    place = rng.uniform(lowest, highest)
+    if objects is not None and len(objects) and rng.random() < augment.focus:
+        wanted = rng.uniform(0.1, 0.9, 2) * canvas  # of an object
+        place = np.clip(wanted - linear @ objects[rng.integers(len(objects))] + least, lowest, highest)
     return np.concatenate([linear, (place - least)[:, None]], axis=1)
 
 
@@ -84,6 +95,65 @@ def transform_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
     moved = transform_points(corners, matrix)
     return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
+
+
+def transform_rotated(boxes: np.ndarray, turned: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Boxes (N, 5) cx, cy, w, h, angle by a (2, 3) matrix.
+
+    Exact for `turned` (N,) ones under turns, flips and scales; a shear makes parallelograms, which become
+    rectangles by their mean sides. Of the others only the hull is known: they get the hull of its image.
+    """
+    moved = transform_points(corners(boxes), matrix)
+    low, high = moved.min(axis=1), moved.max(axis=1)
+    hulls = np.column_stack([(low + high) / 2, high - low, np.zeros(len(boxes))])
+    return np.where(turned[:, None], from_corners(moved), hulls)
+
+
+def transform_turned(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The same of boxes that all have an angle."""
+    return transform_rotated(boxes, np.ones(len(boxes), dtype=bool), matrix)
+
+
+def visible_part(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Upright hulls, (N, 4) xyxy, of what of boxes (N, 5) lies in an image of `size`, and its share (N,).
+
+    The hull of the part, not the part of the hull: a turned box that leaves the image may be much smaller
+    inside it.
+    """
+    limit = np.array(size, dtype=np.float64)
+    points = corners(boxes)
+    hulls = np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+    shares = np.ones(len(boxes))
+    cut = ((hulls[:, :2] < 0) | (hulls[:, 2:] > limit)).any(axis=1)
+    if cut.any():
+        image = np.array([[*(limit / 2), *limit, 0.0]]).repeat(cut.sum(), axis=0)
+        shares[cut] = aligned_iou(boxes[cut], image, "coverage")
+        hulls[cut] = _visible_hulls(points[cut], boxes[cut], limit)
+    return hulls, shares
+
+
+def _visible_hulls(points: np.ndarray, boxes: np.ndarray, limit: np.ndarray) -> np.ndarray:
+    """(N, 4) hulls of all corners of the common parts of boxes, of corners (N, 4, 2), and the image."""
+    ends = np.roll(points, -1, axis=1)
+    # Where edges cross the image's sides: x or y is 0 or the limit.
+    crossings = []
+    for axis in (0, 1):
+        for border in (0.0, limit[axis]):
+            step = ends[..., axis] - points[..., axis]
+            along = (border - points[..., axis]) / np.where(step == 0, np.inf, step)
+            place = points + along[..., None] * (ends - points)
+            place[..., axis] = border
+            crossings.append(np.where(((along > 0) & (along < 1))[..., None], place, np.nan))
+    frame = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]) * limit
+    offset = frame - boxes[:, None, :2]
+    cos, sin = np.cos(boxes[:, 4:]), np.sin(boxes[:, 4:])
+    u, v = cos * offset[..., 0] + sin * offset[..., 1], cos * offset[..., 1] - sin * offset[..., 0]
+    held = (np.abs(u) <= boxes[:, 2:3] / 2) & (np.abs(v) <= boxes[:, 3:4] / 2)
+    every = np.concatenate([points, *crossings, np.where(held[..., None], frame, np.nan)], axis=1)
+    every[((every < 0) | (every > limit)).any(axis=2)] = np.nan
+    empty = np.isnan(every).all(axis=(1, 2))
+    every[empty] = 0.0
+    return np.concatenate([np.nanmin(every, axis=1), np.nanmax(every, axis=1)], axis=1)
 
 
 def compose(first: np.ndarray, then: np.ndarray) -> np.ndarray:

@@ -35,6 +35,10 @@ class Convention:
 
 
 CONVENTIONS = {
+    "radians": Convention(),
+    "degrees": Convention(degrees=True),
+    "radians-ccw": Convention(sign=-1),
+    "degrees-ccw": Convention(degrees=True, sign=-1),
     "le90": Convention(-QUARTER, long_edge=True),  # mmrotate, [-pi/2, pi/2)
     "le135": Convention(-QUARTER / 2, long_edge=True),  # mmrotate, [-pi/4, 3 pi/4)
     "oc": Convention(0.0, closed_above=True),  # mmrotate, (0, pi/2]

@@ -12,6 +12,7 @@ import numpy as np
 from boxwright.geometry.compilation import kernel
 
 UPRIGHT, TURNED = 4, 6  # columns
+TINY = 1e-200  # px, whose inverse is finite
 
 
 @kernel
@@ -113,7 +114,8 @@ def turned_intersection(a, i, b, j):
 def _under_edge(x0, y0, x1, y1, width, height):
     """Integral of clamp(y, +-height) dx along the part of an edge that lies within +-width."""
     left, right = min(max(x0, -width), width), min(max(x1, -width), width)
-    if left == right:
+    # Of an edge that is next to upright the slope would be infinite, and the area is nothing.
+    if left == right or abs(x1 - x0) < TINY:
         return 0.0
     slope = (y1 - y0) / (x1 - x0)
     # From the nearer end each, so that an end that isn't cut keeps its own bits.
@@ -121,6 +123,8 @@ def _under_edge(x0, y0, x1, y1, width, height):
     low, high = min(max(start, -height), height), min(max(end, -height), height)
     if start == end:
         return (right - left) * low
-    # Flat until it enters the height, sloped within, flat after it has left.
-    mean = ((low - start) * low + (high - low) * (low + high) * 0.5 + (end - high) * high) / (end - start)
-    return (right - left) * mean
+    # Flat until it enters the height, sloped within, flat after it has left: (low - start) * low +
+    # (high - low) * (low + high) / 2 + (end - high) * high over the rise, counted from `low`, so that a small
+    # rise far outside leaves no rounding to be blown up.
+    rise = high - low
+    return (right - left) * (low + rise * (rise * 0.5 + (end - high)) / (end - start))

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from boxwright.geometry.torch_boxes import EPS
 
+TINY = 1e-30  # px
+
 
 def rotated_intersection(a: Tensor, b: Tensor) -> Tensor:
     """Area that boxes (..., 5), which broadcast against each other, share; (...).
@@ -43,18 +45,36 @@ def pairwise_rotated_iou(a: Tensor, b: Tensor) -> Tensor:
     return rotated_iou(a[..., :, None, :], b[..., None, :, :])
 
 
+def as_hulls(boxes: Tensor) -> Tensor:
+    """The upright hulls of boxes (..., 5), as boxes (..., 5) with angle 0."""
+    cos, sin = boxes[..., 4].cos().abs(), boxes[..., 4].sin().abs()
+    w, h = boxes[..., 2:4].unbind(-1)
+    sides = torch.stack([w * cos + h * sin, w * sin + h * cos, torch.zeros_like(w)], dim=-1)
+    return torch.cat([boxes[..., :2], sides], dim=-1)
+
+
+def as_seen(boxes: Tensor, turned: Tensor) -> Tensor:
+    """Boxes (..., 5) as truth knows them: whole where it is `turned` (...), else their upright hulls."""
+    return torch.where(turned[..., None], boxes, as_hulls(boxes))
+
+
+def place_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
+    """Points (..., 2) from the centres of boxes (..., 5) that broadcast, along and across their angles."""
+    x, y = (points - boxes[..., :2]).unbind(-1)
+    cos, sin = boxes[..., 4].cos(), boxes[..., 4].sin()
+    return torch.stack([cos * x + sin * y, cos * y - sin * x], dim=-1)
+
+
 def _under_edges(x0: Tensor, y0: Tensor, x1: Tensor, y1: Tensor, width: Tensor, height: Tensor) -> Tensor:
     """Integral of clamp(y, +-height) dx along the part of each edge within +-width."""
     left, right = _clamp(x0, width), _clamp(x1, width)
     slope = (y1 - y0) / _nonzero(x1 - x0)
     start, end = y0 + (left - x0) * slope, y1 + (right - x1) * slope
     low, high = _clamp(start, height), _clamp(end, height)
-    rise = end - start
-    sloped = ((low - start) * low + (high - low) * (low + high) * 0.5 + (end - high) * high) / _nonzero(rise)
-    flat = (low + high) * 0.5
-    # A rise below rounding would make the quotient noise; there both means are the same.
-    steep = rise.abs() > 8 * torch.finfo(rise.dtype).eps * (start.abs() + end.abs())
-    return (right - left) * torch.where(steep, sloped, flat)
+    rise = high - low
+    # Counted from `low`, as in the kernel; where nothing rises, `low` it is.
+    mean = low + rise * (rise * 0.5 + (end - high)) / _nonzero(end - start)
+    return (right - left) * mean
 
 
 def _clamp(values: Tensor, limit: Tensor) -> Tensor:
@@ -62,4 +82,5 @@ def _clamp(values: Tensor, limit: Tensor) -> Tensor:
 
 
 def _nonzero(values: Tensor) -> Tensor:
-    return torch.where(values == 0, torch.ones_like(values), values)
+    """Values whose inverse is finite, 1 in place of others: those stand for nothing."""
+    return torch.where(values.abs() < TINY, torch.ones_like(values), values)

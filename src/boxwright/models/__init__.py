@@ -7,6 +7,7 @@ scalars), `decode` (outputs to detections).
 from boxwright.config import ModelConfig
 from boxwright.models.atss import ATSS
 from boxwright.models.compact import Compact
+from boxwright.models.compact_obb import CompactOBB
 from boxwright.models.detector import Detector
 from boxwright.models.dssd import DSSD
 from boxwright.models.efficientdet import EfficientDet
@@ -21,6 +22,7 @@ from boxwright.models.yolox import YOLOX
 
 DETECTORS = {
     "compact": Compact,
+    "compact_obb": CompactOBB,
     "fcos": FCOS,
     "retinanet": RetinaNet,
     "freeanchor": FreeAnchor,

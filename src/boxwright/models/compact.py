@@ -27,26 +27,26 @@ from boxwright.models.priors import make_points
 
 
 class CompactHead(nn.Module):
-    """Class logits and side distributions of every point.
+    """Class logits and a box's numbers of every point.
 
     Args:
         channels: of the pyramid and the towers.
         num_classes: categories.
         depth: convolutions a tower.
-        reg_max: greatest distance of a side in strides; the distribution has one bin more.
+        width: numbers a box.
     """
 
-    def __init__(self, channels: int, num_classes: int, depth: int, reg_max: int):
+    def __init__(self, channels: int, num_classes: int, depth: int, width: int):
         super().__init__()
         self.cls_tower = make_tower(channels, depth, "batch", nn.SiLU)
         self.box_tower = make_tower(channels, depth, "batch", nn.SiLU)
         self.cls = nn.Conv2d(channels, num_classes, 1)
-        self.box = nn.Conv2d(channels, 4 * (reg_max + 1), 1)
+        self.box = nn.Conv2d(channels, width, 1)
         init_prior(self.cls)
         init_head(self.box)
 
     def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits (B, P, C) and side logits (B, P, 4 * (reg_max + 1))."""
+        """Logits (B, P, C) and numbers (B, P, width)."""
         logits = [flatten_level(self.cls(self.cls_tower(f)), self.cls.out_channels) for f in pyramid]
         sides = [flatten_level(self.box(self.box_tower(f)), self.box.out_channels) for f in pyramid]
         return torch.cat(logits, dim=1), torch.cat(sides, dim=1)
@@ -59,7 +59,7 @@ class Compact(Detector):
         backbone: gives maps, `channels` and `strides`.
         neck: maps to a pyramid of the same strides.
         head: logits and side distributions.
-        reg_max: as the head's.
+        reg_max: greatest distance of a side in strides; its distribution has one bin more.
         topk, alpha, beta: of the task-aligned assigner.
         loss_weights: of the losses `cls`, `box` and `dfl`.
         selection: thresholds of `decode`.
@@ -97,7 +97,7 @@ class Compact(Detector):
         return cls(
             backbone,
             FPN(backbone.channels, channels, norm="batch", activation=nn.SiLU),
-            CompactHead(channels, num_classes, config.head_depth, config.reg_max),
+            CompactHead(channels, num_classes, config.head_depth, 4 * (config.reg_max + 1)),
             config.reg_max,
             config.assigner.topk,
             config.assigner.alpha,

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+from boxwright.geometry.nms import nms as rotated_nms
+
 
 @dataclass(frozen=True)
 class Detections:
     """What was found in one image, best first.
 
     Attributes:
-        boxes: (N, 4) xyxy, pixels of the network's input.
+        boxes: (N, 4) xyxy, or (N, 5) cx, cy, w, h and angle, pixels of the network's input.
         scores: (N,) in [0, 1].
         labels: (N,) int64.
     """
@@ -52,7 +54,7 @@ def select_detections(
     """Choose the best boxes of each class and image.
 
     Args:
-        boxes: (B, P, 4) xyxy pixels.
+        boxes: (B, P, 4) xyxy or (B, P, 5) cx, cy, w, h and angle, pixels.
         scores: (B, P, C) in [0, 1].
         selection: thresholds and limits.
         level_sizes: (L,) priors of each level, on the CPU; needed where candidates are taken per level.
@@ -70,24 +72,40 @@ def select_detections(
         start += size
     best, index = (torch.cat(parts, dim=1) for parts in zip(*tops))
     point, label = index // classes, index % classes
-    candidates = boxes.gather(1, point[:, :, None].expand(-1, -1, 4))  # (B, K, 4)
+    candidates = boxes.gather(1, point[:, :, None].expand(-1, -1, boxes.shape[-1]))  # (B, K, 4 or 5)
     image = torch.arange(batch, device=boxes.device)[:, None].expand_as(best)
 
+    turned = boxes.shape[-1] == 5
     # A box that was clipped to nothing is no detection.
-    kept = (best > selection.score_threshold) & (candidates[..., 2:] > candidates[..., :2]).all(-1)
+    has_area = (candidates[..., 2:4] > (0 if turned else candidates[..., :2])).all(-1)
+    kept = (best > selection.score_threshold) & has_area
     if quality is not None:
         best = best * quality.gather(1, point)
     candidates, best, label, image = candidates[kept], best[kept], label[kept], image[kept]
     if len(best) == 0:
         empty = Detections(candidates, best, label)
         return [empty] * batch
-    # Boxes of another image or class are moved out of reach; doubles keep the fractions.
-    extent = candidates.max() - candidates.min() + 1
-    offset = (image * classes + label).double() * extent.double()
-    survivors = nms(candidates.double() + offset[:, None], best.double(), selection.iou_threshold)
-    # nms sorts by score, so each image's survivors are in order.
+    group = image * classes + label
+    survivors = suppress(candidates, best, group, selection.iou_threshold)
+    # They are sorted by score, so each image's survivors are in order.
     found = []
     for n in range(batch):
         rows = survivors[image[survivors] == n][: selection.max_detections]
         found.append(Detections(candidates[rows], best[rows], label[rows]))
     return found
+
+
+def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float) -> Tensor:
+    """Non-maximum suppression of boxes (N, 4) xyxy or (N, 5); those of different groups (N,) never meet.
+
+    Returns:
+        Indices that stay, best first.
+    """
+    if boxes.shape[1] == 5:
+        # On the CPU, which looks at near neighbours alone.
+        boxes5, scores5, group5 = (t.cpu().numpy() for t in (boxes, scores, group))
+        return torch.from_numpy(rotated_nms(boxes5, scores5, iou_threshold, group5)).to(boxes.device)
+    # Those of another group are moved out of reach; doubles keep the fractions.
+    extent = boxes.max() - boxes.min() + 1
+    offset = group.double() * extent.double()
+    return nms(boxes.double() + offset[:, None], scores.double(), iou_threshold)

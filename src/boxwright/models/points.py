@@ -6,6 +6,7 @@ from torch import Tensor
 from boxwright.assign import Assignment
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import nearest_and_farthest_side
+from boxwright.geometry.torch_rotated import place_in_boxes
 
 
 def targets_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
@@ -28,6 +29,32 @@ def targets_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Ten
     index = matched_gt.clamp(min=0)
     gt_boxes = targets.boxes.gather(1, index[:, :, None].expand(-1, -1, 4))
     return positive, gt_boxes, targets.labels.gather(1, index)
+
+
+def rotated_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+    """As `targets_of_points`, of turned boxes.
+
+    Returns:
+        gt_boxes: (B, P, 5).
+        gt_turned: (B, P) bool, whether they have an angle.
+        gt_labels: (B, P).
+    """
+    index = matched_gt.clamp(min=0)
+    if targets.boxes.shape[1] == 0:
+        blank = targets.rotated.new_zeros(*matched_gt.shape, 5)
+        return blank, torch.zeros_like(index, dtype=torch.bool), index
+    gt_boxes = targets.rotated.gather(1, index[:, :, None].expand(-1, -1, 5))
+    return gt_boxes, targets.turned.gather(1, index), targets.labels.gather(1, index)
+
+
+def assignment_in_rotated(points: Tensor, targets: Targets, matched_gt: Tensor) -> Assignment:
+    """As `assignment_of_points`, with ignore regions that are turned boxes."""
+    if targets.boxes.shape[1] == 0 or not targets.any_ignored:
+        return Assignment(matched_gt, torch.zeros_like(matched_gt, dtype=torch.bool))
+    regions = targets.rotated[:, :, None]
+    inside = (place_in_boxes(points, regions).abs() < regions[..., 2:4] / 2).all(-1)  # (B, G, P)
+    in_ignored = (inside & targets.ignore[:, :, None]).any(dim=1)
+    return Assignment(matched_gt, in_ignored & (matched_gt < 0))
 
 
 def assignment_of_points(points: Tensor, targets: Targets, matched_gt: Tensor) -> Assignment:

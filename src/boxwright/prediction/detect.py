@@ -11,7 +11,7 @@ from torch import Tensor
 from boxwright.config.experiment import View
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
-from boxwright.data.transforms import invert, transform_boxes
+from boxwright.data.transforms import invert, transform_boxes, transform_turned
 from boxwright.models.detections import Detections
 from boxwright.models.detector import Detector, full_precision
 from boxwright.prediction.views import from_view, fuse_views, to_view
@@ -37,7 +37,8 @@ def detect(
         tell: called with the number of images of each batch.
 
     Returns:
-        For each image rows of image, label, score, x1, y1, x2, y2; (N, 7) float64.
+        For each image rows of image, label, score, and x1, y1, x2, y2 or cx, cy, w, h, angle; (N, 7 or 8)
+        float64.
     """
     rows = []
     for batch in batches:
@@ -45,7 +46,9 @@ def detect(
         seen = [_detect_view(model, moved.images, moved.sizes, view, autocast) for view in views]
         found = fuse_views(seen, model.selection.iou_threshold, model.selection.max_detections)
         for detections, index, matrix in zip(found, batch.indices, batch.matrices):
-            boxes = transform_boxes(detections.boxes.cpu().numpy().astype(np.float64), invert(matrix.numpy()))
+            found_boxes = detections.boxes.cpu().numpy().astype(np.float64)
+            move = transform_turned if found_boxes.shape[1] == 5 else transform_boxes
+            boxes = move(found_boxes, invert(matrix.numpy()))
             columns = [np.full(len(boxes), float(index)), detections.labels.cpu(), detections.scores.cpu()]
             rows.append(np.column_stack([*columns, boxes]))
         tell(len(found))
@@ -68,25 +71,25 @@ def _detect_view(
 
 
 def to_tables(rows: list[np.ndarray], images: pl.DataFrame, categories: list[str], source: str) -> Tables:
-    """Rows of `detect` as tables over `images`, in the order of the images, boxes cut at their borders."""
-    stacked = np.concatenate([*rows, np.zeros((0, 7))])
+    """Rows of `detect` as tables over `images`, in their order; upright boxes are cut at the borders."""
+    stacked = np.concatenate(rows) if rows else np.zeros((0, 7))
     stacked = stacked[np.lexsort((-stacked[:, 2], stacked[:, 0]))]
     image_id = stacked[:, 0].astype(np.int64)
-    limit = np.stack(
-        [images[side].cast(pl.Float64).fill_null(np.inf).to_numpy() for side in ("width", "height")], 1
-    )
-    corners = np.clip(stacked[:, 3:], 0, np.tile(limit, 2)[image_id])
-    size = corners[:, 2:] - corners[:, :2]
     columns = {
         "image_id": image_id,
         "category_id": stacked[:, 1].astype(np.int32),
-        "x": corners[:, 0],
-        "y": corners[:, 1],
-        "w": size[:, 0],
-        "h": size[:, 1],
         "score": stacked[:, 2],
-        "area": size[:, 0] * size[:, 1],
         "source": [source] * len(stacked),
     }
+    if stacked.shape[1] == 8:
+        size, start = stacked[:, 5:7], stacked[:, 3:5] - stacked[:, 5:7] / 2
+        columns["angle"] = stacked[:, 7]
+    else:
+        limit = np.stack(
+            [images[side].cast(pl.Float64).fill_null(np.inf).to_numpy() for side in ("width", "height")], 1
+        )
+        corners = np.clip(stacked[:, 3:], 0, np.tile(limit, 2)[image_id])
+        start, size = corners[:, :2], corners[:, 2:] - corners[:, :2]
+    columns |= dict(zip("xywh", [*start.T, *size.T])) | {"area": size.prod(axis=1)}
     named = {"category_id": np.arange(len(categories)), "name": categories}
     return Tables(images, frame(BOX_SCHEMA, columns), frame(CATEGORY_SCHEMA, named))

@@ -5,13 +5,15 @@ an object that all views see is likelier than one that a single view sees. Fusin
 Solovyev et al., Weighted Boxes Fusion, Image and Vision Computing 2021, on clusters that NMS chooses.
 """
 
+import math
+
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from boxwright.config.experiment import View
+from boxwright.geometry import iou as numpy_iou
 from boxwright.geometry.torch_boxes import pairwise_iou
-from boxwright.models.detections import Detections
+from boxwright.models.detections import Detections, suppress
 
 SAME_OBJECT = 0.7  # IoU from which boxes of one class vote together
 
@@ -38,12 +40,27 @@ def to_view(images: Tensor, sizes: Tensor, view: View) -> tuple[Tensor, Tensor]:
 def from_view(detections: Detections, size: Tensor, view: View) -> Detections:
     """Detections in a view in the coordinates of the image, whose content is `size` (width, height)."""
     flips, transposed = _parts(view)
+    if detections.boxes.shape[1] == 5:
+        boxes = _turned_from_view(detections.boxes, size, flips, transposed)
+        return Detections(boxes, detections.scores, detections.labels)
     x1, y1, x2, y2 = detections.boxes[:, [1, 0, 3, 2] if transposed else [0, 1, 2, 3]].unbind(-1)
     if 2 in flips:
         x1, x2 = size[0] - x2, size[0] - x1
     if 1 in flips:
         y1, y2 = size[1] - y2, size[1] - y1
     return Detections(torch.stack([x1, y1, x2, y2], dim=-1), detections.scores, detections.labels)
+
+
+def _turned_from_view(boxes: Tensor, size: Tensor, flips: list[int], transposed: bool) -> Tensor:
+    """Boxes (N, 5) of a view in the coordinates of the image; fronts stay in front."""
+    cx, cy, w, h, angle = boxes.unbind(-1)
+    if transposed:
+        cx, cy, angle = cy, cx, math.pi / 2 - angle
+    if 2 in flips:
+        cx, angle = size[0] - cx, math.pi - angle
+    if 1 in flips:
+        cy, angle = size[1] - cy, -angle
+    return torch.stack([cx, cy, w, h, angle], dim=-1)
 
 
 def _parts(view: View) -> tuple[list[int], bool]:
@@ -76,17 +93,40 @@ def _fuse_image(found: list[Detections], iou_threshold: float, max_detections: i
     if len(boxes) == 0:
         return found[0]
     view = torch.cat([torch.full_like(d.labels, n) for n, d in enumerate(found)])
-    extent = boxes.max() - boxes.min() + 1
-    apart = boxes.double() + (labels.double() * extent.double())[:, None]
-    chosen = nms(apart, scores.double(), iou_threshold)
-
+    chosen = suppress(boxes, scores, labels, iou_threshold)
     same_label = labels[chosen, None] == labels[None]
-    votes = (pairwise_iou(boxes[chosen], boxes) >= SAME_OBJECT) & same_label  # (N, M)
+    turned = boxes.shape[1] == 5
+    iou = _turned_iou(boxes[chosen], boxes) if turned else pairwise_iou(boxes[chosen], boxes)  # (N, M)
+    votes = (iou >= SAME_OBJECT) & same_label
     # The chosen box votes for itself even where it has no area to overlap.
     votes[torch.arange(len(chosen), device=boxes.device), chosen] = True
     weights = votes * scores
-    fused = weights @ boxes / weights.sum(1, keepdim=True).clamp(min=1e-12)
+    weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-12)
+    fused = _mean_turned(weights, boxes[chosen], boxes) if turned else weights @ boxes
+    weights = votes * scores
     by_view = [(weights * (view == n)).amax(1) for n in range(len(found))]
     mean = torch.stack(by_view).mean(0)
     order = mean.argsort(descending=True, stable=True)[:max_detections]
     return Detections(fused[order], mean[order], labels[chosen][order])
+
+
+def _turned_iou(a: Tensor, b: Tensor) -> Tensor:
+    """(N, M) IoU of boxes (N, 5) and (M, 5), on the CPU, where far pairs cost next to nothing."""
+    found = numpy_iou.pairwise_iou(a.double().cpu().numpy(), b.double().cpu().numpy())
+    return torch.from_numpy(found).to(a)
+
+
+def _mean_turned(weights: Tensor, chosen: Tensor, boxes: Tensor) -> Tensor:
+    """(N, 5) means of boxes (M, 5) with weights (N, M), each spelled as the chosen box (N, 5) is.
+
+    A rectangle turned by a quarter with its sides exchanged is the same: the nearest spelling is taken.
+    """
+    turn = boxes[:, 4] - chosen[:, 4:]  # (N, M)
+    quarters = torch.round(turn / (math.pi / 2))
+    rest = turn - quarters * (math.pi / 2)
+    crossed = quarters.long() % 2 == 1
+    w, h = boxes[:, 2].expand_as(turn), boxes[:, 3].expand_as(turn)
+    means = [(weights * v).sum(1) for v in (torch.where(crossed, h, w), torch.where(crossed, w, h), rest)]
+    return torch.cat(
+        [weights @ boxes[:, :2], torch.stack([means[0], means[1], chosen[:, 4] + means[2]], 1)], 1
+    )

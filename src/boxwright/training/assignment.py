@@ -53,7 +53,9 @@ def show_assignment(
         loaded = load_detector(experiment)
         config, model, classes = loaded.config, loaded.model, loaded.categories
     tables = load_source(getattr(config.data, part))
-    tables, _ = select_classes(tables, classes or tables.categories["name"].to_list())
+    ignored = config.data.ignore
+    own = [name for name in tables.categories["name"] if name not in ignored]
+    tables, _ = select_classes(tables, classes or own, ignored)
     if model is None:
         model = build_detector(without_pretrained(config).model, len(tables.categories)).eval()
         if model.follows_predictions:

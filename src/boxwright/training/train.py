@@ -16,7 +16,7 @@ from boxwright.data.dataset import DetectionDataset
 from boxwright.data.formats.files import write_atomic
 from boxwright.data.sources import load_source, select_classes
 from boxwright.data.tables import Tables
-from boxwright.errors import ConfigError, DataError
+from boxwright.errors import ConfigError, DataError, nearest
 from boxwright.evaluation.evaluate import Evaluation
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import BEST, load_detector
@@ -126,13 +126,20 @@ def load_data(config: ExperimentConfig) -> tuple[Tables, Tables]:
         DataError: a source can't be read, or has no boxes to learn.
     """
     train_tables, val_tables = load_source(config.data.train), load_source(config.data.val)
-    names = config.data.classes or train_tables.categories["name"].to_list()
+    ignored = config.data.ignore
+    own = train_tables.categories["name"].to_list()
+    unknown = [n for n in ignored if n not in own and n not in val_tables.categories["name"].to_list()]
+    if unknown:
+        raise ConfigError(
+            f"data.ignore: '{unknown[0]}' is no category of the data. {nearest(unknown[0], own)}"
+        )
+    names = config.data.classes or [n for n in own if n not in ignored]
     selected = []
     for what, tables in (("train", train_tables), ("val", val_tables)):
         errors = [f for f in tables.faults if f.severity == "error"]
         if errors:
             console.print(f"[yellow]{what} data has {len(errors):,} faults[/], first: {errors[0]}")
-        tables, left_out = select_classes(tables, names)
+        tables, left_out = select_classes(tables, names, ignored)
         for category, count in left_out.items():
             console.print(f"[yellow]{what}: {count:,} boxes of '{category}' are not learnt[/]")
         selected.append(tables)

@@ -10,7 +10,7 @@ from PIL import Image
 from boxwright.data import formats
 from boxwright.data.formats import text
 from boxwright.data.formats.options import ReadOptions
-from tests.scenes import small_tables
+from tests.scenes import small_tables, turned_tables
 
 ODGT = [
     {
@@ -55,6 +55,8 @@ def make_sample(format: str, folder: Path) -> tuple[Path, list[Path], ReadOption
     """Write a sample; gives what to read, the files that may be damaged, and the options."""
     scores = [0.9, 0.8, 0.7, 0.6] if format == "coco-results" else None
     tables = small_tables(folder, scores)
+    if format in ("coco-angle", "dota", "dota-results", "markers"):
+        tables = turned_tables(folder / "images", scores=format == "dota-results")
     options = ReadOptions()
     if format == "odgt":
         source = folder / "sample.odgt"
@@ -62,7 +64,7 @@ def make_sample(format: str, folder: Path) -> tuple[Path, list[Path], ReadOption
     elif format == "eurocity":
         source = folder / "000.json"
         source.write_text(json.dumps(EUROCITY))
-    elif format in ("voc", "yolo"):
+    elif format in ("voc", "yolo", "dota", "dota-results"):
         source = folder
         formats.write(tables, source, format)
     elif format == "text":

@@ -9,7 +9,9 @@ from boxwright.data.formats import (
     citypersons,
     coco,
     coco_results,
+    dota,
     eurocity,
+    markers,
     odgt,
     parquet,
     text,
@@ -24,9 +26,13 @@ from boxwright.errors import ConfigError, DataError, nearest
 READERS: dict[str, Callable[[Path, ReadOptions], Tables]] = {
     "parquet": parquet.read,
     "coco": coco.read,
+    "coco-angle": coco.read,
     "coco-results": coco_results.read,
     "voc": voc.read,
     "yolo": yolo.read,
+    "dota": dota.read,
+    "dota-results": dota.read_results,
+    "markers": markers.read,
     "odgt": odgt.read,
     "citypersons": citypersons.read,
     "eurocity": eurocity.read,
@@ -35,9 +41,13 @@ READERS: dict[str, Callable[[Path, ReadOptions], Tables]] = {
 WRITERS: dict[str, Callable[[Tables, Path], None]] = {
     "parquet": parquet.write,
     "coco": coco.write,
+    "coco-angle": coco.write_turned,
     "coco-results": coco_results.write,
     "voc": voc.write,
     "yolo": yolo.write,
+    "dota": dota.write,
+    "dota-results": dota.write_results,
+    "markers": markers.write,
     "odgt": odgt.write,
     "citypersons": citypersons.write,
     "eurocity": eurocity.write,
@@ -94,7 +104,10 @@ def guess_format(path: str | os.PathLike) -> str:
     if path.is_file():
         by_suffix = {".parquet": "parquet", ".odgt": "odgt", ".yaml": "yolo", ".yml": "yolo", ".txt": "text"}
         if path.suffix.lower() in (".json", ".gz"):
-            return "coco-results" if _first_bracket(path) == b"[" else "coco"
+            start = _start(path)
+            if markers.NAME.encode() in start:
+                return "markers"
+            return "coco-results" if start[:1] == b"[" else "coco"
         if path.suffix.lower() in by_suffix:
             return by_suffix[path.suffix.lower()]
     elif (
@@ -103,6 +116,10 @@ def guess_format(path: str | os.PathLike) -> str:
         or next(path.glob("*/Annotations"), None)
     ):
         return "voc"
+    elif any((path / name).is_dir() for name in dota.FOLDERS):
+        return "dota"
+    elif next(path.glob(f"{dota.TASK}*.txt"), None):
+        return "dota-results"
     elif next(path.glob("*.yaml"), None) or (path / "labels").is_dir():
         return "yolo"
     elif next(path.glob("*.txt"), None):
@@ -110,7 +127,8 @@ def guess_format(path: str | os.PathLike) -> str:
     raise DataError(f"{path}: can't tell its format; say it with --format. {nearest('', READERS)}")
 
 
-def _first_bracket(path: Path) -> bytes:
+def _start(path: Path) -> bytes:
+    """The first characters of a JSON that mean anything."""
     with path.open("rb") as file:
         start = file.read(4096)
     if start[:2] == GZIP_MAGIC:
@@ -118,7 +136,7 @@ def _first_bracket(path: Path) -> bytes:
             start = zlib.decompressobj(wbits=31).decompress(start, 256)
         except zlib.error as error:
             raise DataError(f"{path}: damaged gzip: {error}.") from error
-    return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:256]
 
 
 def format_of_suffix(tables: Tables, path: str | os.PathLike) -> str:

@@ -8,9 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 
-from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number, as_numbers, unpack
+from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number, as_shape, unpack
 from boxwright.data.formats import coco_plain
 from boxwright.data.formats.files import parse_json, read_content, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
@@ -33,7 +34,7 @@ def read(path: Path, options: ReadOptions) -> Tables:
     Raises:
         DataError: the file isn't JSON or has no lists of images and annotations.
     """
-    options.only("coco", "images")
+    options.only("coco", "images", "angles")
     raw = read_content(path)
     plain = coco_plain.decode_instances(raw)
     if plain is not None:
@@ -47,7 +48,7 @@ def read(path: Path, options: ReadOptions) -> Tables:
     document = parse_json(path, raw)
     if not isinstance(document, dict):
         raise DataError(f"{path}: a JSON {type(document).__name__}, expected an object with images.")
-    builder = TableBuilder(path.stem)
+    builder = TableBuilder(path.stem, options.angles)
     for key in document.keys() - TOP_KEYS:
         builder.warning("unknown-key", str(path), f"'{key}' is not a part of COCO; not read.")
     if "annotation" in document and "annotations" not in document:
@@ -62,7 +63,22 @@ def read(path: Path, options: ReadOptions) -> Tables:
 
 
 def write(tables: Tables, path: Path) -> None:
-    """Write COCO truth. Ids that came from COCO are kept; else they count from 1."""
+    """Write COCO truth; of turned boxes the hulls. Ids that came from COCO stay; else they count from 1."""
+    _write(tables, path, tables.upright().tolist())
+
+
+def write_turned(tables: Tables, path: Path) -> None:
+    """The same with [cx, cy, w, h, angle in radians, clockwise] for turned boxes, as HIT-UAV has it."""
+    x, y, w, h = (tables.boxes[c].to_numpy() for c in "xywh")
+    spelled = np.stack([x + w / 2, y + h / 2, w, h, tables.boxes["angle"].fill_null(np.nan).to_numpy()], 1)
+    boxes = [
+        turned if turned[4] == turned[4] else upright
+        for turned, upright in zip(spelled.tolist(), tables.upright().tolist())
+    ]
+    _write(tables, path, boxes)
+
+
+def _write(tables: Tables, path: Path, boxes: list[list[float]]) -> None:
     image_ids, category_ids = source_ids(tables.images), source_ids(tables.categories)
     images = [
         {"id": image_ids[row["image_id"]], "file_name": row["file_name"]}
@@ -80,7 +96,7 @@ def write(tables: Tables, path: Path) -> None:
     annotations = [
         {"id": own_ids[n] if usable else n + 1}
         | {"image_id": image_ids[row["image_id"]], "category_id": category_ids[row["category_id"]]}
-        | {"bbox": [row[c] for c in "xywh"], "area": row["area"], "iscrowd": int(row["crowd"])}
+        | {"bbox": boxes[n], "area": row["area"], "iscrowd": int(row["crowd"])}
         | {flag: 1 for flag in ("ignore", "difficult") if row[flag]}
         | ({"score": row["score"]} if row["score"] is not None else {})
         | attributes[n]
@@ -124,14 +140,16 @@ def _read_categories(builder: TableBuilder, path: Path, records: list) -> dict[i
     return category_of
 
 
-def _read_images(builder: TableBuilder, path: Path, records: list, options: ReadOptions) -> dict[int, int]:
-    image_of: dict[int, int] = {}
-    usable: dict[int, dict] = {}
+def _read_images(
+    builder: TableBuilder, path: Path, records: list, options: ReadOptions
+) -> dict[int | str, int]:
+    image_of: dict[int | str, int] = {}
+    usable: dict[int | str, dict] = {}
     for n, record in enumerate(records):
         place = f"{path}, image {n}"
-        source_id = as_integer(record.get("id")) if isinstance(record, dict) else None
+        source_id = as_id(record.get("id")) if isinstance(record, dict) else None
         if source_id is None:
-            builder.error("image", place, f"{_short(record)}, expected an integer id.", True)
+            builder.error("image", place, f"{_short(record)}, expected an id.", True)
         elif source_id in usable:
             builder.error("image", place, f"id {source_id} stands there before.", True)
         else:
@@ -151,7 +169,8 @@ def _read_images(builder: TableBuilder, path: Path, records: list, options: Read
         extra = {k: v for k, v in record.items() if k not in IMAGE_KEYS}
         unknown.update(extra.keys() - USUAL_KEYS)
         where = resolve_image(name, folders) if name else None
-        image_of[source_id] = builder.image(name, where, size[0], size[1], source_id, extra)
+        number = source_id if isinstance(source_id, int) else None
+        image_of[source_id] = builder.image(name, where, size[0], size[1], number, extra)
     _tell_unknown(builder, path, unknown, "image")
     return image_of
 
@@ -174,7 +193,7 @@ def _read_annotations(builder, path, records, image_of, category_of) -> None:
             continue
         extra = {k: v for k, v in record.items() if k not in BOX_KEYS}
         unknown.update(extra.keys() - USUAL_KEYS)
-        image_id, category_id, xywh = row
+        image_id, category_id, shape = row
         flags = {}
         for column, key in (("crowd", "iscrowd"), ("ignore", "ignore"), ("difficult", "difficult")):
             flags[column] = as_flag(record.get(key, 0))
@@ -188,25 +207,32 @@ def _read_annotations(builder, path, records, image_of, category_of) -> None:
         if score is None and record.get("score") is not None:
             builder.error("score", f"{where} {n}", f"score {_short(record['score'])}, expected a number.")
         builder.box(
-            (where, n), image_id, category_id, xywh, score=score, area=area, attributes=extra, **flags
+            (where, n), image_id, category_id, shape, score=score, area=area, attributes=extra, **flags
         )
     _tell_unknown(builder, path, unknown, "annotation")
 
 
 def read_row(builder: TableBuilder, place: str, record: dict, image_of: dict, category_of: dict):
-    """(image_id, category_id, xywh) of an annotation or result, or None and a fault."""
+    """(image_id, category_id, shape) of an annotation or result, or None and a fault."""
     for key, known in (("image_id", image_of), ("category_id", category_of)):
-        if as_integer(record.get(key)) not in known:
+        if as_id(record.get(key)) not in known:
             found = _short(record.get(key))
             builder.error(key.replace("_", "-"), place, f"{key} is {found}, which is not listed.", True)
             return None
     box = record.get("bbox")
-    xywh = as_numbers(box)
-    if xywh is None:
-        builder.error("bbox", place, f"bbox is {_short(box)}, expected [x, y, width, height].", True)
+    shape = as_shape(box, 4, 5)
+    if shape is None:
+        expected = "expected [x, y, width, height], or [cx, cy, width, height, angle]"
+        builder.error("bbox", place, f"bbox is {_short(box)}, {expected}.", True)
         return None
-    image_id, category_id = (as_integer(record[k]) for k in ("image_id", "category_id"))
-    return image_of[image_id], category_of[category_id], xywh
+    image_id, category_id = (as_id(record[k]) for k in ("image_id", "category_id"))
+    return image_of[image_id], category_of[category_id], shape
+
+
+def as_id(value: Any) -> int | str | None:
+    """An id, which COCO has as an integer and others as text."""
+    number = as_integer(value)
+    return value if number is None and isinstance(value, str) and value else number
 
 
 def image_folders(path: Path, options: ReadOptions) -> list[Path]:

@@ -66,7 +66,7 @@ def _read_plain(path: Path, raw: bytes, truth: Tables | None) -> TableBuilder | 
 
 
 def write(tables: Tables, path: Path) -> None:
-    """Write the boxes that have a score.
+    """Write the boxes that have a score; of turned ones their upright hulls.
 
     Raises:
         DataError: a box has none.
@@ -77,8 +77,8 @@ def write(tables: Tables, path: Path) -> None:
     image_ids, category_ids = source_ids(tables.images), source_ids(tables.categories)
     records = [
         {"image_id": image_ids[row["image_id"]], "category_id": category_ids[row["category_id"]]}
-        | {"bbox": [row[c] for c in "xywh"], "score": row["score"]}
-        for row in tables.boxes.iter_rows(named=True)
+        | {"bbox": box, "score": row["score"]}
+        for row, box in zip(tables.boxes.iter_rows(named=True), tables.upright().tolist())
     ]
     write_atomic(path, orjson.dumps(records))
 

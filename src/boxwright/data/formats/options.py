@@ -5,6 +5,7 @@ from pathlib import Path
 
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
+from boxwright.geometry.conventions import CONVENTIONS
 
 TEXT_LAYOUTS = ("xyxy", "xywh", "relative")
 BOX_KINDS = ("full", "visible", "head")
@@ -20,6 +21,7 @@ class ReadOptions:
         boxes: which box of a person (CrowdHuman: full, visible, head; CityPersons: full, visible).
         layout: of the text format: `xyxy` (left top right bottom), `xywh` (left top width height),
             `relative` (centre x, centre y, width, height as shares of the image).
+        angles: convention of turned boxes, a key of `CONVENTIONS`; None: guessed, and told.
         truth: the tables whose image and category ids COCO results refer to.
     """
 
@@ -27,6 +29,7 @@ class ReadOptions:
     images: Path | None = None
     boxes: str | None = None
     layout: str | None = None
+    angles: str | None = None
     truth: Tables | None = None
 
     def only(self, format_name: str, *taken: str) -> None:
@@ -39,7 +42,7 @@ class ReadOptions:
             if getattr(self, field.name) is not None and field.name not in taken:
                 said = field.name.removesuffix("_name")
                 raise ConfigError(f"format {format_name} has no option '{said}'.")
-        for name, known in (("boxes", BOX_KINDS), ("layout", TEXT_LAYOUTS)):
+        for name, known in (("boxes", BOX_KINDS), ("layout", TEXT_LAYOUTS), ("angles", tuple(CONVENTIONS))):
             value = getattr(self, name)
             if value is not None and value not in known:
                 raise ConfigError(f"{name} is '{value}', expected one of {', '.join(known)}.")

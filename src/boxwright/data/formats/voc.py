@@ -1,7 +1,8 @@
-"""Pascal VOC: one XML an image, and ImageSets/Main/*.txt that list images.
+"""Pascal VOC: one XML an image, and ImageSets/Main/*.txt that list images; with roLabelImg's turned boxes.
 
-Everingham et al., The PASCAL VOC development kit. Corners are read as continuous coordinates: width is
-xmax - xmin. Elements the tables have no column for travel as attributes and are written back.
+Everingham et al., The PASCAL VOC development kit. Corners are read as continuous coordinates: width is xmax
+- xmin. A turned box is a `robndbox` of cx, cy, w, h and angle (radians, clockwise). Elements the tables
+have no column for travel as attributes and are written back.
 """
 
 from pathlib import Path
@@ -10,7 +11,7 @@ from xml.etree import ElementTree
 
 from defusedxml.ElementTree import fromstring
 
-from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_numbers, unpack
+from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_shape, unpack
 from boxwright.data.formats.files import read_bytes, read_lines, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.images import IMAGE_SUFFIXES
@@ -21,9 +22,10 @@ MAX_XML_BYTES = 64 << 20
 MAX_DEPTH = 20
 IMAGE_TAGS = {"folder", "filename", "path", "source", "size", "segmented", "owner", "object"}
 OBJECT_TAGS = {"name", "pose", "truncated", "difficult", "occluded", "occlusion", "bndbox", "part"} | {
-    "actions", "point", "id", "attributes", "type", "deleted", "verified", "polygon",
+    "actions", "point", "id", "attributes", "type", "deleted", "verified", "polygon", "robndbox", "extra",
 }  # fmt: skip
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+TURNED = ("cx", "cy", "w", "h", "angle")
 
 
 def read(path: Path, options: ReadOptions) -> Tables:
@@ -32,10 +34,10 @@ def read(path: Path, options: ReadOptions) -> Tables:
     Raises:
         DataError: no annotations there, or no such list.
     """
-    options.only("voc", "list_name", "images")
+    options.only("voc", "list_name", "images", "angles")
     if not path.is_dir():
         raise DataError(f"{path}: {'a file' if path.exists() else 'no such folder'}, expected a VOC folder.")
-    builder = TableBuilder(path.resolve().name)
+    builder = TableBuilder(path.resolve().name, options.angles)
     roots = [path] if _annotation_folder(path) else sorted(p for p in path.iterdir() if _annotation_folder(p))
     if not roots:
         raise DataError(f"{path}: no Annotations folder and no XML file.")
@@ -144,7 +146,7 @@ def _read_tree(builder, file: Path, tree, stem: str, prefix: str, folders: list[
     name = name or f"{stem}.jpg"
     path = resolve_image(name, folders)
     if path is None or not Path(path).is_file():
-        matches = [m for f in folders[:1] for s in IMAGE_SUFFIXES if (m := f / f"{stem}{s}").is_file()]
+        matches = [m for f in folders for s in IMAGE_SUFFIXES if (m := f / f"{stem}{s}").is_file()]
         if matches:
             builder.warning("image", str(file), f"filename '{name}' isn't there; {matches[0].name} is taken.")
             name, path = matches[0].name, str(matches[0])
@@ -168,27 +170,31 @@ def _read_object(builder, file: Path, element, number: int, image_id: int) -> No
     if not name:
         builder.error("category", place, "no name.", True)
         return
-    corners = as_numbers([element.findtext(f"bndbox/{c}") for c in CORNERS])
-    if corners is None:
-        found = ", ".join(f"{c} {element.findtext(f'bndbox/{c}')}" for c in CORNERS)
-        builder.error("bbox", place, f"{found}, expected four numbers.", True)
+    tag, keys = ("robndbox", TURNED) if element.find("bndbox") is None else ("bndbox", CORNERS)
+    box = element.find(tag)
+    if box is None:
+        builder.error("bbox", place, "neither <bndbox> nor <robndbox>.", True)
+        return
+    shape = as_shape([box.findtext(key) for key in keys], len(keys))
+    if shape is None:
+        found = ", ".join(f"{key} {box.findtext(key)}" for key in keys)
+        builder.error("bbox", place, f"{found}, expected {len(keys)} numbers.", True)
         return
     difficult = as_flag(element.findtext("difficult") or "0")
     if difficult is None:
         builder.error("flag", place, f"difficult is '{element.findtext('difficult')}', expected 0 or 1.")
-    box = element.find("bndbox")
-    extra = {c.tag: _to_dict(c) for c in element if c.tag not in ("name", "difficult", "bndbox")}
-    unknown = [c.tag for c in element if c.tag not in OBJECT_TAGS] + [
-        c.tag for c in box if c.tag not in CORNERS
-    ]
-    for tag in unknown:
-        builder.warning("unknown-element", place, f"<{tag}> is not VOC's; kept as an attribute.")
-    x1, y1, x2, y2 = corners
+    extra = {c.tag: _to_dict(c) for c in element if c.tag not in ("name", "difficult", tag)}
+    unknown = [c.tag for c in element if c.tag not in OBJECT_TAGS] + [c.tag for c in box if c.tag not in keys]
+    for other in unknown:
+        builder.warning("unknown-element", place, f"<{other}> is not VOC's; kept as an attribute.")
+    if tag == "bndbox":
+        x1, y1, x2, y2 = shape
+        shape = (x1, y1, x2 - x1, y2 - y1)
     builder.box(
         (f"{file}, object", number),
         image_id,
         builder.category(name),
-        (x1, y1, x2 - x1, y2 - y1),
+        shape,
         difficult=bool(difficult),
         attributes=extra,
     )
@@ -222,6 +228,10 @@ def _append(parent: ElementTree.Element, tag: str, value: Any) -> None:
         child.text = "" if value is None else str(value)
 
 
+def _numbers(keys: tuple[str, ...], values: tuple[float, ...]) -> dict[str, str]:
+    return {key: f"{value:.17g}" for key, value in zip(keys, values)}
+
+
 def _to_xml(image: dict, name: str, boxes, category_names: list[str]) -> bytes:
     root = ElementTree.Element("annotation")
     extra = {k: v for k, v in unpack(image["attributes"]).items() if k in IMAGE_TAGS}
@@ -235,11 +245,16 @@ def _to_xml(image: dict, name: str, boxes, category_names: list[str]) -> bytes:
     for box in boxes:
         element = ElementTree.SubElement(root, "object")
         _append(element, "name", category_names[box["category_id"]])
-        held = {k: v for k, v in unpack(box["attributes"]).items() if k in OBJECT_TAGS - {"id"}}
+        held = {k: v for k, v in unpack(box["attributes"]).items() if k in OBJECT_TAGS - {"id", "type"}}
         defaults = {"pose": "Unspecified", "truncated": 0}
+        if box["angle"] is not None:
+            defaults["type"] = "robndbox"
         for tag, value in (defaults | held | {"difficult": int(box["difficult"])}).items():
             _append(element, tag, value)
-        corners = (box["x"], box["y"], box["x"] + box["w"], box["y"] + box["h"])
-        _append(element, "bndbox", {c: f"{v:.17g}" for c, v in zip(CORNERS, corners)})
+        x, y, w, h = (box[c] for c in "xywh")
+        if box["angle"] is None:
+            _append(element, "bndbox", _numbers(CORNERS, (x, y, x + w, y + h)))
+        else:
+            _append(element, "robndbox", _numbers(TURNED, (x + w / 2, y + h / 2, w, h, box["angle"])))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="utf-8")

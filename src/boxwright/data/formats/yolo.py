@@ -1,5 +1,7 @@
 """YOLO txt: a line a box, `class cx cy w h` in shares of the image, and a data.yaml with the names.
 
+Turned boxes (YOLO-OBB) are `class x1 y1 x2 y2 x3 y3 x4 y4`. Either may be followed by a score.
+
 Layout as Ultralytics documents it: `train`, `val`, `test` in data.yaml name image folders, lists of
 images, or several of them; labels stand in `labels/` where the images stand in `images/`.
 """
@@ -7,14 +9,16 @@ images, or several of them; labels stand in `labels/` where the images stand in 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from boxwright.data.builder import TableBuilder, as_integer, as_number, as_numbers
+from boxwright.data.builder import TableBuilder, as_integer, as_number, as_shape
 from boxwright.data.formats.files import read_bytes, read_lines, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.images import IMAGE_SUFFIXES, image_size
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError, nearest
+from boxwright.geometry.conventions import corners
 
 MAX_YAML_BYTES = 4 << 20
 MAX_LABEL_BYTES = 64 << 20
@@ -52,10 +56,15 @@ def read(path: Path, options: ReadOptions) -> Tables:
 def write(tables: Tables, path: Path) -> None:
     """Write labels/*.txt and data.yaml; images are referred to by the list images.txt, not copied.
 
+    Where a box is turned, all are written with their corners.
+
     Raises:
         DataError: an image has no size, which relative coordinates need, or no name.
     """
-    by_image = tables.boxes.partition_by("image_id", as_dict=True)
+    turned = tables.boxes["angle"].is_not_null().any()
+    points = corners(tables.rotated()).reshape(-1, 8) if turned else None
+    rows = tables.boxes["image_id"].to_numpy()
+    records = tables.boxes.to_dicts()
     stems: dict[str, str] = {}
     listed = []
     for row in tables.images.iter_rows(named=True):
@@ -65,8 +74,8 @@ def write(tables: Tables, path: Path) -> None:
         if stem in stems:
             raise DataError(f"{row['file_name']} and {stems[stem]} would both be labels/{stem}.txt.")
         stems[stem] = row["file_name"]
-        boxes = by_image.get((row["image_id"],))
-        lines = [_line(b, row) for b in boxes.iter_rows(named=True)] if boxes is not None else []
+        mine = np.flatnonzero(rows == row["image_id"])
+        lines = [_line(records[n], row, None if points is None else points[n]) for n in mine]
         write_atomic(path / "labels" / f"{stem}.txt", "".join(lines).encode())
         listed.append(f"./images/{row['file_name']}\n")
     names = dict(enumerate(tables.categories["name"]))
@@ -75,10 +84,13 @@ def write(tables: Tables, path: Path) -> None:
     write_atomic(path / "data.yaml", yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode())
 
 
-def _line(box: dict, image: dict) -> str:
+def _line(box: dict, image: dict, points: np.ndarray | None) -> str:
     width, height = image["width"], image["height"]
-    cx, cy = (box["x"] + box["w"] / 2) / width, (box["y"] + box["h"] / 2) / height
-    numbers = [cx, cy, box["w"] / width, box["h"] / height]
+    if points is not None:
+        numbers = (points / ([width, height] * 4)).tolist()
+    else:
+        cx, cy = (box["x"] + box["w"] / 2) / width, (box["y"] + box["h"] / 2) / height
+        numbers = [cx, cy, box["w"] / width, box["h"] / height]
     if box["score"] is not None:
         numbers.append(box["score"])
     return f"{box['category_id']} " + " ".join(f"{v:.17g}" for v in numbers) + "\n"
@@ -198,10 +210,13 @@ def _read_image(builder: TableBuilder, root: Path, image: Path, named: bool) -> 
 def _read_line(builder, where: str, number: int, words: list[str], image_id: int, size, named: bool) -> None:
     place = f"{where} {number}"
     category = as_integer(words[0])
-    numbers = as_numbers(words[1:5])
-    score = as_number(words[5]) if len(words) == 6 else None
-    if len(words) not in (5, 6) or numbers is None or (len(words) == 6 and score is None):
-        builder.error("bbox", place, f"'{' '.join(words):.60}', expected: class cx cy w h [score].", True)
+    count = 8 if len(words) > 6 else 4
+    shape = as_shape(words[1 : count + 1], count)
+    scored = len(words) == count + 2
+    score = as_number(words[-1]) if scored else None
+    if len(words) - count not in (1, 2) or shape is None or (scored and score is None):
+        expected = "class cx cy w h [score], or class x1 y1 ... y4 [score]"
+        builder.error("bbox", place, f"'{' '.join(words):.60}', expected: {expected}.", True)
         return
     if category is None or category < 0 or (named and category >= len(builder.categories)):
         builder.error(
@@ -209,8 +224,11 @@ def _read_line(builder, where: str, number: int, words: list[str], image_id: int
         )
         return
     category_id = category if named else builder.category(str(category), category)
-    cx, cy, w, h = (v * s for v, s in zip(numbers, (*size, *size)))
-    builder.box((where, number), image_id, category_id, (cx - w / 2, cy - h / 2, w, h), score=score)
+    shape = tuple(v * s for v, s in zip(shape, size * (count // 2)))
+    if count == 4:
+        cx, cy, w, h = shape
+        shape = (cx - w / 2, cy - h / 2, w, h)
+    builder.box((where, number), image_id, category_id, shape, score=score)
 
 
 def _relative_name(root: Path, image: Path) -> str:

@@ -28,14 +28,15 @@ class Block(nn.Module):
 
 
 class ResidualNet(nn.Module):
-    """Maps of strides 8, 16 and 32.
+    """Maps of strides 8, 16 and 32, of 4 too where that is the finest.
 
     Args:
         width: factor on the channels, which are rounded to 8.
+        finest: stride of the first map, 4 or 8.
         activation: after each norm.
     """
 
-    def __init__(self, width: float = 1.0, activation: type[nn.Module] = nn.SiLU):
+    def __init__(self, width: float = 1.0, activation: type[nn.Module] = nn.SiLU, finest: int = 8):
         super().__init__()
         channels = [scale_channels(c, width) for c in CHANNELS]
         self.stem = ConvNorm(3, channels[0], 3, 2, activation=activation)
@@ -46,8 +47,8 @@ class ResidualNet(nn.Module):
             )
             for n, depth in enumerate(DEPTHS)
         )
-        self.channels = channels[2:]
-        self.strides = (8, 16, 32)
+        self.strides = tuple(s for s in (4, 8, 16, 32) if s >= finest)
+        self.channels = channels[-len(self.strides) :]
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -58,7 +59,7 @@ class ResidualNet(nn.Module):
         for stage in self.stages:
             features = stage(features)
             maps.append(features)
-        return maps[1:]
+        return maps[-len(self.strides) :]
 
 
 def scale_channels(channels: int, width: float) -> int:

@@ -1,0 +1,68 @@
+"""Assigners for turned boxes: those of the upright ones, with the overlap of rectangles.
+
+The overlap of every point with every box would take most of a step, so each box looks at the points nearest
+to its centre on each level, as ATSS does.
+"""
+
+import torch
+from torch import Tensor
+
+from boxwright.assign.atss import nearest_of_levels
+from boxwright.assign.task_aligned import TaskAligned, choose_aligned
+from boxwright.geometry.torch_rotated import as_seen, place_in_boxes, rotated_iou
+
+NEAR = 13  # points a level
+
+
+@torch.no_grad()
+def rotated_task_aligned_assign(
+    scores: Tensor,
+    boxes: Tensor,
+    points: Tensor,
+    strides: Tensor,
+    level_sizes: list[int],
+    gt_boxes: Tensor,
+    gt_turned: Tensor,
+    gt_labels: Tensor,
+    gt_mask: Tensor,
+    topk: int = 10,
+    alpha: float = 1.0,
+    beta: float = 6.0,
+) -> TaskAligned:
+    """`task_aligned_assign` of turned boxes.
+
+    Args:
+        scores: (B, P, C) in [0, 1].
+        boxes: (B, P, 5) predicted.
+        points: (P, 2) pixels, levels one after another, finest first.
+        strides: (P,) pixels a point.
+        level_sizes: points of each level.
+        gt_boxes: (B, G, 5), padded.
+        gt_turned: (B, G) bool; of others the upright hull is compared.
+        gt_labels: (B, G) int64.
+        gt_mask: (B, G) bool, the boxes to answer for.
+        topk: points a box.
+    """
+    batch, groups, _ = gt_boxes.shape
+    count = len(points)
+    if groups == 0:
+        none = scores.new_zeros(batch, 0, count)
+        return choose_aligned(scores, none, none.bool(), gt_labels)
+    near = nearest_of_levels(points, level_sizes, gt_boxes[..., :2], NEAR)  # (B, G, K)
+    inside = is_inside(points[near], strides[near], strides[0], gt_boxes[:, :, None])
+    index = near.flatten(1)[..., None].expand(-1, -1, 5)
+    predicted = boxes.gather(1, index).view(*near.shape, 5)
+    overlap = rotated_iou(as_seen(predicted, gt_turned[:, :, None]), gt_boxes[:, :, None])
+    dense = scores.new_zeros(batch, groups, count)
+    iou = dense.scatter(2, near, overlap.to(dense.dtype))
+    candidate = dense.bool().scatter(2, near, inside & gt_mask[:, :, None])
+    return choose_aligned(scores, iou, candidate, gt_labels, topk, alpha, beta)
+
+
+def is_inside(points: Tensor, strides: Tensor, finest: Tensor, boxes: Tensor) -> Tensor:
+    """(...) bool: points (..., 2) inside boxes (..., 5); of the finest level also those within a cell of the
+    centre, so that a box between the points has some.
+    """
+    place = place_in_boxes(points, boxes).abs()
+    reach = torch.where(strides == finest, strides, 0.0)[..., None] * 0.75
+    return (place < torch.maximum(boxes[..., 2:4] / 2, reach)).all(-1)

@@ -1,0 +1,155 @@
+"""The compact detector for turned boxes: small, fast, and from the finest stride that pays.
+
+Net, pyramid and assignment are the compact detector's, with the overlap of rectangles in place of boxes'.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from boxwright.assign import Assignment
+from boxwright.assign.rotated import is_inside, rotated_task_aligned_assign
+from boxwright.assign.task_aligned import TaskAligned
+from boxwright.config.models import CompactOBBConfig
+from boxwright.data.targets import Targets
+from boxwright.losses.classification import soft_binary_cross_entropy
+from boxwright.losses.normalizer import mean_over_processes
+from boxwright.models.backbones.residual import ResidualNet, scale_channels
+from boxwright.models.compact import CompactHead
+from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detector import Detector
+from boxwright.models.layers import Normalize
+from boxwright.models.necks.fpn import FPN
+from boxwright.models.oriented import BOX_WIDTH, decode_turned, init_turned, turned_losses
+from boxwright.models.points import assignment_in_rotated, one_hot, rotated_of_points
+from boxwright.models.priors import make_level_sizes, make_points
+
+
+class CompactOBB(Detector):
+    """See the module's docstring.
+
+    Args:
+        backbone: gives maps, `channels` and `strides`.
+        neck: maps to a pyramid of the same strides.
+        head: logits and the numbers of boxes.
+        topk, alpha, beta: of the task-aligned assigner.
+        box_loss: which Gaussian loss goes with that of the IoU.
+        heading: front and back are told apart.
+        loss_weights: of the losses `cls`, `iou`, `gaussian` and `angle`.
+        selection: thresholds of `decode`.
+    """
+
+    follows_predictions = True
+
+    def __init__(
+        self,
+        backbone: ResidualNet,
+        neck: nn.Module,
+        head: CompactHead,
+        topk: int,
+        alpha: float,
+        beta: float,
+        box_loss: str,
+        heading: bool,
+        loss_weights: dict[str, float],
+        selection: Selection,
+    ):
+        super().__init__()
+        self.normalize = Normalize()
+        self.backbone, self.neck, self.head = backbone, neck, head
+        self.strides = backbone.strides
+        self.topk, self.alpha, self.beta = topk, alpha, beta
+        self.box_loss, self.heading, self.loss_weights = box_loss, heading, loss_weights
+        self.selection = selection
+
+    @classmethod
+    def from_config(cls, config: CompactOBBConfig, num_classes: int) -> "CompactOBB":
+        """Build the parts that a checked config describes."""
+        backbone = ResidualNet(config.width, finest=config.finest)
+        channels = scale_channels(config.channels, config.width)
+        width = BOX_WIDTH + 2 * config.heading
+        head = CompactHead(channels, num_classes, config.head_depth, width)
+        init_turned(head.box, width)
+        return cls(
+            backbone,
+            FPN(backbone.channels, channels, norm="batch", activation=nn.SiLU),
+            head,
+            config.assigner.topk,
+            config.assigner.alpha,
+            config.assigner.beta,
+            config.box_loss,
+            config.heading,
+            config.loss_weights.model_dump(),
+            Selection(**config.selection.model_dump()),
+        )
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) in 0..255, H and W multiples of 32, to raw outputs.
+
+        Returns:
+            cls_logits (B, P, C), box_numbers (B, P, 6 or 8) as `decode_turned` takes them, points (P, 2),
+            strides (P,), level_sizes (L,).
+        """
+        pyramid = self.neck(self.backbone(self.normalize(images)))
+        logits, numbers = self.head(pyramid)
+        sizes = [f.shape[-2:] for f in pyramid]
+        points, strides = make_points(sizes, self.strides, images)
+        return {
+            "cls_logits": logits,
+            "box_numbers": numbers,
+            "points": points,
+            "strides": strides,
+            "level_sizes": make_level_sizes(sizes),
+        }
+
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """The points whose scores and boxes fit an object best."""
+        matched_gt = self._align(outputs, targets, self._boxes(outputs)).matched_gt
+        return assignment_in_rotated(outputs["points"], targets, matched_gt)
+
+    def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
+        """(B, G) points inside each object."""
+        strides = outputs["strides"]
+        boxes = targets.rotated[:, :, None]
+        return is_inside(outputs["points"], strides, strides[0], boxes).sum(2)
+
+    def _align(self, outputs: dict[str, Tensor], targets: Targets, boxes: Tensor) -> TaskAligned:
+        return rotated_task_aligned_assign(
+            outputs["cls_logits"].detach().float().sigmoid(),
+            boxes.detach(),
+            outputs["points"],
+            outputs["strides"],
+            outputs["level_sizes"].tolist(),
+            targets.rotated,
+            targets.turned,
+            targets.labels,
+            targets.mask,
+            self.topk,
+            self.alpha,
+            self.beta,
+        )
+
+    def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """The weighted losses `cls`, `iou`, `gaussian` and `angle`, each a scalar."""
+        logits, boxes = outputs["cls_logits"].float(), self._boxes(outputs)
+        assigned = self._align(outputs, targets, boxes)
+        gt_boxes, gt_turned, gt_labels = rotated_of_points(assigned.matched_gt, targets)
+        quality = assigned.quality
+        wanted = one_hot(gt_labels, logits.shape[-1]) * quality[..., None]
+        ignored = assignment_in_rotated(outputs["points"], targets, assigned.matched_gt).ignored
+        total = mean_over_processes(quality.sum())
+        cls_loss = soft_binary_cross_entropy(logits, wanted) * ~ignored[..., None]
+        parts = turned_losses(
+            boxes, outputs["box_numbers"].float(), gt_boxes, gt_turned, self.box_loss, self.heading
+        )
+        # Points of background have whatever box of truth: select, don't multiply.
+        weighted = {n: torch.where(quality > 0, part * quality, 0.0) for n, part in parts.items()}
+        return {n: self.loss_weights[n] * p.sum() / total for n, p in ({"cls": cls_loss} | weighted).items()}
+
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
+        """Detections of each image, those whose centres lie within `image_sizes` (B, 2), width and height."""
+        boxes, scores = self._boxes(outputs), outputs["cls_logits"].float().sigmoid()
+        inside = ((boxes[..., :2] >= 0) & (boxes[..., :2] <= image_sizes[:, None])).all(-1, keepdim=True)
+        return select_detections(boxes, scores * inside, self.selection, outputs["level_sizes"])
+
+    def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        return decode_turned(outputs["points"], outputs["strides"], outputs["box_numbers"])
