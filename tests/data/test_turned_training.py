@@ -1,4 +1,4 @@
-"""Turned boxes on their way to a network: exact under turns, their visible parts, what is ignored, how tight."""
+"""Turned boxes on their way to a network: exact under turns, visible parts, what is ignored, how tight."""
 
 import numpy as np
 import polars as pl

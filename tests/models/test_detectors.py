@@ -12,13 +12,17 @@ from boxwright.models import build_detector
 from boxwright.models.checkpoint import load_detector, save_detector
 from boxwright.models.detector import Detector
 from boxwright.prediction.detect import detect, to_tables
-from tests.scenes import square_tables
+from tests.scenes import square_tables, turned_tables
 
 BACKBONE = {"name": "resnet18", "pretrained": False}
 SMALL = {"backbone": BACKBONE, "neck": {"name": "fpn", "channels": 32}, "head_depth": 1}
 CONFIGS = {
     "compact": {"name": "compact", "width": 0.5},
+    "compact_obb": {"name": "compact_obb", "width": 0.5},
     "fcos": {"name": "fcos", **SMALL},
+    "fcos_obb": {"name": "fcos_obb", **SMALL},
+    "atss_obb": {"name": "atss_obb", **SMALL, "heading": True, "gaussian": "prob_iou"},
+    "retinanet_obb": {"name": "retinanet_obb", **SMALL, "head_norm": "group", "gaussian": "gwd"},
     "retinanet": {"name": "retinanet", **SMALL, "head_norm": "group"},
     "retinanet-prime": {"name": "retinanet", **SMALL, "box_loss": "ciou", "sampler": {"name": "prime"}},
     "retinanet-ohem": {
@@ -41,7 +45,13 @@ LARGE = {
     "ssd": {"name": "ssd", "width": 0.25},
     "dssd": {"name": "dssd", "backbone": BACKBONE, "channels": 32},
 }
-ANCHORS = {"retinanet": 9, "freeanchor": 9, "efficientdet": 9, "yolov3": 3}  # a location; others: 1
+ANCHORS = {
+    "retinanet": 9,
+    "retinanet_obb": 9,
+    "freeanchor": 9,
+    "efficientdet": 9,
+    "yolov3": 3,
+}  # a location; others: 1
 
 
 def make(name: str, classes: int = 2) -> Detector:
@@ -69,7 +79,7 @@ def targets(boxes: list[list[list[float]]], ignore: bool = False) -> Targets:
 def test_outputs_have_the_documented_shapes(name):
     model = make(name)
     outputs = model(torch.zeros(2, 3, 64, 96))
-    strides = (8, 16, 32) if name == "compact" or name.startswith("yolo") else (8, 16, 32, 64, 128)
+    strides = (8, 16, 32) if name.startswith(("compact", "yolo")) else (8, 16, 32, 64, 128)
     priors = sum(-(-64 // s) * -(-96 // s) for s in strides) * ANCHORS.get(name.split("-")[0], 1)
     assert outputs["cls_logits"].shape == (2, priors, 2)
     sizes = outputs.pop("level_sizes", torch.tensor([priors]))
@@ -148,7 +158,7 @@ def test_an_ignored_region_costs_nothing_where_nothing_is_known(name):
         assert sum(model.loss(outputs, targets([[]])).values()) > 0
 
 
-OVERFIT = [("compact", 150)]
+OVERFIT = [("compact", 150), ("compact_obb", 250)]
 OVERFIT += [
     pytest.param(name, steps, marks=pytest.mark.slow)
     for name, steps in (
@@ -164,13 +174,16 @@ OVERFIT += [
         ("efficientdet", 100),
         ("ssd", 200),
         ("dssd", 100),
+        ("fcos_obb", 200),
+        ("atss_obb", 200),
+        ("retinanet_obb", 200),
     )
 ]
 
 
 @pytest.mark.parametrize(("name", "steps"), OVERFIT)
 def test_it_overfits_eight_images(name, steps, tmp_path):
-    tables = square_tables(tmp_path, 8)
+    tables = turned_tables(tmp_path, 8, 64) if "obb" in name else square_tables(tmp_path, 8)
     side, batch_size, model = 64, 4, make(name).train()
     if name == "efficientdet":
         # Batch norms on maps of a pixel tell batches apart, and take hundreds of steps to settle.

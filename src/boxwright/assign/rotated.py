@@ -7,6 +7,7 @@ to its centre on each level, as ATSS does.
 import torch
 from torch import Tensor
 
+from boxwright.assign import BACKGROUND
 from boxwright.assign.atss import nearest_of_levels
 from boxwright.assign.task_aligned import TaskAligned, choose_aligned
 from boxwright.geometry.torch_rotated import as_seen, place_in_boxes, rotated_iou
@@ -66,3 +67,47 @@ def is_inside(points: Tensor, strides: Tensor, finest: Tensor, boxes: Tensor) ->
     place = place_in_boxes(points, boxes).abs()
     reach = torch.where(strides == finest, strides, 0.0)[..., None] * 0.75
     return (place < torch.maximum(boxes[..., 2:4] / 2, reach)).all(-1)
+
+
+@torch.no_grad()
+def rotated_fcos_assign(
+    points: Tensor, strides: Tensor, ranges: Tensor, gt_boxes: Tensor, gt_mask: Tensor, radius: float = 1.5
+) -> Tensor:
+    """`fcos_assign` of turned boxes (B, G, 5): inside, near and far are counted along the angle."""
+    if gt_boxes.shape[1] == 0:
+        return torch.full((len(gt_boxes), len(points)), BACKGROUND, device=points.device)
+    place = place_in_boxes(points, gt_boxes[:, :, None]).abs()  # (B, G, P, 2)
+    half = gt_boxes[:, :, None, 2:4] / 2
+    reach = torch.minimum(half, strides[:, None] * radius) if radius > 0 else half
+    farthest = (half + place).amax(-1)  # (B, G, P)
+    allowed = (place < reach).all(-1) & (farthest >= ranges[:, 0]) & (farthest <= ranges[:, 1])
+    allowed &= gt_mask[:, :, None]
+    area = torch.where(allowed, gt_boxes[..., 2:4].prod(-1)[:, :, None], torch.inf)
+    smallest, matched_gt = area.min(dim=1)  # (B, P)
+    return torch.where(smallest.isinf(), BACKGROUND, matched_gt)
+
+
+@torch.no_grad()
+def rotated_atss_assign(
+    points: Tensor,
+    sides: Tensor,
+    level_sizes: list[int],
+    gt_boxes: Tensor,
+    gt_mask: Tensor,
+    topk: int = 9,
+) -> Tensor:
+    """`atss_assign` of turned boxes (B, G, 5) and upright squares of `sides` (P,) pixels around points."""
+    batch, groups, _ = gt_boxes.shape
+    if groups == 0:
+        return torch.full((batch, len(points)), BACKGROUND, device=points.device)
+    near = nearest_of_levels(points, level_sizes, gt_boxes[..., :2], topk)  # (B, G, K)
+    flat = torch.zeros_like(sides)
+    anchors = torch.stack([points[:, 0], points[:, 1], sides, sides, flat], dim=-1)[near]
+    boxes = gt_boxes[:, :, None]
+    overlap = rotated_iou(anchors, boxes)  # (B, G, K)
+    threshold = overlap.mean(dim=2, keepdim=True) + overlap.std(dim=2, keepdim=True)
+    inside = (place_in_boxes(anchors[..., :2], boxes).abs() < boxes[..., 2:4] / 2).all(-1)
+    chosen = (overlap >= threshold) & inside & gt_mask[:, :, None]
+    wanted = overlap.new_full((batch, groups, len(points)), -1.0)
+    best, matched_gt = wanted.scatter_(2, near, torch.where(chosen, overlap, -1.0)).max(dim=1)  # (B, P)
+    return torch.where(best >= 0, matched_gt, BACKGROUND)

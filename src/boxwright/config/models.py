@@ -98,16 +98,21 @@ class TurnedLossWeights(Part):
     angle: float = 0.5
 
 
-class CompactOBBConfig(Part):
+class TurnedBoxes(Part):
+    """Of a detector of turned boxes."""
+
+    heading: bool = False  # True: the truth's angles tell front from back
+    gaussian: Literal["kld", "gwd", "prob_iou"] = "kld"  # the loss beside that of the IoU
+    loss_weights: TurnedLossWeights = TurnedLossWeights()
+
+
+class CompactOBBConfig(TurnedBoxes):
     name: Literal["compact_obb"]
     width: Annotated[float, Field(gt=0)] = 1.0
     channels: Positive = 64  # of neck and head at width 1
     head_depth: Positive = 1
     finest: Literal[4, 8] = 8  # stride of the finest map; 4 for objects of a dozen pixels
-    heading: bool = False  # True: the truth's angles tell front from back
-    box_loss: Literal["kld", "gwd", "prob_iou"] = "kld"  # beside that of the IoU
     assigner: TaskAlignedConfig = TaskAlignedConfig()
-    loss_weights: TurnedLossWeights = TurnedLossWeights()
     selection: SelectionConfig = SelectionConfig(iou_threshold=0.4)
 
 
@@ -126,6 +131,11 @@ class FCOSConfig(PyramidConfig):
     box_loss: Literal["giou", "log_iou"] = "giou"  # log_iou: as in the paper
     box_average: Literal["centerness", "plain"] = "centerness"  # plain: as torchvision has it
     rank: Literal["root", "product"] = "root"  # of class score times centerness; product: as in the paper
+    assigner: FCOSAssignerConfig = FCOSAssignerConfig()
+
+
+class FCOSOBBConfig(TurnedBoxes, PyramidConfig):
+    name: Literal["fcos_obb"]
     assigner: FCOSAssignerConfig = FCOSAssignerConfig()
 
 
@@ -187,6 +197,13 @@ class RetinaNetConfig(AnchorBasedConfig):
         return self
 
 
+class RetinaNetOBBConfig(TurnedBoxes, PyramidConfig):
+    name: Literal["retinanet_obb"]
+    head_norm: Literal["none", "batch", "group"] = "none"
+    anchors: AnchorConfig = AnchorConfig()
+    assigner: MaxIoUConfig = MaxIoUConfig()  # compares anchors with the upright hulls of boxes
+
+
 class FreeAnchorConfig(AnchorBasedConfig):
     name: Literal["freeanchor"]
     smooth_l1_beta: Annotated[float, Field(ge=0)] = 0.11
@@ -217,6 +234,12 @@ class ATSSConfig(PyramidConfig):
     anchor_scale: Annotated[float, Field(gt=0)] = 8.0  # strides
     assigner: ATSSAssignerConfig = ATSSAssignerConfig()
     box_weight: Annotated[float, Field(gt=0)] = 2.0
+
+
+class ATSSOBBConfig(TurnedBoxes, PyramidConfig):
+    name: Literal["atss_obb"]
+    anchor_scale: Annotated[float, Field(gt=0)] = 8.0  # strides, of the squares that are assigned
+    assigner: ATSSAssignerConfig = ATSSAssignerConfig()
 
 
 class VFNetConfig(PyramidConfig):
@@ -322,9 +345,12 @@ ModelConfig = Annotated[
     CompactConfig
     | CompactOBBConfig
     | FCOSConfig
+    | FCOSOBBConfig
     | RetinaNetConfig
+    | RetinaNetOBBConfig
     | FreeAnchorConfig
     | ATSSConfig
+    | ATSSOBBConfig
     | GFLConfig
     | VFNetConfig
     | SSDConfig

@@ -14,7 +14,9 @@ from boxwright.models.efficientdet import EfficientDet
 from boxwright.models.fcos import FCOS
 from boxwright.models.freeanchor import FreeAnchor
 from boxwright.models.gfl import GFL
+from boxwright.models.points_obb import PointsOBB
 from boxwright.models.retinanet import RetinaNet
+from boxwright.models.retinanet_obb import RetinaNetOBB
 from boxwright.models.ssd import SSD
 from boxwright.models.vfnet import VFNet
 from boxwright.models.yolov3 import YOLOv3
@@ -24,9 +26,12 @@ DETECTORS = {
     "compact": Compact,
     "compact_obb": CompactOBB,
     "fcos": FCOS,
+    "fcos_obb": PointsOBB,
     "retinanet": RetinaNet,
+    "retinanet_obb": RetinaNetOBB,
     "freeanchor": FreeAnchor,
     "atss": ATSS,
+    "atss_obb": PointsOBB,
     "gfl": GFL,
     "vfnet": VFNet,
     "ssd": SSD,

@@ -3,7 +3,6 @@
 Net, pyramid and assignment are the compact detector's, with the overlap of rectangles in place of boxes'.
 """
 
-import torch
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
@@ -19,7 +18,7 @@ from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.fpn import FPN
-from boxwright.models.oriented import BOX_WIDTH, decode_turned, init_turned, turned_losses
+from boxwright.models.oriented import BOX_WIDTH, decode_at_points, init_turned, turned_losses, within
 from boxwright.models.points import assignment_in_rotated, one_hot, rotated_of_points
 from boxwright.models.priors import make_level_sizes, make_points
 
@@ -31,10 +30,7 @@ class CompactOBB(Detector):
         backbone: gives maps, `channels` and `strides`.
         neck: maps to a pyramid of the same strides.
         head: logits and the numbers of boxes.
-        topk, alpha, beta: of the task-aligned assigner.
-        box_loss: which Gaussian loss goes with that of the IoU.
-        heading: front and back are told apart.
-        loss_weights: of the losses `cls`, `iou`, `gaussian` and `angle`.
+        config: assigner and losses.
         selection: thresholds of `decode`.
     """
 
@@ -45,21 +41,14 @@ class CompactOBB(Detector):
         backbone: ResidualNet,
         neck: nn.Module,
         head: CompactHead,
-        topk: int,
-        alpha: float,
-        beta: float,
-        box_loss: str,
-        heading: bool,
-        loss_weights: dict[str, float],
+        config: CompactOBBConfig,
         selection: Selection,
     ):
         super().__init__()
         self.normalize = Normalize()
         self.backbone, self.neck, self.head = backbone, neck, head
         self.strides = backbone.strides
-        self.topk, self.alpha, self.beta = topk, alpha, beta
-        self.box_loss, self.heading, self.loss_weights = box_loss, heading, loss_weights
-        self.selection = selection
+        self.recipe, self.selection = config, selection
 
     @classmethod
     def from_config(cls, config: CompactOBBConfig, num_classes: int) -> "CompactOBB":
@@ -73,12 +62,7 @@ class CompactOBB(Detector):
             backbone,
             FPN(backbone.channels, channels, norm="batch", activation=nn.SiLU),
             head,
-            config.assigner.topk,
-            config.assigner.alpha,
-            config.assigner.beta,
-            config.box_loss,
-            config.heading,
-            config.loss_weights.model_dump(),
+            config,
             Selection(**config.selection.model_dump()),
         )
 
@@ -103,7 +87,7 @@ class CompactOBB(Detector):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """The points whose scores and boxes fit an object best."""
-        matched_gt = self._align(outputs, targets, self._boxes(outputs)).matched_gt
+        matched_gt = self._align(outputs, targets, decode_at_points(outputs)).matched_gt
         return assignment_in_rotated(outputs["points"], targets, matched_gt)
 
     def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
@@ -123,33 +107,27 @@ class CompactOBB(Detector):
             targets.turned,
             targets.labels,
             targets.mask,
-            self.topk,
-            self.alpha,
-            self.beta,
+            self.recipe.assigner.topk,
+            self.recipe.assigner.alpha,
+            self.recipe.assigner.beta,
         )
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The weighted losses `cls`, `iou`, `gaussian` and `angle`, each a scalar."""
-        logits, boxes = outputs["cls_logits"].float(), self._boxes(outputs)
+        logits, boxes = outputs["cls_logits"].float(), decode_at_points(outputs)
         assigned = self._align(outputs, targets, boxes)
         gt_boxes, gt_turned, gt_labels = rotated_of_points(assigned.matched_gt, targets)
         quality = assigned.quality
         wanted = one_hot(gt_labels, logits.shape[-1]) * quality[..., None]
         ignored = assignment_in_rotated(outputs["points"], targets, assigned.matched_gt).ignored
-        total = mean_over_processes(quality.sum())
         cls_loss = soft_binary_cross_entropy(logits, wanted) * ~ignored[..., None]
-        parts = turned_losses(
-            boxes, outputs["box_numbers"].float(), gt_boxes, gt_turned, self.box_loss, self.heading
-        )
-        # Points of background have whatever box of truth: select, don't multiply.
-        weighted = {n: torch.where(quality > 0, part * quality, 0.0) for n, part in parts.items()}
-        return {n: self.loss_weights[n] * p.sum() / total for n, p in ({"cls": cls_loss} | weighted).items()}
+        cls_loss = self.recipe.loss_weights.cls * cls_loss.sum() / mean_over_processes(quality.sum())
+        numbers = outputs["box_numbers"]
+        turned = turned_losses(boxes, numbers, gt_boxes, gt_turned, quality, self.recipe)
+        return {"cls": cls_loss} | turned
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image, those whose centres lie within `image_sizes` (B, 2), width and height."""
-        boxes, scores = self._boxes(outputs), outputs["cls_logits"].float().sigmoid()
-        inside = ((boxes[..., :2] >= 0) & (boxes[..., :2] <= image_sizes[:, None])).all(-1, keepdim=True)
-        return select_detections(boxes, scores * inside, self.selection, outputs["level_sizes"])
-
-    def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
-        return decode_turned(outputs["points"], outputs["strides"], outputs["box_numbers"])
+        boxes = decode_at_points(outputs)
+        scores = outputs["cls_logits"].float().sigmoid() * within(boxes, image_sizes)
+        return select_detections(boxes, scores, self.selection, outputs["level_sizes"])

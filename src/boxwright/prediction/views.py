@@ -15,7 +15,8 @@ from boxwright.geometry import iou as numpy_iou
 from boxwright.geometry.torch_boxes import pairwise_iou
 from boxwright.models.detections import Detections, suppress
 
-SAME_OBJECT = 0.7  # IoU from which boxes of one class vote together
+# IoU from which boxes of one class vote together; that of turned boxes falls faster.
+SAME_OBJECT, SAME_TURNED_OBJECT = 0.7, 0.5
 
 
 def to_view(images: Tensor, sizes: Tensor, view: View) -> tuple[Tensor, Tensor]:
@@ -73,7 +74,7 @@ def fuse_views(views: list[list[Detections]], iou_threshold: float, max_detectio
     """One list of detections from those of each view.
 
     NMS chooses the objects. An object's box is the mean, weighted by score, of the boxes of its class that
-    overlap it by `SAME_OBJECT`; its score is the mean over views of the best of these, 0 where a view has
+    overlap it enough; its score is the mean over views of the best of these, 0 where a view has
     none.
 
     Args:
@@ -97,7 +98,7 @@ def _fuse_image(found: list[Detections], iou_threshold: float, max_detections: i
     same_label = labels[chosen, None] == labels[None]
     turned = boxes.shape[1] == 5
     iou = _turned_iou(boxes[chosen], boxes) if turned else pairwise_iou(boxes[chosen], boxes)  # (N, M)
-    votes = (iou >= SAME_OBJECT) & same_label
+    votes = (iou >= (SAME_TURNED_OBJECT if turned else SAME_OBJECT)) & same_label
     # The chosen box votes for itself even where it has no area to overlap.
     votes[torch.arange(len(chosen), device=boxes.device), chosen] = True
     weights = votes * scores
