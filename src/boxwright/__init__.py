@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from boxwright.evaluation.thresholds import threshold as threshold
     from boxwright.models.importing import import_checkpoint as import_checkpoint
     from boxwright.prediction.predict import predict as predict
+    from boxwright.prediction.tiles import TilingOptions as TilingOptions
     from boxwright.reporting.gallery import show as show
     from boxwright.reporting.report import report as report
     from boxwright.reporting.runs import runs as runs
@@ -47,14 +48,18 @@ _HOMES = {
     "calibrate": "boxwright.evaluation.calibrate",
     "threshold": "boxwright.evaluation.thresholds",
     "predict": "boxwright.prediction.predict",
+    "TilingOptions": "boxwright.prediction.tiles",
     "import_checkpoint": "boxwright.models.importing",
     "report": "boxwright.reporting.report",
     "runs": "boxwright.reporting.runs",
     "train": "boxwright.training.train",
 }
 # Modules above that need an extra, by name.
-_EXTRAS = {"predict": "train", "train": "train", "import_checkpoint": "train", "show_assignment": "train"}
+_EXTRAS = dict.fromkeys(
+    ("predict", "TilingOptions", "train", "import_checkpoint", "show_assignment"), "train"
+)
 __all__ = [
+    "TilingOptions",
     "calibrate",
     "check",
     "compare",

@@ -152,16 +152,13 @@ def anchors(
     json: Annotated[Path | None, typer.Option(help="Write the anchors there.")] = None,
 ) -> None:
     """Fit anchors; tell their mean IoU and the recall they allow."""
-    from boxwright.cli.options import numbers
+    from boxwright.cli.options import size_of
     from boxwright.cli.tables import print_anchors, write_json
     from boxwright.data.anchors import fit_anchors
-    from boxwright.errors import ConfigError
 
-    width, height = numbers("--image-size", image_size.replace("x", ","), 2)
-    if min(width, height) < 1 or width % 1 or height % 1:
-        raise ConfigError(f"--image-size {image_size}: expected two whole numbers such as 640x480.")
+    size = size_of("--image-size", image_size)
     tables = read_source(source, format, list_name, images, boxes, layout, angles)
-    fit = fit_anchors(tables, count, (int(width), int(height)), generations, seed)
+    fit = fit_anchors(tables, count, size, generations, seed)
     print_anchors(fit)
     if json is not None:
         write_json(fit.to_dict(), json)

@@ -2,9 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from boxwright.config.experiment import View
 
 Format = Annotated[
     str | None,
@@ -85,6 +88,38 @@ def numbers(option: str, text: str, count: int | None = None) -> list[float]:
         wanted = "numbers such as 1,10,100" if count is None else f"{count} numbers"
         raise ConfigError(f"{option} {text}: expected {wanted}.")
     return values
+
+
+def size_of(option: str, text: str) -> tuple[int, int]:
+    """Width and height out of 640x480.
+
+    Raises:
+        ConfigError: something else.
+    """
+    from boxwright.errors import ConfigError
+
+    sides = numbers(option, text.replace("x", ","), 2)
+    if min(sides) < 1 or any(side % 1 for side in sides):
+        raise ConfigError(f"{option} {text}: expected two whole numbers such as 640x480.")
+    return int(sides[0]), int(sides[1])
+
+
+def views_of(text: str) -> "tuple[View, ...]":
+    """Names of views between commas.
+
+    Raises:
+        ConfigError: an unknown one.
+    """
+    from typing import get_args
+
+    from boxwright.config.experiment import View
+    from boxwright.errors import ConfigError, nearest
+
+    names = text.split(",")
+    unknown = [name for name in names if name not in get_args(View)]
+    if unknown:
+        raise ConfigError(f"--views {text}: '{unknown[0]}' is none. {nearest(unknown[0], get_args(View))}")
+    return tuple(cast("list[View]", names))
 
 
 def unique_names(paths: list[Path]) -> list[str]:

@@ -19,16 +19,56 @@ def predict(
         Path | None, typer.Option(help="A file of `boxwright calibrate`, applied to what is found.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda ...; a GPU where there is one.")] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(help="Flips to look in, plain,horizontal for two; the experiment's if left out."),
+    ] = None,
+    max_detections: Annotated[
+        int | None,
+        typer.Option(
+            help="An image; the experiment's if left out, 10,000 with tiles. Reaching it is told.", min=1
+        ),
+    ] = None,
+    tiles: Annotated[
+        bool, typer.Option("--tiles", help="Look at large images tile by tile; the options below say so too.")
+    ] = False,
+    tile_size: Annotated[
+        str | None, typer.Option(help="640x640, pixels of the network's input; the experiment's if left out.")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Share of a tile that neighbours have in common; 0.2 if left out.")
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(help="Pixels of the input a pixel of the images; as in training if left out."),
+    ] = None,
+    object_width: Annotated[
+        float | None, typer.Option(help="How wide objects are in these images, px; sets the scale.")
+    ] = None,
+    gsd: Annotated[
+        float | None,
+        typer.Option(help="Metres of ground a pixel; sets the scale, by the experiment's data.gsd."),
+    ] = None,
+    merge: Annotated[str | None, typer.Option(help="Of tiles: nms, soft or fuse; nms if left out.")] = None,
 ) -> None:
     """Find objects in images.
 
     The exit code is 1 if an image can't be read.
     """
+    from boxwright import TilingOptions
     from boxwright import predict as predict_files
+    from boxwright.cli.options import size_of, views_of
 
-    tables = predict_files(images, checkpoint, output, batch_size, device, calibration)
+    said = {"overlap": overlap, "scale": scale, "object_width": object_width, "gsd": gsd, "merge": merge}
+    said |= {"size": size_of("--tile-size", tile_size) if tile_size else None}
+    said = {name: value for name, value in said.items() if value is not None}
+    tiling = TilingOptions(**said) if tiles or said else None
+    seen = views_of(views) if views else None
+    tables = predict_files(
+        images, checkpoint, output, batch_size, device, calibration, seen, max_detections, tiling
+    )
     typer.echo(f"{len(tables.boxes):,} boxes in {len(tables.images):,} images: {output}")
     for fault in tables.faults:
-        typer.echo(f"left out: {fault.message}", err=True)
-    if tables.faults:
+        typer.echo(f"{'left out: ' if fault.dropped else ''}{fault}", err=True)
+    if any(fault.dropped for fault in tables.faults):
         raise typer.Exit(1)

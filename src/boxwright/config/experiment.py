@@ -37,6 +37,9 @@ class SourceConfig(Part):
 
 
 class DataConfig(Part):
+    gsd: Annotated[float, Field(gt=0)] | None = (
+        None  # metres of ground a pixel of the images, where they have one
+    )
     train: SourceConfig | list[SourceConfig]
     val: SourceConfig | list[SourceConfig]
     classes: list[str] | None = None  # names to learn, in this order; None: all of train but `ignore`

@@ -6,6 +6,7 @@ of the file before its turn (then the boxes were drawn there); a truncated file 
 """
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,18 @@ def image_size(path: str | os.PathLike) -> tuple[int, int, bool]:
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{path}: its EXIF block can't be read: {error}.") from error
     return (height, width, True) if turned else (width, height, False)
+
+
+def is_too_large(path: str | os.PathLike) -> bool:
+    """Whether the header says more pixels than are decoded whole."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return image.width * image.height > MAX_PIXELS
+    except Image.DecompressionBombError:
+        return True
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from boxwright.data.tables import Tables
+from boxwright.data.transforms import fitted_size
 
 SMALL, LARGE = 32**2, 96**2  # COCO's borders, square pixels
 
@@ -51,3 +52,22 @@ def stats(tables: Tables) -> dict[str, Any]:
         ],
         "classes": classes,
     }
+
+
+def input_statistics(tables: Tables, image_size: tuple[int, int]) -> dict[str, float]:
+    """What a network sees of a data set whose images are fitted into `image_size`.
+
+    Returns:
+        scale: median of the pixels of the input a pixel of the image; object_width: median of the shorter
+        sides of the objects in pixels of the input. Without what images or boxes don't tell.
+    """
+    shapes = tables.images.select("width", "height").drop_nulls().to_numpy()
+    if len(shapes) == 0:
+        return {}
+    scales = np.array([fitted_size((w, h), image_size)[0] / w for w, h in shapes.tolist()])
+    numbers = {"scale": float(np.median(scales))}
+    counted = (~tables.boxes["crowd"] & ~tables.boxes["ignore"]).to_numpy()
+    if len(shapes) == len(tables.images) and counted.any():
+        short = tables.rotated()[:, 2:4].min(axis=1) * scales[tables.boxes["image_id"].to_numpy()]
+        numbers["object_width"] = float(np.median(short[counted]))
+    return numbers

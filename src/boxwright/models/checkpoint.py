@@ -26,15 +26,23 @@ class LoadedDetector:
     model: Detector
     config: ExperimentConfig
     categories: list[str]
+    statistics: dict[str, float]  # of what it was trained on, see `input_statistics`; empty: unknown
 
 
-def save_detector(model: nn.Module, config: ExperimentConfig, categories: list[str], path: Path) -> None:
-    """Write weights, config and categories into one file, atomically."""
+def save_detector(
+    model: nn.Module,
+    config: ExperimentConfig,
+    categories: list[str],
+    path: Path,
+    statistics: dict[str, float] | None = None,
+) -> None:
+    """Write weights, config, categories and statistics of the training data into one file, atomically."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     metadata = {
         "format": FORMAT,
         "config": config.model_dump_json(),
         "categories": json.dumps(categories, ensure_ascii=False),
+        "statistics": json.dumps(statistics or {}),
     }
     write_atomic(path, save(tensors, metadata))
 
@@ -75,11 +83,12 @@ def load_detector(place: str | os.PathLike) -> LoadedDetector:
     try:
         config = without_pretrained(check_config(json.loads(metadata["config"]), str(path)))
         categories = [str(name) for name in json.loads(metadata["categories"])]
+        statistics = {n: float(v) for n, v in json.loads(metadata.get("statistics", "{}")).items()}
         model = build_detector(config.model, len(categories))
         model.load_state_dict(tensors)
-    except (ValueError, KeyError, TypeError, ConfigError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, ConfigError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its config and weights don't fit: {error}") from error
-    return LoadedDetector(model.eval(), config, categories)
+    return LoadedDetector(model.eval(), config, categories, statistics)
 
 
 def without_pretrained(config: ExperimentConfig) -> ExperimentConfig:

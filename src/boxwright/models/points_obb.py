@@ -87,7 +87,7 @@ class PointsOBB(Detector):
             "centerness_logits": centerness,
             "points": points,
             "strides": strides,
-            "ranges": torch.cat([r.expand(h * w, 2) for r, (h, w) in zip(self.ranges, sizes)]),
+            "ranges": torch.cat([r.expand(h * w, 2) for r, (h, w) in zip(self.get_buffer("ranges"), sizes)]),
             "level_sizes": make_level_sizes(sizes),
         }
 

@@ -43,8 +43,7 @@ def detect(
     rows = []
     for batch in batches:
         moved = batch.to(device)
-        seen = [_detect_view(model, moved.images, moved.sizes, view, autocast) for view in views]
-        found = fuse_views(seen, model.selection.iou_threshold, model.selection.max_detections)
+        found = detect_images(model, moved.images, moved.sizes, views, autocast)
         for detections, index, matrix in zip(found, batch.indices, batch.matrices):
             found_boxes = detections.boxes.cpu().numpy().astype(np.float64)
             move = transform_turned if found_boxes.shape[1] == 5 else transform_boxes
@@ -53,6 +52,19 @@ def detect(
             rows.append(np.column_stack([*columns, boxes]))
         tell(len(found))
     return rows
+
+
+@torch.no_grad()
+def detect_images(
+    model: Detector,
+    images: Tensor,
+    sizes: Tensor,
+    views: Sequence[View] = ("plain",),
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
+) -> list[Detections]:
+    """Detections of images (B, 3, H, W) with content of `sizes` (B, 2), in their own pixels."""
+    seen = [_detect_view(model, images, sizes, view, autocast) for view in views]
+    return fuse_views(seen, model.selection.iou_threshold, model.selection.max_detections)
 
 
 def _detect_view(
@@ -72,7 +84,7 @@ def _detect_view(
 
 def to_tables(rows: list[np.ndarray], images: pl.DataFrame, categories: list[str], source: str) -> Tables:
     """Rows of `detect` as tables over `images`, in their order; upright boxes are cut at the borders."""
-    stacked = np.concatenate(rows) if rows else np.zeros((0, 7))
+    stacked = np.concatenate([r for r in rows if len(r)] or [np.zeros((0, 7))])
     stacked = stacked[np.lexsort((-stacked[:, 2], stacked[:, 0]))]
     image_id = stacked[:, 0].astype(np.int64)
     columns = {

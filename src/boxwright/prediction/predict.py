@@ -1,7 +1,8 @@
 """`boxwright.predict`: a checkpoint over image files, to a box table."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,16 +10,19 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from boxwright.config.experiment import View
 from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset, Sample
 from boxwright.data.images import find_images, image_size
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
+from boxwright.data.windows import large_image_size
 from boxwright.errors import DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
 from boxwright.models.checkpoint import load_detector
-from boxwright.models.detector import collate_for
+from boxwright.models.detector import Detector, collate_for
 from boxwright.prediction.detect import detect, to_tables
+from boxwright.prediction.tiles import TilingOptions, detect_tiles, with_positions
 from boxwright.progress import progress_bar
 
 
@@ -29,6 +33,9 @@ def predict(
     batch_size: int = 8,
     device: str | None = None,
     calibration: str | os.PathLike | None = None,
+    views: Sequence[View] | None = None,
+    max_detections: int | None = None,
+    tiling: TilingOptions | None = None,
 ) -> Tables:
     """Find objects in images.
 
@@ -39,6 +46,10 @@ def predict(
         batch_size: images at a time.
         device: "cpu", "cuda" ...; None: a GPU where there is one.
         calibration: a file of `calibrate`, applied to what is found.
+        views: flips that an image is looked at in; None: those of the experiment.
+        max_detections: an image; None: the experiment's, or `Tiling`'s where images are tiled. Images that
+            reach it are told.
+        tiling: look at images by tiles; None: fit each into the network's input whole.
 
     Returns:
         Boxes in original pixels. Images that can't be decoded are in `faults`, not in the table's boxes.
@@ -46,9 +57,11 @@ def predict(
     Raises:
         DataError: no image is there, or the calibration is none.
         CheckpointError: the checkpoint can't be used.
+        ConfigError: a tiling that can't be meant.
 
     Example:
         >>> boxwright.predict("images/", "runs/bccd", "predictions.parquet")
+        >>> boxwright.predict("city.tif", "runs/cars", tiling=boxwright.TilingOptions(object_width=25))
     """
     correction = None if calibration is None else load_calibration(calibration)
     files = find_images(images)
@@ -56,22 +69,55 @@ def predict(
     loaded = load_detector(checkpoint)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = loaded.model.to(where)
-    table, faults = _image_table(files, root)
-    dataset = _Readable(DetectionDataset(table, loaded.config.image_size))
+    table, faults = _image_table(files, root, large=tiling is not None)
+    names = table.images["file_name"]
+    views = views or loaded.config.views
+    if tiling is not None:
+        cut = tiling.resolve(loaded, max_detections)
+        with progress_bar("predict", len(table.images)) as tell:
+            rows, broken, full = detect_tiles(model, table.images, cut, where, views, batch_size, tell)
+        faults += [Fault("unreadable-image", "error", names[n], e, dropped=True) for n, e in broken]
+        limit = cut.max_detections
+    else:
+        limit = max_detections or model.selection.max_detections
+        model.selection = replace(
+            model.selection, max_detections=limit, candidates=max(limit, model.selection.candidates)
+        )
+        rows = _detect_whole(model, table, loaded.config.image_size, where, views, batch_size, faults)
+        full = [int(r[0, 0]) for r in rows if len(r) >= limit]
+    for image in full:
+        message = f"the limit of {limit:,} detections was reached: there may be more; see --max-detections."
+        faults.append(Fault("detection-limit", "warning", names[image], message))
+    tables = to_tables(rows, table.images, loaded.categories, Path(checkpoint).name)
+    tables = Tables(tables.images, tables.boxes, tables.categories, tuple(faults))
+    if tiling is not None:
+        tables = with_positions(tables)
+    if correction is not None:
+        tables = correction.apply(tables)
+    if output is not None:
+        formats.write(tables, output)
+    return tables
+
+
+def _detect_whole(
+    model: Detector,
+    table: Tables,
+    image_size: tuple[int, int],
+    where: torch.device,
+    views: Sequence[View],
+    batch_size: int,
+    faults: list[Fault],
+) -> list[np.ndarray]:
+    """Rows of `detect` over images fitted whole; what can't be read joins the faults."""
+    dataset = _Readable(DetectionDataset(table, image_size))
     loader = DataLoader(dataset, batch_size, collate_fn=partial(_collate_readable, collate_for(model)))
     rows = []
     with progress_bar("predict", len(dataset)) as tell:
         for batch, broken in loader:
             faults += [Fault("unreadable-image", "error", *b, dropped=True) for b in broken]
             if batch is not None:
-                rows += detect(model, [batch], where, loaded.config.views, tell=tell)
-    tables = to_tables(rows, table.images, loaded.categories, Path(checkpoint).name)
-    tables = Tables(tables.images, tables.boxes, tables.categories, tuple(faults))
-    if correction is not None:
-        tables = correction.apply(tables)
-    if output is not None:
-        formats.write(tables, output)
-    return tables
+                rows += detect(model, [batch], where, views, tell=tell)
+    return rows
 
 
 class _Readable(Dataset):
@@ -97,11 +143,13 @@ def _collate_readable(
     return (collate(good) if good else None), [s for s in samples if not isinstance(s, Sample)]
 
 
-def _image_table(files: list[Path], root: Path) -> tuple[Tables, list[Fault]]:
+def _image_table(files: list[Path], root: Path, large: bool = False) -> tuple[Tables, list[Fault]]:
+    """Tables of images; `large`: those that don't fit into memory too."""
     rows, faults = [], []
     for file in files:
         try:
-            rows.append((str(file.relative_to(root)), str(file), *image_size(file)[:2]))
+            size = large_image_size(file) if large else image_size(file)[:2]
+            rows.append((str(file.relative_to(root)), str(file), *size))
         except DataError as error:
             faults.append(Fault("unreadable-image", "error", str(file), str(error), dropped=True))
     if not rows:

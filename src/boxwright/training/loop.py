@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from boxwright.config import ExperimentConfig
 from boxwright.data.dataset import DetectionDataset, EpochSampler
+from boxwright.data.statistics import input_statistics
 from boxwright.data.targets import Batch
 from boxwright.errors import DataError, NonFiniteError
 from boxwright.evaluation.evaluate import Evaluation, evaluate
@@ -56,6 +57,7 @@ class Trainer:
         resume: bool,
     ):
         self.config, self.folder, self.categories = config, folder, categories
+        self.statistics = input_statistics(train_set.tables, config.image_size)
         settings = config.train
         self.accelerator = Accelerator(mixed_precision=choose_precision(settings.precision), cpu=on_cpu())
         device, world, rank = (
@@ -229,7 +231,7 @@ class Trainer:
             self.metrics.add(
                 self.progress.step, self.progress.epoch, row | {"seconds": self.progress.seconds}
             )
-            save_detector(model, self.config, self.categories, self.folder / "checkpoints" / LAST)
+            self._save_weights(model, LAST)
         # An untrained model has AP 0, data without truth -1: the first evaluation is always the best yet.
         if (
             evaluation.coco["AP"] > self.progress.best_ap
@@ -238,9 +240,13 @@ class Trainer:
             self.progress.best_ap = evaluation.coco["AP"]
             self.best_evaluation = evaluation
             if self.accelerator.is_main_process:
-                save_detector(model, self.config, self.categories, self.folder / "checkpoints" / BEST)
+                self._save_weights(model, BEST)
         display.tell(self.progress.epoch, numbers, self.progress.seconds)
         self.accelerator.wait_for_everyone()
+
+    def _save_weights(self, model: Detector, name: str) -> None:
+        path = self.folder / "checkpoints" / name
+        save_detector(model, self.config, self.categories, path, self.statistics)
 
     def _save(self) -> None:
         """Write the state, unless a loss since the last look is not finite."""

@@ -1,0 +1,128 @@
+"""Large images in tiles: where they lie, and one detection an object of what several tiles have seen.
+
+An object no larger than the overlap is whole in at least one tile. Another may hold a piece of it, whose box
+overlaps the whole one's too little for non-maximum suppression: a piece is told by the tile's edge that it
+touches, and goes when a whole box covers it.
+"""
+
+import math
+
+import numpy as np
+
+from boxwright.errors import ConfigError
+from boxwright.geometry.conventions import corners
+from boxwright.geometry.fusion import weighted_box_fusion
+from boxwright.geometry.iou import pairwise_iou
+from boxwright.geometry.nms import nms, soft_nms
+
+MERGES = ("nms", "soft", "fuse")
+COVERED = 0.5  # share of a piece inside a whole box from which both are one object
+
+
+def tile_windows(size: tuple[int, int], tile: tuple[int, int], overlap: tuple[float, float]) -> np.ndarray:
+    """Windows (T, 4) x1, y1, x2, y2 in whole pixels that cover an image of `size`, row by row.
+
+    They are evenly spaced, share `overlap` pixels or more, and leave the image only where it is smaller than
+    a `tile`.
+
+    Raises:
+        ConfigError: tiles that don't get on for overlapping.
+    """
+    if min(tile) < 1 or min(overlap) < 0 or overlap[0] >= tile[0] or overlap[1] >= tile[1]:
+        raise ConfigError(
+            f"tiles of {tile} px that share {overlap} px; expected tiles larger than what they share."
+        )
+    starts = [_starts(s, t, o) for s, t, o in zip(size, tile, overlap)]
+    x, y = np.meshgrid(*starts)
+    first = np.stack([x.ravel(), y.ravel()], axis=1)
+    return np.concatenate([first, first + np.array(tile)], axis=1)
+
+
+def hulls_of(boxes: np.ndarray) -> np.ndarray:
+    """(N, 4) xyxy hulls of boxes (N, 4) xyxy or (N, 5) turned."""
+    if boxes.shape[1] == 4:
+        return boxes
+    points = corners(boxes)
+    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1)
+
+
+def is_cut(boxes: np.ndarray, windows: np.ndarray, size: tuple[int, int], margin: float) -> np.ndarray:
+    """(N,) bool: boxes, (N, 4) xyxy or (N, 5), that come within `margin` of an edge of their window (N, 4)
+    which is none of the image's.
+    """
+    hulls, limit = hulls_of(boxes), np.array(size)
+    low = (hulls[:, :2] < windows[:, :2] + margin) & (windows[:, :2] > 0)
+    high = (hulls[:, 2:] > windows[:, 2:] - margin) & (windows[:, 2:] < limit)
+    return np.any(low | high, axis=1)
+
+
+def merge_tiles(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    cut: np.ndarray,
+    merge: str = "nms",
+    iou_threshold: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The detections of an image out of those of its tiles, best first.
+
+    Args:
+        boxes: (N, 4) xyxy or (N, 5), pixels of the image.
+        scores: (N,).
+        labels: (N,) integers.
+        cut: (N,) bool, boxes that a tile's edge cuts.
+        merge: "nms", "soft" (gaussian soft-NMS) or "fuse" (weighted box fusion, scores by the best).
+        iou_threshold: from which boxes of a class are one object; not of "soft".
+
+    Returns:
+        boxes, scores, labels.
+
+    Raises:
+        ConfigError: an unknown merge.
+    """
+    if merge not in MERGES:
+        raise ConfigError(f"merge '{merge}', expected one of {', '.join(MERGES)}.")
+    kept = ~_seen_whole(boxes, labels, cut)
+    boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
+    if merge == "fuse":
+        fused, scores, labels = weighted_box_fusion(
+            [_spelled(boxes)], [scores], [labels], iou_threshold=iou_threshold, confidence="max"
+        )
+        return _back(fused), scores, labels
+    if merge == "soft":
+        order, scores = soft_nms(_spelled(boxes), scores, labels=labels)
+        return boxes[order], scores, labels[order]
+    order = nms(_spelled(boxes), scores, iou_threshold, labels)
+    return boxes[order], scores[order], labels[order]
+
+
+def _seen_whole(boxes: np.ndarray, labels: np.ndarray, cut: np.ndarray) -> np.ndarray:
+    """(N,) bool: pieces of objects that another tile has seen whole."""
+    gone = np.zeros(len(boxes), dtype=bool)
+    spelled = _spelled(boxes)
+    for label in np.unique(labels[cut]):
+        pieces, wholes = (np.flatnonzero(part & (labels == label)) for part in (cut, ~cut))
+        if len(wholes):
+            covered = pairwise_iou(spelled[pieces], spelled[wholes], "coverage").max(axis=1)
+            gone[pieces] = covered >= COVERED
+    return gone
+
+
+def _spelled(boxes: np.ndarray) -> np.ndarray:
+    """As the kernels take them: turned, or xywh."""
+    if boxes.shape[1] == 5:
+        return boxes
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _back(boxes: np.ndarray) -> np.ndarray:
+    if boxes.shape[1] == 5:
+        return boxes
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def _starts(length: int, tile: int, overlap: float) -> np.ndarray:
+    if length <= tile:
+        return np.zeros(1, dtype=np.int64)
+    count = math.ceil((length - overlap) / (tile - overlap))
+    return np.floor(np.linspace(0, length - tile, count)).astype(np.int64)

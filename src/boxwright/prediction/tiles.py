@@ -1,0 +1,256 @@
+"""A detector over images of any size: each decoded once, tiles of several images in one batch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+
+from boxwright.config.experiment import View
+from boxwright.data.builder import pack, unpack
+from boxwright.data.tables import Tables
+from boxwright.data.transforms import PAD_VALUE, resize
+from boxwright.data.windows import WindowedImage, image_position
+from boxwright.errors import ConfigError, DataError
+from boxwright.geometry.tiling import MERGES, is_cut, merge_tiles, tile_windows
+from boxwright.models.checkpoint import LoadedDetector
+from boxwright.models.detections import Detections
+from boxwright.models.detector import Detector
+from boxwright.prediction.detect import detect_images
+
+EDGE = 2.0  # px of the network's input within which a box touches its tile's edge
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How images are cut up.
+
+    Attributes:
+        size: (width, height) of a tile as the network sees it, px.
+        overlap: share of a tile that neighbours have in common; objects larger than it are seen in pieces.
+        scale: pixels of the network's input a pixel of the image.
+        merge: of `merge_tiles`.
+        iou_threshold: of `merge_tiles`.
+        max_detections: an image.
+    """
+
+    size: tuple[int, int]
+    overlap: float = 0.2
+    scale: float = 1.0
+    merge: str = "nms"
+    iou_threshold: float = 0.5
+    max_detections: int = 10_000
+
+
+@dataclass(frozen=True)
+class TilingOptions:
+    """What a user says of tiles; None: what the checkpoint was trained at.
+
+    Attributes:
+        size: (width, height) of a tile in pixels of the network's input; None: the experiment's image size.
+        overlap: share of a tile that neighbours have in common.
+        scale: pixels of the input a pixel of the images.
+        object_width: of the objects in these images, pixels: they are scaled to the width that objects had in
+            training.
+        gsd: metres of ground a pixel of these images, scaled to that of the training images (`data.gsd`).
+        merge: "nms", "soft" or "fuse".
+        iou_threshold: from which boxes of a class in several tiles are one object.
+    """
+
+    size: tuple[int, int] | None = None
+    overlap: float = 0.2
+    scale: float | None = None
+    object_width: float | None = None
+    gsd: float | None = None
+    merge: str = "nms"
+    iou_threshold: float = 0.5
+
+    def resolve(self, loaded: LoadedDetector, max_detections: int | None) -> Tiling:
+        """With what is left open taken from a checkpoint.
+
+        Raises:
+            ConfigError: more than one of scale, object width and gsd, numbers that can't be meant, or a
+                checkpoint that doesn't know what it was trained at.
+        """
+        said = {n: getattr(self, n) for n in ("scale", "object_width", "gsd") if getattr(self, n) is not None}
+        if len(said) > 1:
+            raise ConfigError(f"{' and '.join(said)} both say how large objects are; expected one of them.")
+        if any(value <= 0 for value in said.values()) or not 0 <= self.overlap < 1:
+            raise ConfigError(
+                f"overlap {self.overlap}, {said}: expected a share below 1, and positive numbers."
+            )
+        if self.merge not in MERGES:
+            raise ConfigError(f"merge '{self.merge}', expected one of {', '.join(MERGES)}.")
+        known, trained = loaded.statistics, loaded.config.data.gsd
+        if self.object_width is not None and "object_width" not in known:
+            raise ConfigError("the checkpoint doesn't know how wide its objects were; say a scale instead.")
+        if self.gsd is not None and (trained is None or "scale" not in known):
+            raise ConfigError("the checkpoint doesn't know its images' data.gsd; say a scale instead.")
+        scale = self.scale or known.get("scale", 1.0)
+        if self.object_width is not None:
+            scale = known["object_width"] / self.object_width
+        elif self.gsd is not None and trained is not None:
+            scale = known["scale"] * self.gsd / trained
+        limit = max_detections or Tiling.max_detections
+        size = self.size or loaded.config.image_size
+        return Tiling(size, self.overlap, scale, self.merge, self.iou_threshold, limit)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    image: int
+    window: np.ndarray  # (4,) in the image's pixels
+    pixels: np.ndarray  # (H, W, 3) as the network sees it, padded
+    content: tuple[int, int]  # width and height of what isn't padding
+
+
+@torch.no_grad()
+def detect_tiles(
+    model: Detector,
+    images: pl.DataFrame,
+    tiling: Tiling,
+    device: torch.device,
+    views: Sequence[View] = ("plain",),
+    batch_size: int = 8,
+    tell: Callable[[int], None] = lambda count: None,
+) -> tuple[list[np.ndarray], list[tuple[int, str]], list[int]]:
+    """Detections in original pixels.
+
+    Args:
+        model: in eval mode.
+        images: an image table with paths and sizes.
+        tiling: how images are cut up.
+        device: where the model is.
+        views: flips that each tile is looked at in.
+        batch_size: tiles at a time.
+        tell: called with 1 after each image.
+
+    Returns:
+        For each image rows of image, label, score, box as `detect` has them; images that can't be read, with
+        what is wrong; and those that reached the limit of detections, theirs or a tile's.
+    """
+    broken: list[tuple[int, str]] = []
+    found: dict[int, list[tuple[np.ndarray, Detections]]] = {}
+    rows, full = [], []
+    sizes = images.select("width", "height").rows()
+    pending: list[_Tile] = []
+
+    def finish(image: int) -> None:
+        merged, at_limit = _merge(found.pop(image, []), sizes[image], tiling, model.selection.max_detections)
+        rows.append(np.column_stack([np.full(len(merged), float(image)), merged]))
+        full.extend([image] if at_limit else [])
+        tell(1)
+
+    def run() -> None:
+        for tile, detections in zip(pending, _detect(model, pending, device, views)):
+            found.setdefault(tile.image, []).append((tile.window, detections))
+        pending.clear()
+
+    waiting: list[int] = []  # images whose tiles are all read
+    for image, tiles in _tiles_of(images, tiling, model.stride, broken):
+        for tile in tiles:
+            pending.append(tile)
+            if len(pending) == batch_size:
+                run()
+                while waiting:
+                    finish(waiting.pop(0))
+        waiting.append(image)
+    run()
+    for image in waiting:
+        finish(image)
+    return rows, broken, full
+
+
+def _tiles_of(
+    images: pl.DataFrame, tiling: Tiling, stride: int, broken: list[tuple[int, str]]
+) -> Iterator[tuple[int, Iterator[_Tile]]]:
+    """Each image with its tiles, read as they are asked for."""
+    for row in images.iter_rows(named=True):
+        yield row["image_id"], _read_tiles(row, tiling, stride, broken)
+
+
+def _read_tiles(row: dict, tiling: Tiling, stride: int, broken: list[tuple[int, str]]) -> Iterator[_Tile]:
+    size = (row["width"], row["height"])
+    tile = tuple(max(1, round(side / tiling.scale)) for side in tiling.size)
+    overlap = tuple(side * tiling.overlap for side in tile)
+    try:
+        source = WindowedImage(row["path"], size)
+        for window in tile_windows(size, (tile[0], tile[1]), (overlap[0], overlap[1])):
+            pixels = source.read(window)
+            content = tuple(max(1, round(side * tiling.scale)) for side in pixels.shape[1::-1])
+            content = (min(content[0], tiling.size[0]), min(content[1], tiling.size[1]))
+            # Where an image is smaller than a tile, the rest is grey.
+            height, width = (-(-side // stride) * stride for side in tiling.size[::-1])
+            canvas = np.full((height, width, 3), PAD_VALUE, dtype=np.uint8)
+            canvas[: content[1], : content[0]] = resize(pixels, content)
+            window = np.array([*window[:2], window[0] + pixels.shape[1], window[1] + pixels.shape[0]])
+            yield _Tile(row["image_id"], window, canvas, content)
+        source.close()
+    except DataError as error:
+        broken.append((row["image_id"], str(error)))
+
+
+def _detect(
+    model: Detector, tiles: list[_Tile], device: torch.device, views: Sequence[View]
+) -> list[Detections]:
+    """Detections of each tile, in the image's pixels."""
+    if not tiles:
+        return []
+    pixels = torch.from_numpy(np.stack([t.pixels for t in tiles])).permute(0, 3, 1, 2).to(device)
+    sizes = torch.tensor([t.content for t in tiles], dtype=torch.float32, device=device)
+    moved = []
+    for tile, found in zip(tiles, detect_images(model, pixels, sizes, views)):
+        extent = tile.window[2:] - tile.window[:2]
+        factor = torch.tensor(extent / np.array(tile.content), dtype=torch.float64)
+        offset = torch.tensor(tile.window[:2], dtype=torch.float64)
+        boxes = found.boxes.double().cpu()
+        if boxes.shape[1] == 5:
+            # The factors of both axes differ by the rounding of a tile alone.
+            sides = boxes[:, 2:4] * factor.mean()
+            boxes = torch.cat([boxes[:, :2] * factor + offset, sides, boxes[:, 4:]], dim=1)
+        else:
+            boxes = boxes * factor.repeat(2) + offset.repeat(2)
+        moved.append(Detections(boxes, found.scores.cpu(), found.labels.cpu()))
+    return moved
+
+
+def _merge(
+    found: list[tuple[np.ndarray, Detections]], size: tuple[int, int], tiling: Tiling, of_tile: int
+) -> tuple[np.ndarray, bool]:
+    """Rows of label, score and box of an image, and whether a limit was reached."""
+    found = [(window, d) for window, d in found if len(d.boxes)]
+    if not found:
+        return np.zeros((0, 6)), False
+    boxes = np.concatenate([d.boxes.numpy() for _, d in found])
+    scores = np.concatenate([d.scores.double().numpy() for _, d in found])
+    labels = np.concatenate([d.labels.numpy() for _, d in found])
+    windows = np.concatenate([np.tile(window, (len(d.boxes), 1)) for window, d in found])
+    cut = is_cut(boxes, windows, size, EDGE / tiling.scale)
+    boxes, scores, labels = merge_tiles(boxes, scores, labels, cut, tiling.merge, tiling.iou_threshold)
+    at_limit = len(boxes) > tiling.max_detections or any(len(d.boxes) >= of_tile for _, d in found)
+    rows = np.column_stack([labels, scores, boxes])
+    return rows[: tiling.max_detections], at_limit
+
+
+def with_positions(tables: Tables) -> Tables:
+    """The tables with the centre of each box in the coordinates of its image, where that has a position: as
+    `position` [x, y] among the box's attributes, beside `crs` among the image's.
+    """
+    of_box: list[str | None] = tables.boxes["attributes"].to_list()
+    of_image: list[str | None] = tables.images["attributes"].to_list()
+    centers = tables.rotated()[:, :2]
+    image = tables.boxes["image_id"].to_numpy()
+    for n, path in enumerate(tables.images["path"]):
+        found = image_position(path)
+        if found is None:
+            continue
+        p, crs = found
+        of_image[n] = pack(unpack(of_image[n]) | {"crs": crs})
+        for k in np.flatnonzero(image == n):
+            x, y = centers[k].tolist()
+            place = [p[0] + p[1] * x + p[2] * y, p[3] + p[4] * x + p[5] * y]
+            of_box[k] = pack(unpack(of_box[k]) | {"position": place})
+    boxes = tables.boxes.with_columns(attributes=pl.Series(of_box, dtype=pl.String))
+    images = tables.images.with_columns(attributes=pl.Series(of_image, dtype=pl.String))
+    return Tables(images, boxes, tables.categories, tables.faults)
