@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from boxwright.data.conversion import convert as convert
     from boxwright.data.formats import read as read
     from boxwright.data.formats import write as write
+    from boxwright.data.smoothing import smooth_angles as smooth_angles
     from boxwright.data.splitting import split as split
     from boxwright.data.statistics import stats as stats
     from boxwright.evaluation.calibrate import calibrate as calibrate
@@ -37,6 +38,7 @@ _HOMES = {
     "write": "boxwright.data.formats",
     "check": "boxwright.data.checking",
     "convert": "boxwright.data.conversion",
+    "smooth_angles": "boxwright.data.smoothing",
     "split": "boxwright.data.splitting",
     "stats": "boxwright.data.statistics",
     "show": "boxwright.reporting.gallery",
@@ -74,6 +76,7 @@ __all__ = [
     "runs",
     "show",
     "show_assignment",
+    "smooth_angles",
     "split",
     "stats",
     "threshold",

@@ -114,7 +114,7 @@ def test_images_of_several_sizes_share_batches_and_a_broken_one_is_told(tmp_path
 
 
 def test_reaching_a_limit_is_told(tmp_path):
-    images, truth = bars(tmp_path, (700, 500))
+    images, _ = bars(tmp_path, (700, 500))
     tiling = Tiling((256, 256), 0.4, max_detections=5)
     (rows,), _, full = detect_tiles(Bright(True), images, tiling, torch.device("cpu"))
     assert len(rows) == 5
@@ -187,7 +187,7 @@ def test_the_scale_follows_what_is_known_of_the_images(tmp_path):
     assert options(scale=2.0).resolve(loaded, 7).max_detections == 7
     with pytest.raises(ConfigError, match="scale and gsd both say"):
         options(scale=1.0, gsd=0.2).resolve(loaded, None)
-    with pytest.raises(ConfigError, match="overlap 1.5"):
+    with pytest.raises(ConfigError, match=r"overlap 1\.5"):
         options(overlap=1.5).resolve(loaded, None)
     with pytest.raises(ConfigError, match="doesn't know how wide"):
         options(object_width=9).resolve(loaded.__class__(loaded.model, loaded.config, ["a"], {}), None)

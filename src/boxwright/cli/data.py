@@ -1,4 +1,4 @@
-"""`boxwright data`: check, convert, split, stats, show, anchors."""
+"""`boxwright data`: check, convert, split, stats, show, anchors, smooth."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,8 @@ import typer
 from boxwright.cli.options import Angles, Boxes, Format, Images, Layout, ListName, read_source
 
 app = typer.Typer(
-    help="Check, convert, split, count and show annotations; fit anchors to them.", no_args_is_help=True
+    help="Check, convert, split, count and show annotations; fit anchors to them; smooth tracks.",
+    no_args_is_help=True,
 )
 
 
@@ -162,3 +163,29 @@ def anchors(
     print_anchors(fit)
     if json is not None:
         write_json(fit.to_dict(), json)
+
+
+@app.command(epilog="Example: boxwright data smooth tracked.parquet smooth.parquet --window 3")
+def smooth(
+    source: Annotated[Path, typer.Argument(help="Boxes whose attributes hold a track_id.")],
+    target: Annotated[Path, typer.Argument(help="File or folder to write.")],
+    window: Annotated[
+        float, typer.Option(help="Frames that angles are averaged over, as a deviation; 0: none.", min=0)
+    ] = 2.0,
+    fronts: Annotated[bool, typer.Option(help="Turn boxes by half so that they point where they go.")] = True,
+    from_format: Annotated[
+        str | None, typer.Option("--from", help="Format to read; told from the path if left out.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="Format to write; told from the suffix if left out.")
+    ] = None,
+    images: Images = None,
+    angles: Angles = None,
+) -> None:
+    """Make the angles of turned boxes agree along their tracks through a video."""
+    from boxwright.cli.tables import print_conversion
+    from boxwright.data.conversion import convert as convert_tables
+    from boxwright.data.smoothing import smooth_angles
+
+    tables = smooth_angles(read_source(source, from_format, None, images, angles=angles), window, fronts)
+    print_conversion(tables, target, convert_tables(tables, target, to))

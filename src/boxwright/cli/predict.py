@@ -29,6 +29,14 @@ def predict(
             help="An image; the experiment's if left out, 10,000 with tiles. Reaching it is told.", min=1
         ),
     ] = None,
+    sweep: Annotated[
+        int,
+        typer.Option(
+            help="Turned boxes out of a detector of upright ones: look at images turned by as many angles,"
+            " 12 for one.",
+            min=0,
+        ),
+    ] = 0,
     tiles: Annotated[
         bool, typer.Option("--tiles", help="Look at large images tile by tile; the options below say so too.")
     ] = False,
@@ -65,7 +73,7 @@ def predict(
     tiling = TilingOptions(**said) if tiles or said else None
     seen = views_of(views) if views else None
     tables = predict_files(
-        images, checkpoint, output, batch_size, device, calibration, seen, max_detections, tiling
+        images, checkpoint, output, batch_size, device, calibration, seen, max_detections, tiling, sweep
     )
     typer.echo(f"{len(tables.boxes):,} boxes in {len(tables.images):,} images: {output}")
     for fault in tables.faults:

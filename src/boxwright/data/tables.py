@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import orjson
 import polars as pl
 
 from boxwright.errors import DataError, Fault
@@ -97,6 +98,14 @@ class Tables:
         """cx, cy, w, h, angle of the boxes, (N, 5) float64; angle 0 where they have none."""
         x, y, w, h = (self.boxes[c].to_numpy() for c in "xywh")
         return np.column_stack([x + w / 2, y + h / 2, w, h, self.boxes["angle"].fill_null(0.0).to_numpy()])
+
+    def videos(self) -> list[str]:
+        """The video of each image: its attribute "video", else the folder of its file name."""
+        named = [orjson.loads(text).get("video") if text else None for text in self.images["attributes"]]
+        return [
+            str(video) if video is not None else (name or "").rpartition("/")[0]
+            for video, name in zip(named, self.images["file_name"])
+        ]
 
     def select_images(self, keep: Sequence[bool] | np.ndarray) -> "Tables":
         """The images where `keep` (I,) bool is true, with their boxes, numbered anew."""

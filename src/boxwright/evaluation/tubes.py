@@ -82,7 +82,7 @@ def _tubes_of(tables: Tables, truth: Tables, turned: bool) -> _Tubes:
         raise DataError(
             f"{boxes['source'][row]}, box {row}: no attribute 'track_id'; tubes are made of tracks."
         )
-    videos = [_video(image) for image in truth.images.iter_rows(named=True)]
+    videos = truth.videos()
     image = boxes["image_id"].to_numpy()
     key = pl.DataFrame(
         {
@@ -103,11 +103,6 @@ def _tubes_of(tables: Tables, truth: Tables, turned: bool) -> _Tubes:
     number = np.maximum(np.bincount(of_box, minlength=count), 1)
     score = np.bincount(of_box, boxes["score"].fill_null(1.0).to_numpy(), count) / number
     return _Tubes(of_box, image, columns, category, score, np.bincount(of_box, area, count))
-
-
-def _video(image: dict) -> str:
-    named = unpack(image["attributes"]).get("video")
-    return str(named) if named is not None else (image["file_name"] or "").rpartition("/")[0]
 
 
 def _tube_ious(found: _Tubes, true: _Tubes) -> dict[int, dict[int, float]]:

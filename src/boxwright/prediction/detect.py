@@ -14,6 +14,7 @@ from boxwright.data.targets import Batch
 from boxwright.data.transforms import invert, transform_boxes, transform_turned
 from boxwright.models.detections import Detections
 from boxwright.models.detector import Detector, full_precision
+from boxwright.prediction.sweep import sweep_images
 from boxwright.prediction.views import from_view, fuse_views, to_view
 
 
@@ -25,6 +26,7 @@ def detect(
     views: Sequence[View] = ("plain",),
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     tell: Callable[[int], None] = lambda count: None,
+    angles: Sequence[float] = (),
 ) -> list[np.ndarray]:
     """Detections in original pixels.
 
@@ -35,6 +37,7 @@ def detect(
         views: flips that each image is looked at in; the boxes of several are fused.
         autocast: makes the context of mixed precision.
         tell: called with the number of images of each batch.
+        angles: of a sweep, radians, in place of views: turned boxes from a detector of upright ones.
 
     Returns:
         For each image rows of image, label, score, and x1, y1, x2, y2 or cx, cy, w, h, angle; (N, 7 or 8)
@@ -43,7 +46,10 @@ def detect(
     rows = []
     for batch in batches:
         moved = batch.to(device)
-        found = detect_images(model, moved.images, moved.sizes, views, autocast)
+        if angles:
+            found = sweep_images(model, moved.images, moved.sizes, angles)
+        else:
+            found = detect_images(model, moved.images, moved.sizes, views, autocast)
         for detections, index, matrix in zip(found, batch.indices, batch.matrices):
             found_boxes = detections.boxes.cpu().numpy().astype(np.float64)
             move = transform_turned if found_boxes.shape[1] == 5 else transform_boxes

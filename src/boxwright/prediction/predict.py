@@ -17,11 +17,12 @@ from boxwright.data.images import find_images, image_size
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
 from boxwright.data.windows import large_image_size
-from boxwright.errors import DataError, Fault
+from boxwright.errors import ConfigError, DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
 from boxwright.models.checkpoint import load_detector
 from boxwright.models.detector import Detector, collate_for
-from boxwright.prediction.detect import detect, to_tables
+from boxwright.prediction.detect import detect, detect_images, to_tables
+from boxwright.prediction.sweep import sweep_angles, sweep_images
 from boxwright.prediction.tiles import TilingOptions, detect_tiles, with_positions
 from boxwright.progress import progress_bar
 
@@ -36,6 +37,7 @@ def predict(
     views: Sequence[View] | None = None,
     max_detections: int | None = None,
     tiling: TilingOptions | None = None,
+    sweep: int = 0,
 ) -> Tables:
     """Find objects in images.
 
@@ -50,6 +52,8 @@ def predict(
         max_detections: an image; None: the experiment's, or `Tiling`'s where images are tiled. Images that
             reach it are told.
         tiling: look at images by tiles; None: fit each into the network's input whole.
+        sweep: turned boxes out of a detector of upright ones, by looking at images turned by as many angles;
+            0: what the detector says.
 
     Returns:
         Boxes in original pixels. Images that can't be decoded are in `faults`, not in the table's boxes.
@@ -71,11 +75,14 @@ def predict(
     model = loaded.model.to(where)
     table, faults = _image_table(files, root, large=tiling is not None)
     names = table.images["file_name"]
-    views = views or loaded.config.views
+    if sweep and (views or loaded.config.model.name.endswith("_obb")):
+        raise ConfigError("a sweep is for detectors of upright boxes, and has angles in place of views.")
+    views, angles = views or loaded.config.views, sweep_angles(sweep)
     if tiling is not None:
         cut = tiling.resolve(loaded, max_detections)
         with progress_bar("predict", len(table.images)) as tell:
-            rows, broken, full = detect_tiles(model, table.images, cut, where, views, batch_size, tell)
+            look = partial(sweep_images, angles=angles) if sweep else partial(detect_images, views=views)
+            rows, broken, full = detect_tiles(model, table.images, cut, where, look, batch_size, tell)
         faults += [Fault("unreadable-image", "error", names[n], e, dropped=True) for n, e in broken]
         limit = cut.max_detections
     else:
@@ -83,7 +90,8 @@ def predict(
         model.selection = replace(
             model.selection, max_detections=limit, candidates=max(limit, model.selection.candidates)
         )
-        rows = _detect_whole(model, table, loaded.config.image_size, where, views, batch_size, faults)
+        find = partial(detect, device=where, views=views, angles=angles)
+        rows = _detect_whole(model, table, loaded.config.image_size, find, batch_size, faults)
         full = [int(r[0, 0]) for r in rows if len(r) >= limit]
     for image in full:
         message = f"the limit of {limit:,} detections was reached: there may be more; see --max-detections."
@@ -103,8 +111,7 @@ def _detect_whole(
     model: Detector,
     table: Tables,
     image_size: tuple[int, int],
-    where: torch.device,
-    views: Sequence[View],
+    find: Callable[..., list[np.ndarray]],
     batch_size: int,
     faults: list[Fault],
 ) -> list[np.ndarray]:
@@ -116,7 +123,7 @@ def _detect_whole(
         for batch, broken in loader:
             faults += [Fault("unreadable-image", "error", *b, dropped=True) for b in broken]
             if batch is not None:
-                rows += detect(model, [batch], where, views, tell=tell)
+                rows += find(model, [batch], tell=tell)
     return rows
 
 

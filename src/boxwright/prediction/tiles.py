@@ -1,13 +1,12 @@
 """A detector over images of any size: each decoded once, tiles of several images in one batch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 import torch
 
-from boxwright.config.experiment import View
 from boxwright.data.builder import pack, unpack
 from boxwright.data.tables import Tables
 from boxwright.data.transforms import PAD_VALUE, resize
@@ -19,6 +18,8 @@ from boxwright.models.detections import Detections
 from boxwright.models.detector import Detector
 from boxwright.prediction.detect import detect_images
 
+# Model, images (B, 3, H, W) and sizes of their content (B, 2) to the detections of each.
+Look = Callable[[Detector, torch.Tensor, torch.Tensor], list[Detections]]
 EDGE = 2.0  # px of the network's input within which a box touches its tile's edge
 
 
@@ -111,7 +112,7 @@ def detect_tiles(
     images: pl.DataFrame,
     tiling: Tiling,
     device: torch.device,
-    views: Sequence[View] = ("plain",),
+    look: Look = detect_images,
     batch_size: int = 8,
     tell: Callable[[int], None] = lambda count: None,
 ) -> tuple[list[np.ndarray], list[tuple[int, str]], list[int]]:
@@ -122,7 +123,7 @@ def detect_tiles(
         images: an image table with paths and sizes.
         tiling: how images are cut up.
         device: where the model is.
-        views: flips that each tile is looked at in.
+        look: finds objects in a batch of tiles.
         batch_size: tiles at a time.
         tell: called with 1 after each image.
 
@@ -143,7 +144,7 @@ def detect_tiles(
         tell(1)
 
     def run() -> None:
-        for tile, detections in zip(pending, _detect(model, pending, device, views)):
+        for tile, detections in zip(pending, _detect(model, pending, device, look)):
             found.setdefault(tile.image, []).append((tile.window, detections))
         pending.clear()
 
@@ -191,16 +192,14 @@ def _read_tiles(row: dict, tiling: Tiling, stride: int, broken: list[tuple[int, 
         broken.append((row["image_id"], str(error)))
 
 
-def _detect(
-    model: Detector, tiles: list[_Tile], device: torch.device, views: Sequence[View]
-) -> list[Detections]:
+def _detect(model: Detector, tiles: list[_Tile], device: torch.device, look: Look) -> list[Detections]:
     """Detections of each tile, in the image's pixels."""
     if not tiles:
         return []
     pixels = torch.from_numpy(np.stack([t.pixels for t in tiles])).permute(0, 3, 1, 2).to(device)
     sizes = torch.tensor([t.content for t in tiles], dtype=torch.float32, device=device)
     moved = []
-    for tile, found in zip(tiles, detect_images(model, pixels, sizes, views)):
+    for tile, found in zip(tiles, look(model, pixels, sizes)):
         extent = tile.window[2:] - tile.window[:2]
         factor = torch.tensor(extent / np.array(tile.content), dtype=torch.float64)
         offset = torch.tensor(tile.window[:2], dtype=torch.float64)

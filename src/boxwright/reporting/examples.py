@@ -1,5 +1,6 @@
 """Pictures of single boxes in their surroundings: what an error looks like."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,6 +10,8 @@ from PIL import Image, ImageDraw
 
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
+from boxwright.geometry.conventions import respell
+from boxwright.geometry.iou import pairwise_iou
 from boxwright.reporting.gallery import corners_of, draw_box, draw_label, open_tile, to_data_uri
 from boxwright.reporting.page import Picture
 
@@ -43,8 +46,32 @@ def pictures_of(
             # The images have moved since; the text says more than an empty frame.
             source = None
         image = truth.images["file_name"][row["image_id"]] or f"image {row['image_id']}"
-        pictures.append(Picture(source, title, f"{row['w']:.0f} x {row['h']:.0f} px, {image}"))
+        keys = _keys(row, truth if row["score"] is not None else predictions)
+        off = f", {keys['angle error']:.0f}° off" if "angle error" in keys else ""
+        detail = f"{row['w']:.0f} x {row['h']:.0f} px{off}, {image}"
+        pictures.append(Picture(source, title, detail, keys))
     return pictures
+
+
+def _keys(row: dict[str, Any], others: Tables) -> dict[str, float]:
+    """What a gallery may be sorted by: size in px, aspect ratio, and the angle in degrees to the box of the
+    other table that overlaps this one most.
+    """
+    long, short = max(row["w"], row["h"]), min(row["w"], row["h"])
+    keys = {
+        "size": round(math.sqrt(row["w"] * row["h"]), 2),
+        "aspect ratio": round(long / max(short, 1e-9), 3),
+    }
+    if row["angle"] is None:
+        return keys
+    same = (pl.col("image_id") == row["image_id"]) & (pl.col("category_id") == row["category_id"])
+    near = others.with_boxes(others.boxes.filter(same & pl.col("angle").is_not_null())).rotated()
+    own = np.array([[row["x"] + row["w"] / 2, row["y"] + row["h"] / 2, row["w"], row["h"], row["angle"]]])
+    iou = pairwise_iou(own, near)[0]
+    if len(iou) and iou.max() > 0:
+        turn = respell(own)[0, 4] - respell(near[iou.argmax()][None])[0, 4]
+        keys["angle error"] = round(abs(math.degrees((turn + math.pi / 2) % math.pi - math.pi / 2)), 2)
+    return keys
 
 
 def box_rows(tables: Tables, rows: np.ndarray) -> list[dict[str, Any]]:
@@ -58,11 +85,12 @@ def _draw(truth: Tables, predictions: Tables, row: dict, title: str) -> Image.Im
     draw = ImageDraw.Draw(picture)
     here = pl.col("image_id") == row["image_id"]
     for other in predictions.boxes.filter(here & (pl.col("score") > SHOWN_SCORE)).iter_rows(named=True):
-        draw_box(draw, corners_of(other) * factor, FOUND, 1)
+        draw_box(draw, corners_of(other) * factor, FOUND, 1, ahead=other["angle"] is not None)
     for other in truth.boxes.filter(here).iter_rows(named=True):
-        draw_box(draw, corners_of(other) * factor, TRUTH, 1, dashed=other["crowd"] or other["ignore"])
+        dashed, turned = other["crowd"] or other["ignore"], other["angle"] is not None
+        draw_box(draw, corners_of(other) * factor, TRUTH, 1, dashed, turned)
     corners = corners_of(row) * factor
-    draw_box(draw, corners, WRONG, 3)
+    draw_box(draw, corners, WRONG, 3, ahead=row["angle"] is not None)
     draw_label(draw, corners, title.replace(", score", ""), WRONG)
     low, high = corners.min(axis=0), corners.max(axis=0)
     reach = max(LEAST_REACH, float((high - low).max()) * 1.5)

@@ -16,11 +16,12 @@ from boxwright.reporting import plots
 
 @dataclass(frozen=True)
 class Picture:
-    """One example: a data URI (None: its image can't be read) and what to say below it."""
+    """One example: a data URI (None: its image can't be read), what is said of it, and numbers to sort by."""
 
     source: str | None
     title: str
     detail: str
+    keys: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

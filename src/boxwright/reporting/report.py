@@ -20,7 +20,7 @@ from boxwright.reporting import plots
 from boxwright.reporting.examples import box_rows, pictures_of
 from boxwright.reporting.page import Picture, environment
 
-EXAMPLES = 12  # pictures of false positives, and of misses
+EXAMPLES = 24  # pictures of false positives, and of misses
 
 
 def report(run: str | os.PathLike) -> Path:

@@ -1,0 +1,202 @@
+"""The tiles' table of README: sliced prediction beside SAHI's, with the same detector on the same machine.
+
+python -m benchmarks.tiling                   # about 10 minutes, most of it training the detector
+
+A compact detector of upright boxes is trained on small synthetic scenes, then both look at the same large ones:
+SAHI 512 px slices with its own defaults (overlap 0.2, greedy merging by overlap over the smaller), each as a batch
+of its own and in batches; ours its defaults (tiles of the training's size times three, overlap 0.2). Both get decoded
+pixels out of the same files, and the same weights, thresholds and number of threads. Rounds alternate.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from sahi.models.base import DetectionModel
+from sahi.predict import get_sliced_prediction
+from sahi.prediction import ObjectPrediction
+
+import boxwright
+from boxwright.config import check_config
+from boxwright.data import formats
+from boxwright.data.synthetic import make_scenes
+from boxwright.data.tables import Tables
+from boxwright.evaluation.evaluate import evaluate
+from boxwright.models.checkpoint import LoadedDetector, load_detector
+from boxwright.prediction.detect import detect_images, to_tables
+
+SLICE, LARGE = 512, (3840, 2160)
+SCORE = 0.25  # SAHI's default threshold, for both
+MANY = (100, 1000, 10_000)  # detections an image and class, so that no crowd is cut
+
+
+class Ours(DetectionModel):
+    """Our detector as SAHI calls one."""
+
+    def __init__(self, loaded: LoadedDetector):
+        self.loaded = loaded
+        super().__init__(model=loaded.model, confidence_threshold=SCORE, device="cpu")
+
+    def check_dependencies(self, packages: list[str] | None = None) -> None:
+        """Nothing more is needed."""
+
+    def set_model(self, model, **kwargs) -> None:
+        self.model = model
+        self.category_mapping = {str(n): name for n, name in enumerate(self.loaded.categories)}
+
+    def load_model(self) -> None:
+        """It is there."""
+
+    @property
+    def num_categories(self) -> int:
+        return len(self.loaded.categories)
+
+    @property
+    def has_mask(self) -> bool:
+        return False
+
+    @property
+    def category_names(self) -> list[str]:
+        return self.loaded.categories
+
+    def perform_inference(self, image: np.ndarray) -> None:
+        self.perform_batch_inference([image])
+
+    def perform_batch_inference(self, images: list[np.ndarray]) -> None:
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+        sizes = torch.tensor([i.shape[1::-1] for i in images], dtype=torch.float32)
+        self._original_predictions = detect_images(self.loaded.model, pixels, sizes)
+
+    def _create_object_prediction_list_from_original_predictions(
+        self, shift_amount_list=None, full_shape_list=None
+    ) -> None:
+        found = []
+        for n, detections in enumerate(self._original_predictions):
+            shift = [0, 0] if shift_amount_list is None else shift_amount_list[min(n, len(shift_amount_list) - 1)]
+            full = None if full_shape_list is None else full_shape_list[min(n, len(full_shape_list) - 1)]
+            found.append(
+                [
+                    ObjectPrediction(
+                        bbox=box, category_id=label, score=score, shift_amount=shift, full_shape=full,
+                        category_name=self.loaded.categories[label],
+                    )
+                    for box, score, label in zip(
+                        detections.boxes.tolist(), detections.scores.tolist(), detections.labels.tolist()
+                    )
+                    if score >= SCORE
+                ]
+            )  # fmt: skip
+        self._object_prediction_list_per_image = found
+
+
+def train(folder: Path) -> Path:
+    """A checkpoint of the compact detector on small scenes."""
+    checkpoint = folder / "runs" / "tiling"
+    if (checkpoint / "evaluation.json").is_file():
+        return checkpoint
+    sources = {}
+    for part, count, seed in (("train", 240, 0), ("val", 40, 1)):
+        tables = make_scenes(folder / part, count, (320, 256), seed)
+        formats.write(tables, folder / f"{part}.parquet")
+        sources[part] = {"root": str(folder / f"{part}.parquet")}
+    content = {
+        "data": sources,
+        "model": {"name": "compact", "selection": {"score_threshold": SCORE}},
+        "image_size": [320, 256],
+        "augment": {"flip_vertical": 0.5, "quarter_turn": 0.5},
+        "train": {"epochs": 12, "evaluate_every": 12, "optimizer": {"lr": 3e-3}},
+    }
+    return boxwright.train(check_config(content, "benchmark"), name="tiling", runs=folder / "runs").folder
+
+
+def by_sahi(model: Ours, tables: Tables, batch: int) -> tuple[Tables, float]:
+    """What SAHI finds, and its seconds."""
+    rows, began = [], time.perf_counter()
+    for image, path in zip(tables.images["image_id"], tables.images["path"]):
+        found = get_sliced_prediction(
+            path, model, slice_height=SLICE, slice_width=SLICE, perform_standard_pred=False, verbose=0,
+            batch_size=batch,
+        )  # fmt: skip
+        boxes = [(image, p.category.id, p.score.value, *p.bbox.to_xyxy()) for p in found.object_prediction_list]
+        rows.append(np.array(boxes, dtype=np.float64).reshape(-1, 7))
+    seconds = time.perf_counter() - began
+    return to_tables(rows, tables.images, model.loaded.categories, "sahi"), seconds
+
+
+def by_ours(checkpoint: Path, folder: Path, tables: Tables, tile: tuple[int, int]) -> tuple[Tables, float]:
+    """What our tiles find, and their seconds, the loading of the weights among them."""
+    began = time.perf_counter()
+    options = boxwright.TilingOptions(size=tile)
+    found = boxwright.predict(folder / "large", checkpoint, batch_size=2, tiling=options)
+    return found, time.perf_counter() - began
+
+
+def memory(checkpoint: Path, folder: Path, side: int) -> float:
+    """Peak GiB of a process that looks at an image of `side` x `side`."""
+    path = folder / f"huge_{side}.tif"
+    if not path.is_file():
+        import rasterio
+
+        with rasterio.open(
+            path, "w", driver="GTiff", width=side, height=side, count=3, dtype="uint8", compress="lzw"
+        ) as target:
+            for top in range(0, side, 500):
+                noise = np.random.default_rng(top).integers(90, 120, (1, 500, side), dtype=np.uint8)
+                target.write(noise.repeat(3, 0), window=((top, top + 500), (0, side)))
+    words = [sys.executable, "-m", "boxwright", "predict", str(path), "--checkpoint", str(checkpoint)]
+    words += ["-o", str(folder / "huge.parquet"), "--tile-size", "960x768"]
+    subprocess.run(words, check=True, capture_output=True)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench-tiling"), help="for scenes and weights")
+    parser.add_argument("--scenes", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--side", type=int, default=20_000, help="of the image whose memory is measured; 0: none")
+    arguments = parser.parse_args()
+    folder = arguments.folder
+    checkpoint = train(folder)
+    truth = make_scenes(folder / "large", arguments.scenes, LARGE, 7)
+    model = Ours(load_detector(checkpoint))
+    ways = {
+        "SAHI, 512 px": lambda: by_sahi(model, truth, 1),
+        "SAHI, 512 px, batches of 8": lambda: by_sahi(model, truth, 8),
+        "boxwright, 512 px": lambda: by_ours(checkpoint, folder, truth, (SLICE, SLICE)),
+        "boxwright, 960 x 768 px": lambda: by_ours(checkpoint, folder, truth, (960, 768)),
+    }
+    best: dict[str, tuple[float, Tables]] = {}
+    for _ in range(arguments.rounds):
+        for name, way in ways.items():
+            found, seconds = way()
+            if name not in best or seconds < best[name][0]:
+                best[name] = (seconds, found)
+    table = Table("way", box=None)
+    for column in ("AP", "AP50", "boxes", "images/s", "ratio"):
+        table.add_column(column, justify="right")
+    first = best["SAHI, 512 px"][0]
+    for name, (seconds, found) in best.items():
+        numbers = evaluate(truth, found, MANY).coco
+        speed = arguments.scenes / seconds
+        cells = (f"{numbers['AP']:.3f}", f"{numbers['AP50']:.3f}", f"{len(found.boxes):,}", f"{speed:.2f}")
+        table.add_row(name, *cells, f"{first / seconds:.2f}")
+    console = Console(width=100)
+    console.print(f"{arguments.scenes} scenes of {LARGE[0]} x {LARGE[1]}, {len(truth.boxes):,} vehicles")
+    console.print(table)
+    if arguments.side:
+        peak = memory(checkpoint, folder, arguments.side)
+        console.print(f"peak memory on {arguments.side:,} x {arguments.side:,}: {peak:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()
