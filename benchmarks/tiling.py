@@ -79,7 +79,9 @@ class Ours(DetectionModel):
     ) -> None:
         found = []
         for n, detections in enumerate(self._original_predictions):
-            shift = [0, 0] if shift_amount_list is None else shift_amount_list[min(n, len(shift_amount_list) - 1)]
+            shift = (
+                [0, 0] if shift_amount_list is None else shift_amount_list[min(n, len(shift_amount_list) - 1)]
+            )
             full = None if full_shape_list is None else full_shape_list[min(n, len(full_shape_list) - 1)]
             found.append(
                 [
@@ -124,7 +126,9 @@ def by_sahi(model: Ours, tables: Tables, batch: int) -> tuple[Tables, float]:
             path, model, slice_height=SLICE, slice_width=SLICE, perform_standard_pred=False, verbose=0,
             batch_size=batch,
         )  # fmt: skip
-        boxes = [(image, p.category.id, p.score.value, *p.bbox.to_xyxy()) for p in found.object_prediction_list]
+        boxes = [
+            (image, p.category.id, p.score.value, *p.bbox.to_xyxy()) for p in found.object_prediction_list
+        ]
         rows.append(np.array(boxes, dtype=np.float64).reshape(-1, 7))
     seconds = time.perf_counter() - began
     return to_tables(rows, tables.images, model.loaded.categories, "sahi"), seconds
@@ -160,10 +164,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, default=Path("runs/bench-tiling"), help="for scenes and weights")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/bench-tiling"), help="for scenes and weights"
+    )
     parser.add_argument("--scenes", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--side", type=int, default=20_000, help="of the image whose memory is measured; 0: none")
+    parser.add_argument(
+        "--side", type=int, default=20_000, help="of the image whose memory is measured; 0: none"
+    )
     arguments = parser.parse_args()
     folder = arguments.folder
     checkpoint = train(folder)
