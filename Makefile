@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench bench-evaluate bench-models clean
+.PHONY: help install demo test test-all lint format bench bench-evaluate bench-models bench-tiling clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
@@ -46,6 +46,10 @@ bench-evaluate: install  ## evaluation and geometry beside the other implementat
 	$(BIN)/python -m compileall -q src  # as an installed package is
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.geometry
+
+bench-tiling: install  ## tiled prediction of large scenes beside SAHI's
+	$(BIN)/uv sync --frozen --inexact --extra train --extra bench --extra aerial --group dev
+	$(BIN)/python -m benchmarks.tiling
 
 bench-models: install  ## training and inference beside torchvision's detectors
 	$(BIN)/python -m benchmarks.models

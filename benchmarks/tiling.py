@@ -2,10 +2,11 @@
 
 python -m benchmarks.tiling                   # about 10 minutes, most of it training the detector
 
-A compact detector of upright boxes is trained on small synthetic scenes, then both look at the same large ones:
-SAHI 512 px slices with its own defaults (overlap 0.2, greedy merging by overlap over the smaller), each as a batch
-of its own and in batches; ours its defaults (tiles of the training's size times three, overlap 0.2). Both get decoded
-pixels out of the same files, and the same weights, thresholds and number of threads. Rounds alternate.
+A compact detector of upright boxes is trained on small synthetic scenes, then both look at the same large
+ones: SAHI 512 px slices with its own defaults (overlap 0.2, greedy merging by overlap over the smaller),
+each as a batch of its own and in batches; ours 512 px slices too, and its defaults (tiles of a megapixel
+or so, overlap as much as objects are long). Both get decoded pixels out of the same files, and the same
+weights, thresholds and number of threads. Rounds alternate.
 """
 
 import argparse
@@ -134,7 +135,9 @@ def by_sahi(model: Ours, tables: Tables, batch: int) -> tuple[Tables, float]:
     return to_tables(rows, tables.images, model.loaded.categories, "sahi"), seconds
 
 
-def by_ours(checkpoint: Path, folder: Path, tables: Tables, tile: tuple[int, int]) -> tuple[Tables, float]:
+def by_ours(
+    checkpoint: Path, folder: Path, tables: Tables, tile: tuple[int, int] | None
+) -> tuple[Tables, float]:
     """What our tiles find, and their seconds, the loading of the weights among them."""
     began = time.perf_counter()
     options = boxwright.TilingOptions(size=tile)
@@ -155,7 +158,7 @@ def memory(checkpoint: Path, folder: Path, side: int) -> float:
                 noise = np.random.default_rng(top).integers(90, 120, (1, 500, side), dtype=np.uint8)
                 target.write(noise.repeat(3, 0), window=((top, top + 500), (0, side)))
     words = [sys.executable, "-m", "boxwright", "predict", str(path), "--checkpoint", str(checkpoint)]
-    words += ["-o", str(folder / "huge.parquet"), "--tile-size", "960x768"]
+    words += ["-o", str(folder / "huge.parquet"), "--tiles", "--batch-size", "2"]
     subprocess.run(words, check=True, capture_output=True)
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
 
@@ -175,13 +178,13 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder
     checkpoint = train(folder)
-    truth = make_scenes(folder / "large", arguments.scenes, LARGE, 7)
+    truth = make_scenes(folder / "large", arguments.scenes, LARGE, 7).without_angles()
     model = Ours(load_detector(checkpoint))
     ways = {
         "SAHI, 512 px": lambda: by_sahi(model, truth, 1),
         "SAHI, 512 px, batches of 8": lambda: by_sahi(model, truth, 8),
         "boxwright, 512 px": lambda: by_ours(checkpoint, folder, truth, (SLICE, SLICE)),
-        "boxwright, 960 x 768 px": lambda: by_ours(checkpoint, folder, truth, (960, 768)),
+        "boxwright": lambda: by_ours(checkpoint, folder, truth, None),
     }
     best: dict[str, tuple[float, Tables]] = {}
     for _ in range(arguments.rounds):

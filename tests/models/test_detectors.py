@@ -11,6 +11,7 @@ from boxwright.evaluation.evaluate import evaluate
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import load_detector, save_detector
 from boxwright.models.detector import Detector
+from boxwright.models.folding import fold_norms
 from boxwright.prediction.detect import detect, to_tables
 from tests.scenes import square_tables, turned_tables
 
@@ -247,3 +248,17 @@ def test_an_unreachable_hub_is_said_and_the_start_is_random(monkeypatch, caplog)
     monkeypatch.setattr(timm, "create_model", offline)
     TimmBackbone("resnet18", pretrained=True)
     assert "no pretrained weights for resnet18 (no network)" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["compact", "compact_obb", "fcos", "yolov3", "yolox"])
+def test_folded_norms_change_no_output(name):
+    model = make(name).train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(2, 3, 64, 64) * 255)  # norms learn some mean and variance
+        before = model.eval()(torch.full((1, 3, 64, 64), 90.0))
+        norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+        after = fold_norms(model)(torch.full((1, 3, 64, 64), 90.0))
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules()) < norms or name == "fcos"
+    for key, value in before.items():
+        assert torch.allclose(value.float(), after[key].float(), atol=1e-3 * float(value.abs().max())), key

@@ -64,7 +64,7 @@ def test_a_sweep_by_tiles_finds_every_bar_once(tmp_path):
     def look(model, pixels, sizes):
         return sweep_images(model, pixels, sizes, sweep_angles(12))
 
-    (rows,), _, _ = detect_tiles(Bright(False), images, Tiling((256, 256), 0.4), torch.device("cpu"), look)
+    (rows,), _, _ = detect_tiles(Bright(False), images, Tiling((256, 256), 100), torch.device("cpu"), look)
     assert len(rows) == len(truth)
     iou = pairwise_iou(truth, rows[:, 3:])
     assert iou.max(axis=1).min() > 0.6

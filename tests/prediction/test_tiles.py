@@ -84,7 +84,7 @@ def bars(folder, size: tuple[int, int], suffix: str = ".png") -> tuple[pl.DataFr
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_tiles_find_what_is_there_once(turned, scale, tmp_path):
     images, truth = bars(tmp_path, (1010, 730))
-    tiling = Tiling((256, 256), 0.4, scale)
+    tiling = Tiling((256, 256), 100, scale)
     (rows,), broken, full = detect_tiles(Bright(turned), images, tiling, torch.device("cpu"), batch_size=3)
     assert not broken
     assert not full
@@ -105,7 +105,7 @@ def test_images_of_several_sizes_share_batches_and_a_broken_one_is_told(tmp_path
     images = pl.concat([p for p, _ in parts])
     images = pl.concat([images, images[:1].with_columns(image_id=pl.lit(3), path=pl.lit(str(broken_path)))])
     rows, broken, _ = detect_tiles(
-        Bright(True), images, Tiling((256, 256), 0.4), torch.device("cpu"), batch_size=5
+        Bright(True), images, Tiling((256, 256), 100), torch.device("cpu"), batch_size=5
     )
     counts = [sum(len(r) for r in rows if len(r) and r[0, 0] == n) for n in range(4)]
     assert counts == [*(len(t) for _, t in parts), 0]
@@ -115,13 +115,13 @@ def test_images_of_several_sizes_share_batches_and_a_broken_one_is_told(tmp_path
 
 def test_reaching_a_limit_is_told(tmp_path):
     images, _ = bars(tmp_path, (700, 500))
-    tiling = Tiling((256, 256), 0.4, max_detections=5)
+    tiling = Tiling((256, 256), 100, max_detections=5)
     (rows,), _, full = detect_tiles(Bright(True), images, tiling, torch.device("cpu"))
     assert len(rows) == 5
     assert full == [0]
     model = Bright(True)
     model.selection = Selection(0.1, 0.5, 2, 1000)
-    _, _, full = detect_tiles(model, images, Tiling((256, 256), 0.4), torch.device("cpu"))
+    _, _, full = detect_tiles(model, images, Tiling((256, 256), 100), torch.device("cpu"))
     assert full == [0]
 
 
@@ -245,6 +245,6 @@ def test_memory_is_a_bands_whatever_the_height(tmp_path, monkeypatch):
     monkeypatch.setattr(tiles.WindowedImage, "read", watched)
     monkeypatch.setattr(WindowedImage.__init__, "__defaults__", (0,))
     images, truth = bars(tmp_path, (300, 5000))
-    (rows,), _, _ = detect_tiles(Bright(True), images, Tiling((256, 256), 0.4), torch.device("cpu"))
+    (rows,), _, _ = detect_tiles(Bright(True), images, Tiling((256, 256), 100), torch.device("cpu"))
     assert len(rows) == len(truth)
     assert max(held) <= 300 * 256 * 3

@@ -41,10 +41,11 @@ def predict(
         bool, typer.Option("--tiles", help="Look at large images tile by tile; the options below say so too.")
     ] = False,
     tile_size: Annotated[
-        str | None, typer.Option(help="640x640, pixels of the network's input; the experiment's if left out.")
+        str | None, typer.Option(help="1280x1024, at most, in pixels of the network's input.")
     ] = None,
     overlap: Annotated[
-        float | None, typer.Option(help="Share of a tile that neighbours have in common; 0.2 if left out.")
+        float | None,
+        typer.Option(help="Share of a tile that neighbours have in common; as objects are long if left out."),
     ] = None,
     scale: Annotated[
         float | None,

@@ -94,6 +94,17 @@ class Tables:
         """x, y, w, h of the boxes' upright hulls, (N, 4) float64 pixels; those without angle bit for bit."""
         return upright_hulls(self.boxes)
 
+    def without_angles(self) -> "Tables":
+        """The tables with the upright hulls of turned boxes in their place."""
+        if not self.boxes["angle"].is_not_null().any():
+            return self
+        hulls = self.upright()
+        columns = {name: pl.Series(hulls[:, n]) for n, name in enumerate("xywh")}
+        turned = pl.col("angle").is_not_null()
+        area = pl.when(turned).then(pl.Series(hulls[:, 2] * hulls[:, 3])).otherwise(pl.col("area"))
+        boxes = self.boxes.with_columns(area=area, **columns)
+        return self.with_boxes(boxes.with_columns(angle=pl.lit(None, dtype=pl.Float64)))
+
     def rotated(self) -> np.ndarray:
         """cx, cy, w, h, angle of the boxes, (N, 5) float64; angle 0 where they have none."""
         x, y, w, h = (self.boxes[c].to_numpy() for c in "xywh")

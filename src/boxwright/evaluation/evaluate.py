@@ -140,6 +140,12 @@ def _notes(truth: Tables, predictions: Tables, matching: Matching, max_dets: tup
         faults = [f for f in tables.faults if f.dropped]
         if faults:
             notes.append(f"{len(faults):,} records of the {name} were left out, first: {faults[0]}")
+    angled = [tables.boxes["angle"].is_not_null().any() for tables in (truth, predictions)]
+    if len(predictions.boxes) and angled == [True, False]:
+        notes.append(
+            "the truth is turned and no prediction is: upright boxes are compared with turned rectangles, "
+            "not with their hulls."
+        )
     if matching.dropped:
         notes.append(
             f"{matching.dropped:,} detections lie beyond the limit of {max_dets[-1]} an image and class and "

@@ -28,14 +28,28 @@ def tile_windows(size: tuple[int, int], tile: tuple[int, int], overlap: tuple[fl
     Raises:
         ConfigError: tiles that don't get on for overlapping.
     """
-    if min(tile) < 1 or min(overlap) < 0 or overlap[0] >= tile[0] or overlap[1] >= tile[1]:
-        raise ConfigError(
-            f"tiles of {tile} px that share {overlap} px; expected tiles larger than what they share."
-        )
     starts = [_starts(s, t, o) for s, t, o in zip(size, tile, overlap)]
     x, y = np.meshgrid(*starts)
     first = np.stack([x.ravel(), y.ravel()], axis=1)
     return np.concatenate([first, first + np.array(tile)], axis=1)
+
+
+def fit_tile(length: float, most: int, overlap: float, stride: int) -> int:
+    """The side of as few tiles as cover a `length` with sides of `most` pixels, as small as they may be.
+
+    Args:
+        length: of the image.
+        most: pixels of a tile.
+        overlap: pixels that neighbours have in common.
+        stride: that the side is a multiple of, upwards.
+
+    Raises:
+        ConfigError: tiles that don't get on for overlapping.
+    """
+    if overlap >= most:
+        raise ConfigError(f"tiles of {most} px that share {overlap:g} px; expected larger ones.")
+    count = max(1, math.ceil((length - overlap) / (most - overlap)))
+    return math.ceil(max(1.0, (length + (count - 1) * overlap) / count) / stride) * stride
 
 
 def hulls_of(boxes: np.ndarray) -> np.ndarray:
@@ -124,5 +138,9 @@ def _back(boxes: np.ndarray) -> np.ndarray:
 def _starts(length: int, tile: int, overlap: float) -> np.ndarray:
     if length <= tile:
         return np.zeros(1, dtype=np.int64)
+    if not 0 <= overlap < tile:
+        raise ConfigError(
+            f"tiles of {tile} px that share {overlap:g} px; expected tiles larger than what they share."
+        )
     count = math.ceil((length - overlap) / (tile - overlap))
     return np.floor(np.linspace(0, length - tile, count)).astype(np.int64)

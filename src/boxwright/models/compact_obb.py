@@ -34,6 +34,7 @@ class CompactOBB(Detector):
         selection: thresholds of `decode`.
     """
 
+    turned = True
     follows_predictions = True
 
     def __init__(

@@ -19,12 +19,14 @@ class Detector(nn.Module, ABC):
     Attributes:
         selection: thresholds and limits of `decode`.
         stride, least_side: pixels; batches are padded to a multiple of the one, to no less than the other.
+        turned: it finds turned boxes.
         follows_predictions: `assign` looks at what is predicted, not at the priors alone.
     """
 
     selection: Selection
     stride = 32
     least_side = 0
+    turned = False
     follows_predictions = False
 
     @abstractmethod

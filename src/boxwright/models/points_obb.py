@@ -37,6 +37,8 @@ class PointsOBB(Detector):
         selection: thresholds of `decode`.
     """
 
+    turned = True
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -33,6 +33,8 @@ class RetinaNetOBB(Detector):
         selection: thresholds of `decode`.
     """
 
+    turned = True
+
     def __init__(
         self,
         backbone: nn.Module,

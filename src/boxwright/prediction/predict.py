@@ -21,6 +21,7 @@ from boxwright.errors import ConfigError, DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
 from boxwright.models.checkpoint import load_detector
 from boxwright.models.detector import Detector, collate_for
+from boxwright.models.folding import fold_norms
 from boxwright.prediction.detect import detect, detect_images, to_tables
 from boxwright.prediction.sweep import sweep_angles, sweep_images
 from boxwright.prediction.tiles import TilingOptions, detect_tiles, with_positions
@@ -72,10 +73,11 @@ def predict(
     root = Path(images) if Path(images).is_dir() else Path(images).parent
     loaded = load_detector(checkpoint)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = loaded.model.to(where)
+    model = loaded.model.to(where, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    fold_norms(model)
     table, faults = _image_table(files, root, large=tiling is not None)
     names = table.images["file_name"]
-    if sweep and (views or loaded.config.model.name.endswith("_obb")):
+    if sweep and (views or model.turned):
         raise ConfigError("a sweep is for detectors of upright boxes, and has angles in place of views.")
     views, angles = views or loaded.config.views, sweep_angles(sweep)
     if tiling is not None:

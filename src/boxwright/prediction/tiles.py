@@ -12,7 +12,7 @@ from boxwright.data.tables import Tables
 from boxwright.data.transforms import PAD_VALUE, resize
 from boxwright.data.windows import WindowedImage, image_position
 from boxwright.errors import ConfigError, DataError
-from boxwright.geometry.tiling import MERGES, is_cut, merge_tiles, tile_windows
+from boxwright.geometry.tiling import MERGES, fit_tile, is_cut, merge_tiles, tile_windows
 from boxwright.models.checkpoint import LoadedDetector
 from boxwright.models.detections import Detections
 from boxwright.models.detector import Detector
@@ -20,6 +20,8 @@ from boxwright.prediction.detect import detect_images
 
 # Model, images (B, 3, H, W) and sizes of their content (B, 2) to the detections of each.
 Look = Callable[[Detector, torch.Tensor, torch.Tensor], list[Detections]]
+AREA = 1280 * 1024  # px of a tile, unless somebody says its size: large ones have less overlap
+OVERLAP = 0.2  # of a tile's shorter side, where nobody knows how long objects are
 EDGE = 2.0  # px of the network's input within which a box touches its tile's edge
 
 
@@ -28,8 +30,8 @@ class Tiling:
     """How images are cut up.
 
     Attributes:
-        size: (width, height) of a tile as the network sees it, px.
-        overlap: share of a tile that neighbours have in common; objects larger than it are seen in pieces.
+        size: greatest (width, height) of a tile as the network sees it, px.
+        overlap: pixels of it that neighbours have in common; objects longer than that are seen in pieces.
         scale: pixels of the network's input a pixel of the image.
         merge: of `merge_tiles`.
         iou_threshold: of `merge_tiles`.
@@ -37,7 +39,7 @@ class Tiling:
     """
 
     size: tuple[int, int]
-    overlap: float = 0.2
+    overlap: float
     scale: float = 1.0
     merge: str = "nms"
     iou_threshold: float = 0.5
@@ -49,8 +51,9 @@ class TilingOptions:
     """What a user says of tiles; None: what the checkpoint was trained at.
 
     Attributes:
-        size: (width, height) of a tile in pixels of the network's input; None: the experiment's image size.
-        overlap: share of a tile that neighbours have in common.
+        size: greatest (width, height) of a tile in pixels of the network's input; None: as often the
+            experiment's image size as makes about `AREA`.
+        overlap: share of a tile that neighbours have in common; None: as much as objects are long.
         scale: pixels of the input a pixel of the images.
         object_width: of the objects in these images, pixels: they are scaled to the width that objects had in
             training.
@@ -60,7 +63,7 @@ class TilingOptions:
     """
 
     size: tuple[int, int] | None = None
-    overlap: float = 0.2
+    overlap: float | None = None
     scale: float | None = None
     object_width: float | None = None
     gsd: float | None = None
@@ -77,7 +80,7 @@ class TilingOptions:
         said = {n: getattr(self, n) for n in ("scale", "object_width", "gsd") if getattr(self, n) is not None}
         if len(said) > 1:
             raise ConfigError(f"{' and '.join(said)} both say how large objects are; expected one of them.")
-        if any(value <= 0 for value in said.values()) or not 0 <= self.overlap < 1:
+        if any(value <= 0 for value in said.values()) or not 0 <= (self.overlap or 0) < 1:
             raise ConfigError(
                 f"overlap {self.overlap}, {said}: expected a share below 1, and positive numbers."
             )
@@ -94,8 +97,13 @@ class TilingOptions:
         elif self.gsd is not None and trained is not None:
             scale = known["scale"] * self.gsd / trained
         limit = max_detections or Tiling.max_detections
-        size = self.size or loaded.config.image_size
-        return Tiling(size, self.overlap, scale, self.merge, self.iou_threshold, limit)
+        width, height = loaded.config.image_size
+        times = max(1, round((AREA / (width * height)) ** 0.5))
+        size = self.size or (width * times, height * times)
+        overlap = min(size) * (OVERLAP if self.overlap is None else self.overlap)
+        if self.overlap is None and "object_length" in known:
+            overlap = min(known["object_length"] + 2 * EDGE, min(size) / 2)
+        return Tiling(size, overlap, scale, self.merge, self.iou_threshold, limit)
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,8 @@ def detect_tiles(
     waiting: list[int] = []  # images whose tiles are all read
     for image, tiles in _tiles_of(images, tiling, model.stride, broken):
         for tile in tiles:
+            if pending and pending[0].pixels.shape != tile.pixels.shape:
+                run()
             pending.append(tile)
             if len(pending) == batch_size:
                 run()
@@ -173,16 +183,20 @@ def _tiles_of(
 
 def _read_tiles(row: dict, tiling: Tiling, stride: int, broken: list[tuple[int, str]]) -> Iterator[_Tile]:
     size = (row["width"], row["height"])
-    tile = tuple(max(1, round(side / tiling.scale)) for side in tiling.size)
-    overlap = tuple(side * tiling.overlap for side in tile)
+    width, height = (
+        fit_tile(side * tiling.scale, most, tiling.overlap, stride) for side, most in zip(size, tiling.size)
+    )
+    tile = (max(1, round(width / tiling.scale)), max(1, round(height / tiling.scale)))
+    overlap = tiling.overlap / tiling.scale
     try:
         source = WindowedImage(row["path"], size)
-        for window in tile_windows(size, (tile[0], tile[1]), (overlap[0], overlap[1])):
+        for window in tile_windows(size, tile, (overlap, overlap)):
             pixels = source.read(window)
-            content = tuple(max(1, round(side * tiling.scale)) for side in pixels.shape[1::-1])
-            content = (min(content[0], tiling.size[0]), min(content[1], tiling.size[1]))
             # Where an image is smaller than a tile, the rest is grey.
-            height, width = (-(-side // stride) * stride for side in tiling.size[::-1])
+            content = (
+                max(1, min(width, round(pixels.shape[1] * tiling.scale))),
+                max(1, min(height, round(pixels.shape[0] * tiling.scale))),
+            )
             canvas = np.full((height, width, 3), PAD_VALUE, dtype=np.uint8)
             canvas[: content[1], : content[0]] = resize(pixels, content)
             window = np.array([*window[:2], window[0] + pixels.shape[1], window[1] + pixels.shape[0]])

@@ -34,10 +34,11 @@ def demo(runs: str | os.PathLike = "runs", data: str | os.PathLike = "demo-data"
     }
     content = {
         "data": source,
-        "model": {"name": "compact_obb", "heading": True},
+        "model": {"name": "compact_obb", "width": 0.5, "heading": True},
         "image_size": list(SIZE),
         "augment": {"flip_vertical": 0.5, "quarter_turn": 0.5},
-        "train": {"epochs": 14, "evaluate_every": 7, "seed": seed, "optimizer": {"lr": 3e-3}},
+        "views": ["plain", "horizontal", "vertical", "both", "transposed", "transposed-both"],
+        "train": {"epochs": 30, "evaluate_every": 30, "seed": seed, "optimizer": {"lr": 3e-3}},
     }
     config = check_config(content, "demo")
     if (Path(runs) / "demo" / CONFIG).is_file():

@@ -18,7 +18,7 @@ from boxwright.data.sources import load_source, select_classes
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError, nearest
 from boxwright.evaluation.evaluate import Evaluation
-from boxwright.models import build_detector
+from boxwright.models import DETECTORS, build_detector
 from boxwright.models.checkpoint import BEST, load_detector
 from boxwright.models.coverage import coverage
 from boxwright.models.detector import Detector
@@ -79,6 +79,9 @@ def train(
     if resume:
         config = load_config(folder / CONFIG)
     train_tables, val_tables = load_data(config)
+    if not DETECTORS[config.model.name].turned:
+        # What finds upright boxes is judged by the hulls of turned ones, as it is trained.
+        val_tables = val_tables.without_angles()
     if state.is_main_process and not resume:
         start_folder(folder, config)
     categories = train_tables.categories["name"].to_list()
