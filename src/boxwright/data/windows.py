@@ -14,6 +14,7 @@ from boxwright.errors import ConfigError, DataError
 
 WHOLE = 64_000_000  # pixels: 192 MB decoded
 MAX_SIDE = 1_000_000
+GDAL_CACHE = 64 << 20  # bytes; rows are read once, and GDAL would keep a twentieth of all memory
 # Of GDAL, by suffix; others may refer to files and hosts elsewhere.
 DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"} | dict.fromkeys(
     (".jpg", ".jpeg"), "JPEG"
@@ -75,13 +76,15 @@ class WindowedImage:
         self._pixels, self._first = kept, top
 
     def _decode(self, top: int, bottom: int) -> np.ndarray:
+        import rasterio
         from rasterio.errors import RasterioError
 
         source = self._source
         assert source is not None
         bands = [1, 2, 3] if source.count >= 3 else [1, 1, 1]
         try:
-            rows = source.read(bands, window=((top, bottom), (0, self.size[0])))
+            with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
+                rows = source.read(bands, window=((top, bottom), (0, self.size[0])))
         except (RasterioError, OSError, ValueError) as error:
             raise DataError(f"{self.path}, rows {top} to {bottom}: can't be decoded: {error}.") from error
         if rows.dtype == np.uint16:
@@ -134,7 +137,7 @@ def _gdal(path: Path):
     import warnings
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(path, driver=DRIVERS[path.suffix.lower()])
     except (RasterioError, OSError) as error:
