@@ -25,17 +25,15 @@ def obb_case(path: Path) -> tuple[Tables, Tables, dict]:
     case = json.loads(gzip.decompress(path.read_bytes()))
     tables = []
     for rows in (case["gt"], case["det"]):
-        builder = TableBuilder("case")
+        builder = TableBuilder("case", "radians", fronts=True)
         image_of = {name: builder.image(name) for name in case["images"]}
         category_of = {name: builder.category(name) for name in case["classes"]}
         for n, row in enumerate(rows):
-            cx, cy, w, h, angle = row["box"]
             builder.box(
                 ("row", n),
                 image_of[row["image"]],
                 category_of[row["class"]],
-                (cx - w / 2, cy - h / 2, w, h),
-                angle=angle,
+                tuple(row["box"]),
                 score=row.get("score"),
                 difficult=bool(row.get("difficult")),
             )

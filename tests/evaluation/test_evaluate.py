@@ -105,7 +105,7 @@ def test_a_limit_that_cuts_a_crowded_image_is_told():
 
 
 def test_a_crowd_region_absorbs_any_number_of_detections():
-    truth, predictions = TableBuilder("t"), TableBuilder("p")
+    truth, predictions = TableBuilder("t", "radians"), TableBuilder("p")
     for builder in (truth, predictions):
         builder.image("a.jpg", width=100, height=100)
         builder.category("ant")
@@ -118,11 +118,11 @@ def test_a_crowd_region_absorbs_any_number_of_detections():
 
 
 def test_upright_and_turned_boxes_are_compared_as_what_they_are():
-    truth, predictions = TableBuilder("t"), TableBuilder("p")
+    truth, predictions = TableBuilder("t", "radians"), TableBuilder("p")
     for builder in (truth, predictions):
         builder.image("a.jpg", width=100, height=100)
         builder.category("car")
-    truth.box(("t", 0), 0, 0, (30, 40, 40, 20), angle=np.pi / 2)
+    truth.box(("t", 0), 0, 0, (50, 50, 40, 20, np.pi / 2))
     predictions.box(("p", 0), 0, 0, (40, 30, 20, 40), score=0.9)
     found = evaluate(truth.build(), predictions.build())
     assert found.coco["AP"] == pytest.approx(1.0)

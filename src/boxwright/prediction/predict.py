@@ -27,6 +27,8 @@ from boxwright.prediction.sweep import sweep_angles, sweep_images
 from boxwright.prediction.tiles import TilingOptions, detect_tiles, with_positions
 from boxwright.progress import progress_bar
 
+CANDIDATES = 5000  # of an image or tile before suppression, where the limit of detections is beyond them
+
 
 def predict(
     images: str | os.PathLike,
@@ -80,18 +82,17 @@ def predict(
     if sweep and (views or model.turned):
         raise ConfigError("a sweep is for detectors of upright boxes, and has angles in place of views.")
     views, angles = views or loaded.config.views, sweep_angles(sweep)
-    if tiling is not None:
-        cut = tiling.resolve(loaded, max_detections)
+    cut = None if tiling is None else tiling.resolve(loaded, max_detections)
+    limit = max_detections or (model.selection if cut is None else cut).max_detections
+    # Every detection below the limit has been a candidate, of a tile too.
+    candidates = max(model.selection.candidates, min(limit, CANDIDATES))
+    model.selection = replace(model.selection, max_detections=limit, candidates=candidates)
+    if cut is not None:
         with progress_bar("predict", len(table.images)) as tell:
             look = partial(sweep_images, angles=angles) if sweep else partial(detect_images, views=views)
             rows, broken, full = detect_tiles(model, table.images, cut, where, look, batch_size, tell)
         faults += [Fault("unreadable-image", "error", names[n], e, dropped=True) for n, e in broken]
-        limit = cut.max_detections
     else:
-        limit = max_detections or model.selection.max_detections
-        model.selection = replace(
-            model.selection, max_detections=limit, candidates=max(limit, model.selection.candidates)
-        )
         find = partial(detect, device=where, views=views, angles=angles)
         rows = _detect_whole(model, table, loaded.config.image_size, find, batch_size, faults)
         full = [int(r[0, 0]) for r in rows if len(r) >= limit]

@@ -157,7 +157,7 @@ def detect_tiles(
         pending.clear()
 
     waiting: list[int] = []  # images whose tiles are all read
-    for image, tiles in _tiles_of(images, tiling, model.stride, broken):
+    for image, tiles in _tiles_of(images, tiling, model, broken):
         for tile in tiles:
             if pending and pending[0].pixels.shape != tile.pixels.shape:
                 run()
@@ -174,17 +174,18 @@ def detect_tiles(
 
 
 def _tiles_of(
-    images: pl.DataFrame, tiling: Tiling, stride: int, broken: list[tuple[int, str]]
+    images: pl.DataFrame, tiling: Tiling, model: Detector, broken: list[tuple[int, str]]
 ) -> Iterator[tuple[int, Iterator[_Tile]]]:
     """Each image with its tiles, read as they are asked for."""
     for row in images.iter_rows(named=True):
-        yield row["image_id"], _read_tiles(row, tiling, stride, broken)
+        yield row["image_id"], _read_tiles(row, tiling, model, broken)
 
 
-def _read_tiles(row: dict, tiling: Tiling, stride: int, broken: list[tuple[int, str]]) -> Iterator[_Tile]:
+def _read_tiles(row: dict, tiling: Tiling, model: Detector, broken: list[tuple[int, str]]) -> Iterator[_Tile]:
     size = (row["width"], row["height"])
     width, height = (
-        fit_tile(side * tiling.scale, most, tiling.overlap, stride) for side, most in zip(size, tiling.size)
+        max(model.least_side, fit_tile(side * tiling.scale, most, tiling.overlap, model.stride))
+        for side, most in zip(size, tiling.size)
     )
     tile = (max(1, round(width / tiling.scale)), max(1, round(height / tiling.scale)))
     overlap = tiling.overlap / tiling.scale
