@@ -250,15 +250,14 @@ def test_an_unreachable_hub_is_said_and_the_start_is_random(monkeypatch, caplog)
     assert "no pretrained weights for resnet18 (no network)" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["compact", "compact_obb", "fcos", "yolov3", "yolox"])
-def test_folded_norms_change_no_output(name):
-    model = make(name).train()
+@pytest.mark.parametrize("name", CONFIGS)
+def test_folded_norms_change_nothing(name):
+    model = make(name)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
     with torch.no_grad():
-        for _ in range(3):
-            model(torch.rand(2, 3, 64, 64) * 255)  # norms learn some mean and variance
-        before = model.eval()(torch.full((1, 3, 64, 64), 90.0))
-        norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
-        after = fold_norms(model)(torch.full((1, 3, 64, 64), 90.0))
-    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules()) < norms or name == "fcos"
-    for key, value in before.items():
-        assert torch.allclose(value.float(), after[key].float(), atol=1e-3 * float(value.abs().max())), key
+        model.train()(images)  # statistics that aren't 0 and 1
+        expected, found = model.eval()(images), fold_norms(model)(images)
+    for key, value in expected.items():
+        assert torch.allclose(found[key].float(), value.float(), atol=1e-3 * float(value.abs().max())), key
+    left = [m for m in fold_norms(model).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert not left or name == "efficientdet"  # whose norms are a level's own, behind convolutions of all

@@ -248,3 +248,19 @@ def test_memory_is_a_bands_whatever_the_height(tmp_path, monkeypatch):
     (rows,), _, _ = detect_tiles(Bright(True), images, Tiling((256, 256), 100), torch.device("cpu"))
     assert len(rows) == len(truth)
     assert max(held) <= 300 * 256 * 3
+
+
+def test_an_image_that_breaks_off_is_left_out_whole(tmp_path, monkeypatch):
+    images, _ = bars(tmp_path, (300, 1500))
+    original = WindowedImage.read
+
+    def breaking(self, window):
+        if window[1] > 600:
+            raise DataError("rows 600 to 800: can't be decoded.")
+        return original(self, window)
+
+    monkeypatch.setattr(tiles.WindowedImage, "read", breaking)
+    rows, broken, full = detect_tiles(Bright(True), images, Tiling((256, 256), 100), torch.device("cpu"))
+    assert broken == [(0, "rows 600 to 800: can't be decoded.")]
+    assert not rows
+    assert not full

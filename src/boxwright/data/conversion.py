@@ -7,22 +7,13 @@ import polars as pl
 from boxwright.data import formats
 from boxwright.data.tables import Tables
 
+COCO = {"score", "crowd", "ignore", "difficult", "area", "attributes", "empty", "category"}
 # What each format carries of the optional columns. Images and categories without boxes are "empty".
 HOLDS: dict[str, set[str]] = {
-    "parquet": {"angle", "score", "crowd", "ignore", "difficult", "area", "attributes", "empty", "category"},
-    "coco": {"score", "crowd", "ignore", "difficult", "area", "attributes", "empty", "category"},
-    "citypersons": {"score", "crowd", "ignore", "difficult", "area", "attributes", "empty", "category"},
-    "coco-angle": {
-        "angle",
-        "score",
-        "crowd",
-        "ignore",
-        "difficult",
-        "area",
-        "attributes",
-        "empty",
-        "category",
-    },
+    "parquet": COCO | {"angle"},
+    "coco": COCO,
+    "citypersons": COCO,
+    "coco-angle": COCO | {"angle"},
     "coco-results": {"score", "category"},
     "voc": {"angle", "difficult", "attributes", "category"},
     "yolo": {"angle", "score", "empty", "category"},

@@ -7,7 +7,6 @@ before: that is what makes a resumed run the same run.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -81,7 +80,8 @@ class DetectionDataset(Dataset):
         self._sizes = [
             (w, h) if w is not None else None for w, h in tables.images.select("width", "height").iter_rows()
         ]
-        self._rows = _rows_by_image(tables)
+        has_area = ((tables.boxes["w"] > 0) & (tables.boxes["h"] > 0)).to_numpy()
+        self._rows = tables.rows_by_image(has_area)
         self._rotated = tables.rotated()
         self._turned = tables.boxes["angle"].is_not_null().to_numpy()
         self._labels = tables.boxes["category_id"].to_numpy().astype(np.int64)
@@ -236,12 +236,3 @@ def collate(samples: list[Sample], stride: int = 32, least: int = 0) -> Batch:
         indices=torch.tensor([s.index for s in samples]),
         matrices=torch.from_numpy(np.stack([s.matrix for s in samples])),
     )
-
-
-def _rows_by_image(tables: Tables) -> list[np.ndarray]:
-    """Rows of the boxes that have an area, of each image."""
-    usable = np.flatnonzero(((tables.boxes["w"] > 0) & (tables.boxes["h"] > 0)).to_numpy())
-    image = tables.boxes["image_id"].to_numpy()[usable]
-    order = np.argsort(image, kind="stable")
-    bounds = np.searchsorted(image[order], np.arange(len(tables.images) + 1))
-    return [usable[order[a:b]] for a, b in pairwise(bounds)]

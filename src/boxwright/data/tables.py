@@ -6,6 +6,7 @@ image table and a list of categories. The schemas below are the only contract be
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import orjson
@@ -109,6 +110,14 @@ class Tables:
         """cx, cy, w, h, angle of the boxes, (N, 5) float64; angle 0 where they have none."""
         x, y, w, h = (self.boxes[c].to_numpy() for c in "xywh")
         return np.column_stack([x + w / 2, y + h / 2, w, h, self.boxes["angle"].fill_null(0.0).to_numpy()])
+
+    def rows_by_image(self, wanted: np.ndarray | None = None) -> list[np.ndarray]:
+        """Rows of the boxes of each image, in their order; of those in `wanted` (N,) bool alone."""
+        rows = np.arange(len(self.boxes)) if wanted is None else np.flatnonzero(wanted)
+        image = self.boxes["image_id"].to_numpy()[rows]
+        order = np.argsort(image, kind="stable")
+        bounds = np.searchsorted(image[order], np.arange(len(self.images) + 1))
+        return [rows[order[a:b]] for a, b in pairwise(bounds)]
 
     def videos(self) -> list[str]:
         """The video of each image: its attribute "video", else the folder of its file name."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from boxwright.assign import Assignment
 from boxwright.assign.max_iou import max_iou_assign
 from boxwright.assign.samplers import hard_negatives, ohem_sample, prime_weights, random_sample
-from boxwright.config.models import AnchorBasedConfig, RetinaNetConfig
+from boxwright.config.models import AnchorBasedConfig, MaxIoUConfig, RetinaNetConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import aligned_iou, clip_boxes
 from boxwright.losses.box import balanced_l1_loss, ciou_loss, diou_loss, giou_loss, smooth_l1_loss
@@ -105,16 +105,7 @@ class RetinaNet(Detector):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """Anchors that overlap a box enough, or best."""
-        assigner = self.recipe.assigner
-        options = assigner.model_dump(exclude={"name", "peak_to"})
-        return max_iou_assign(
-            outputs["anchors"],
-            targets.boxes,
-            targets.mask,
-            targets.ignore if targets.any_ignored else None,
-            peak_to_best=assigner.peak_to == "best",
-            **options,
-        )
+        return assign_by_overlap(outputs["anchors"], targets, self.recipe.assigner)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls` and `box`, each a scalar."""
@@ -174,3 +165,15 @@ class RetinaNet(Detector):
 
     def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         return decode_deltas(outputs["anchors"], outputs["box_deltas"].float() * self.deviations)
+
+
+def assign_by_overlap(anchors: Tensor, targets: Targets, assigner: MaxIoUConfig) -> Assignment:
+    """Max-IoU of anchors (A, 4) and the truth's upright boxes, as a config has it."""
+    return max_iou_assign(
+        anchors,
+        targets.boxes,
+        targets.mask,
+        targets.ignore if targets.any_ignored else None,
+        peak_to_best=assigner.peak_to == "best",
+        **assigner.model_dump(exclude={"name", "peak_to"}),
+    )

@@ -7,7 +7,6 @@ its upright hull; what they say is a turned box.
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
-from boxwright.assign.max_iou import max_iou_assign
 from boxwright.config.models import RetinaNetOBBConfig
 from boxwright.data.targets import Targets
 from boxwright.losses.classification import focal_loss
@@ -20,6 +19,7 @@ from boxwright.models.oriented import BOX_WIDTH, decode_turned, init_turned, tur
 from boxwright.models.points import one_hot, rotated_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
 from boxwright.models.pyramid import make_pyramid
+from boxwright.models.retinanet import assign_by_overlap
 
 
 class RetinaNetOBB(Detector):
@@ -91,15 +91,7 @@ class RetinaNetOBB(Detector):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """Anchors that overlap a box's hull enough, or best."""
-        assigner = self.recipe.assigner
-        return max_iou_assign(
-            outputs["anchors"],
-            targets.boxes,
-            targets.mask,
-            targets.ignore if targets.any_ignored else None,
-            peak_to_best=assigner.peak_to == "best",
-            **assigner.model_dump(exclude={"name", "peak_to"}),
-        )
+        return assign_by_overlap(outputs["anchors"], targets, self.recipe.assigner)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The weighted losses `cls`, `iou`, `gaussian` and `angle`, each a scalar."""

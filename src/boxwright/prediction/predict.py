@@ -27,8 +27,6 @@ from boxwright.prediction.sweep import sweep_angles, sweep_images
 from boxwright.prediction.tiles import TilingOptions, detect_tiles, with_positions
 from boxwright.progress import progress_bar
 
-CANDIDATES = 5000  # of an image or tile before suppression, where the limit of detections is beyond them
-
 
 def predict(
     images: str | os.PathLike,
@@ -75,8 +73,7 @@ def predict(
     root = Path(images) if Path(images).is_dir() else Path(images).parent
     loaded = load_detector(checkpoint)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = loaded.model.to(where, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    fold_norms(model)
+    model = fold_norms(loaded.model).to(where)
     table, faults = _image_table(files, root, large=tiling is not None)
     names = table.images["file_name"]
     if sweep and (views or model.turned):
@@ -84,8 +81,8 @@ def predict(
     views, angles = views or loaded.config.views, sweep_angles(sweep)
     cut = None if tiling is None else tiling.resolve(loaded, max_detections)
     limit = max_detections or (model.selection if cut is None else cut).max_detections
-    # Every detection below the limit has been a candidate, of a tile too.
-    candidates = max(model.selection.candidates, min(limit, CANDIDATES))
+    # A limit is reached where as many are left: fewer candidates would cut a crowd without a word.
+    candidates = max(model.selection.candidates, limit)
     model.selection = replace(model.selection, max_detections=limit, candidates=candidates)
     if cut is not None:
         with progress_bar("predict", len(table.images)) as tell:

@@ -146,10 +146,13 @@ def detect_tiles(
     pending: list[_Tile] = []
 
     def finish(image: int) -> None:
+        tell(1)
+        if any(image == n for n, _ in broken):
+            found.pop(image, None)  # what its first rows held would look like the whole
+            return
         merged, at_limit = _merge(found.pop(image, []), sizes[image], tiling, model.selection.max_detections)
         rows.append(np.column_stack([np.full(len(merged), float(image)), merged]))
         full.extend([image] if at_limit else [])
-        tell(1)
 
     def run() -> None:
         for tile, detections in zip(pending, _detect(model, pending, device, look)):
@@ -191,6 +194,10 @@ def _read_tiles(row: dict, tiling: Tiling, model: Detector, broken: list[tuple[i
     overlap = tiling.overlap / tiling.scale
     try:
         source = WindowedImage(row["path"], size)
+    except DataError as error:
+        broken.append((row["image_id"], str(error)))
+        return
+    try:
         for window in tile_windows(size, tile, (overlap, overlap)):
             pixels = source.read(window)
             # Where an image is smaller than a tile, the rest is grey.
@@ -202,9 +209,10 @@ def _read_tiles(row: dict, tiling: Tiling, model: Detector, broken: list[tuple[i
             canvas[: content[1], : content[0]] = resize(pixels, content)
             window = np.array([*window[:2], window[0] + pixels.shape[1], window[1] + pixels.shape[0]])
             yield _Tile(row["image_id"], window, canvas, content)
-        source.close()
     except DataError as error:
         broken.append((row["image_id"], str(error)))
+    finally:
+        source.close()
 
 
 def _detect(model: Detector, tiles: list[_Tile], device: torch.device, look: Look) -> list[Detections]:
@@ -254,14 +262,14 @@ def with_positions(tables: Tables) -> Tables:
     of_box: list[str | None] = tables.boxes["attributes"].to_list()
     of_image: list[str | None] = tables.images["attributes"].to_list()
     centers = tables.rotated()[:, :2]
-    image = tables.boxes["image_id"].to_numpy()
+    rows = tables.rows_by_image()
     for n, path in enumerate(tables.images["path"]):
         found = image_position(path)
         if found is None:
             continue
         p, crs = found
         of_image[n] = pack(unpack(of_image[n]) | {"crs": crs})
-        for k in np.flatnonzero(image == n):
+        for k in rows[n]:
             x, y = centers[k].tolist()
             place = [p[0] + p[1] * x + p[2] * y, p[3] + p[4] * x + p[5] * y]
             of_box[k] = pack(unpack(of_box[k]) | {"position": place})

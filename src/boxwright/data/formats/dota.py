@@ -90,7 +90,7 @@ def write(tables: Tables, path: Path) -> None:
         )
     ]
     stems: dict[str, str] = {}
-    by_image = boxes["image_id"].to_numpy()
+    rows = tables.rows_by_image()
     for row in tables.images.iter_rows(named=True):
         name = row["file_name"] or f"{row['image_id']:06d}.png"
         stem = Path(name).stem
@@ -99,7 +99,7 @@ def write(tables: Tables, path: Path) -> None:
         stems[stem] = name
         extra = unpack(row["attributes"])
         head = [f"{key}:{extra[key]}\n" for key in HEADERS if key in extra]
-        mine = [lines[n] for n in np.flatnonzero(by_image == row["image_id"])]
+        mine = [lines[n] for n in rows[row["image_id"]]]
         write_atomic(path / "labelTxt" / f"{stem}.txt", "".join(head + mine).encode())
 
 

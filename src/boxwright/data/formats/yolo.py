@@ -63,7 +63,7 @@ def write(tables: Tables, path: Path) -> None:
     """
     turned = tables.boxes["angle"].is_not_null().any()
     points = corners(tables.rotated()).reshape(-1, 8) if turned else None
-    rows = tables.boxes["image_id"].to_numpy()
+    rows = tables.rows_by_image()
     records = tables.boxes.to_dicts()
     stems: dict[str, str] = {}
     listed = []
@@ -74,7 +74,7 @@ def write(tables: Tables, path: Path) -> None:
         if stem in stems:
             raise DataError(f"{row['file_name']} and {stems[stem]} would both be labels/{stem}.txt.")
         stems[stem] = row["file_name"]
-        mine = np.flatnonzero(rows == row["image_id"])
+        mine = rows[row["image_id"]]
         lines = [_line(records[n], row, None if points is None else points[n]) for n in mine]
         write_atomic(path / "labels" / f"{stem}.txt", "".join(lines).encode())
         listed.append(f"./images/{row['file_name']}\n")
