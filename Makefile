@@ -48,7 +48,7 @@ bench-evaluate: install  ## evaluation and geometry beside the other implementat
 	$(BIN)/python -m benchmarks.geometry
 
 bench-tiling: install  ## tiled prediction of large scenes beside SAHI's
-	$(BIN)/uv sync --frozen --inexact --extra train --extra bench --extra aerial --group dev
+	$(BIN)/uv sync --frozen --inexact --extra train --extra bench --extra aerial --extra onnx --group dev
 	$(BIN)/python -m benchmarks.tiling
 
 bench-models: install  ## training and inference beside torchvision's detectors

@@ -75,3 +75,8 @@ def test_what_ran_is_written_whole_and_reads_back(tmp_path):
 )
 def test_every_config_of_the_project_builds_its_detector(path):
     build_detector(load_config(path).model, 3)
+
+
+def test_turned_boxes_are_not_stretched():
+    with pytest.raises(ConfigError, match=r"augment\.aspect is 0\.2, .* expected 0 with fcos_obb"):
+        check_config({"data": DATA, "model": {"name": "fcos_obb"}, "augment": {"aspect": 0.2}}, "x")

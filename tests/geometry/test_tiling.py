@@ -9,7 +9,7 @@ from shapely import box as rectangle
 
 from boxwright.errors import ConfigError
 from boxwright.geometry.conventions import corners, min_area_rectangle
-from boxwright.geometry.tiling import hulls_of, is_cut, merge_tiles, tile_windows
+from boxwright.geometry.tiling import choose_tile, hulls_of, is_cut, merge_tiles, tile_windows
 
 lengths = st.integers(1, 900)
 
@@ -33,6 +33,29 @@ def test_every_object_no_larger_than_the_overlap_is_whole_in_a_tile(width, heigh
         start = rng.uniform(0, np.array([width, height]) - size)
         inside = (windows[:, :2] <= start) & (start + size <= np.maximum(windows[:, 2:], 0))
         assert inside.all(axis=1).any()
+
+
+@given(st.integers(20, 9000), st.integers(20, 9000), st.sampled_from([0.0, 31.5, 300.0]), st.integers(18, 23))
+@settings(max_examples=100, deadline=None)
+def test_no_other_tiles_have_fewer_pixels(width, height, overlap, power):
+    stride, area = 32, 2**power
+    chosen = choose_tile((width, height), area, overlap, stride)
+    assert chosen[0] * chosen[1] <= area
+    assert chosen[0] % stride == chosen[1] % stride == 0
+
+    def pixels(tile):
+        windows = tile_windows((width, height), tile, (overlap, overlap))
+        return len(windows) * (tile[0] + stride) * (tile[1] + stride)
+
+    def sides(length):
+        most = -(-length // stride) * stride
+        return range(max(stride, int(overlap) // stride * stride + stride), most, stride * 5), most
+
+    (some_w, most_w), (some_h, most_h) = sides(width), sides(height)
+    for w in [*some_w, most_w]:
+        for h in [*some_h, most_h]:
+            if w * h <= area:
+                assert pixels(chosen) <= pixels((w, h))
 
 
 def seen(truth: np.ndarray, windows: np.ndarray, size: tuple[int, int], turned: bool):
@@ -74,7 +97,7 @@ def test_pieces_go_and_whole_objects_stay_once(merge, turned):
     boxes, scores, labels, cut = seen(truth, windows, size, turned)
     assert cut.any()
     assert len(boxes) > 1.5 * len(truth)
-    found, best, found_labels = merge_tiles(boxes, scores, labels, cut, merge)
+    found, best, found_labels = merge_tiles(boxes, scores, labels, cut, merge, 0.5)
     assert len(found) == len(truth)
     assert (np.diff(best) <= 0).all()
     order, own = (np.lexsort(np.round(b[:, :2]).T) for b in (hulls_of(found), hulls_of(truth)))
@@ -87,7 +110,7 @@ def test_what_no_tile_saw_whole_stays_in_pieces():
     windows = tile_windows(size, (200, 100), (20.0, 20.0))
     truth = np.array([[50.0, 40.0, 350.0, 60.0]])
     boxes, scores, labels, cut = seen(truth, windows, size, turned=False)
-    found, _, _ = merge_tiles(boxes, scores, labels, cut)
+    found, _, _ = merge_tiles(boxes, scores, labels, cut, "nms", 0.5)
     assert len(found) == len(windows)
     assert found[:, 0].min() == 50
     assert found[:, 2].max() == 350
@@ -96,7 +119,7 @@ def test_what_no_tile_saw_whole_stays_in_pieces():
 def test_soft_merging_lowers_scores_and_keeps_neighbours():
     boxes = np.array([[0.0, 0, 20, 20], [1, 0, 21, 20], [40, 0, 60, 20]])
     scores = np.array([0.9, 0.8, 0.7])
-    found, soft, _ = merge_tiles(boxes, scores, np.zeros(3, int), np.zeros(3, bool), "soft")
+    found, soft, _ = merge_tiles(boxes, scores, np.zeros(3, int), np.zeros(3, bool), "soft", 0.5)
     assert len(found) == 3
     assert soft[0] == 0.9
     assert soft.min() < 0.5
@@ -105,5 +128,7 @@ def test_soft_merging_lowers_scores_and_keeps_neighbours():
 def test_tiles_that_can_not_be_are_refused():
     with pytest.raises(ConfigError, match="larger than what they share"):
         tile_windows((100, 100), (20, 20), (20.0, 5.0))
+    with pytest.raises(ConfigError, match="tiles of 4,096 px in all that share 64 px"):
+        choose_tile((1000, 1000), 64 * 64, 64.0, 32)
     with pytest.raises(ConfigError, match="merge 'best'"):
-        merge_tiles(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), np.zeros(0, bool), "best")
+        merge_tiles(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), np.zeros(0, bool), "best", 0.5)

@@ -1,12 +1,9 @@
 """Every detector as an ONNX file, run by onnxruntime."""
 
-import warnings
-
-import numpy as np
-import onnxruntime
 import pytest
 import torch
 
+from boxwright.models.onnx import KEPT, OnnxDetector
 from tests.models.test_detectors import CONFIGS, LARGE, make
 
 NAMES = [
@@ -14,36 +11,29 @@ NAMES = [
 ]  # trained otherwise
 
 
-class Raw(torch.nn.Module):
-    """A detector whose outputs are a tuple, which ONNX wants."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images):
-        return tuple(self.model(images).values())
-
-
 @pytest.mark.parametrize("name", [*NAMES, *LARGE])
-def test_onnxruntime_agrees_on_raw_outputs(name, tmp_path):
+def test_onnxruntime_agrees_on_raw_outputs(name):
     model = make(name).eval()
+    graph = OnnxDetector(model)
     side = 320 if name in LARGE else 64
-    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) * 255
-    with torch.no_grad():
-        expected = model(images)
-    path = tmp_path / "model.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Raw(model), (images,), str(path), input_names=["images"], output_names=list(expected),
-            dynamo=False, opset_version=19,
-        )  # fmt: skip
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
-    found = session.run(None, {"images": images.numpy()})
-    assert "cls_logits" in names
-    for key, value in zip(names, found):
-        wanted = expected[key].numpy()
-        assert value.shape == wanted.shape
-        assert np.abs(value - wanted).max() <= 1e-3 * max(1.0, np.abs(wanted).max()), key
+    for count in (2, 1):
+        shape = (count, 3, side, side)
+        images = torch.randint(0, 255, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        with torch.no_grad():
+            expected, found = model(images), graph(images)
+        assert list(found) == list(expected)
+        assert len(graph.sessions) == 1
+        for key, wanted in expected.items():
+            assert found[key].shape == wanted.shape
+            assert found[key].dtype == wanted.dtype
+            gap = (found[key].double() - wanted.double()).abs().max()
+            assert gap <= 1e-3 * max(1.0, wanted.abs().max()), key
+    assert not model.training
+
+
+@torch.no_grad()
+def test_graphs_are_kept_for_the_shapes_met_lately():
+    graph = OnnxDetector(make("compact").eval())
+    for n in range(KEPT + 2):
+        assert graph(torch.zeros(1, 3, 32, 32 * (n + 1)))["points"].max() < 32 * (n + 1)
+    assert list(graph.sessions) == [(32, 32 * (n + 1)) for n in range(2, KEPT + 2)]

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import boxwright
 from boxwright.data.dataset import DetectionDataset, collate
 from boxwright.errors import ConfigError
+from boxwright.geometry.conventions import corners
 from boxwright.geometry.iou import aligned_iou, pairwise_iou
 from boxwright.prediction.detect import detect, to_tables
-from boxwright.prediction.sweep import fuse_sweep, sweep_angles, sweep_images, turn_images
+from boxwright.prediction.sweep import fit_hulls, fuse_sweep, sweep_angles, sweep_images, turn_images
 from boxwright.prediction.tiles import Tiling, detect_tiles
 from tests.cli.test_cli import run
 from tests.prediction.test_tiles import Bright, bars, checkpoint
@@ -30,7 +33,24 @@ def test_content_is_turned_about_its_middle(angle):
     assert turned[0, 0, 0, 0] == 114
 
 
-def test_the_tightest_of_the_confident_boxes_is_kept():
+def hulls_at(w: float, h: float, angle: float, angles: np.ndarray) -> np.ndarray:
+    """(K, 2) sides of a rectangle's hulls when it is turned by `angles`."""
+    points = corners(np.array([[0.0, 0, w, h, angle + a] for a in angles]))
+    return np.ptp(points, axis=1)
+
+
+@given(st.floats(20, 60), st.floats(8, 19), st.floats(-1.5, 1.5), st.integers(3, 12), st.integers(0, 3))
+@settings(max_examples=200, deadline=None)
+def test_hulls_at_several_angles_are_one_rectangle(w, h, angle, count, missed):
+    angles = np.array(sweep_angles(count))
+    weight = np.ones((1, count))
+    weight[0, : min(missed, count - 3)] = 0
+    found = fit_hulls(hulls_at(w, h, angle, angles)[None], weight, angles)
+    box, truth = (np.array([[100.0, 100, *b]]) for b in (found[0], (w, h, angle)))
+    assert aligned_iou(box, truth)[0] > 0.93
+
+
+def test_the_tightest_of_few_confident_boxes_is_kept():
     rows = np.array(
         [
             [50.0, 50, 40, 40, 0.0, 0.9, 0, 0],
@@ -40,12 +60,13 @@ def test_the_tightest_of_the_confident_boxes_is_kept():
             [50.0, 50, 38, 18, -0.4, 0.5, 1, 1],  # of another class
         ]
     )
-    found = fuse_sweep(rows, 3, 10)
+    angles = [0.0, 0.4, 0.8]
+    found = fuse_sweep(rows, angles, 10)
     assert found.boxes[:, 4].tolist() == pytest.approx([-0.4] * 3)
     assert found.scores.tolist() == pytest.approx([(0.9 + 0.8 + 0.2) / 3, 0.6 / 3, 0.5 / 3])
     assert found.labels.tolist() == [0, 0, 1]
-    assert len(fuse_sweep(rows, 3, 1).boxes) == 1
-    assert fuse_sweep(np.zeros((0, 8)), 3, 10).boxes.shape == (0, 5)
+    assert len(fuse_sweep(rows, angles, 1).boxes) == 1
+    assert fuse_sweep(np.zeros((0, 8)), angles, 10).boxes.shape == (0, 5)
 
 
 def test_upright_outlines_become_the_turned_bars(tmp_path):
@@ -55,7 +76,7 @@ def test_upright_outlines_become_the_turned_bars(tmp_path):
     rows = detect(Bright(False), batches, torch.device("cpu"), angles=sweep_angles(18))
     found = to_tables(rows, tables.images, ["bright", "dark"], "sweep")
     assert len(found.boxes) == 6
-    assert aligned_iou(found.rotated(), tables.rotated()).min() > 0.75
+    assert aligned_iou(found.rotated(), tables.rotated()).min() > 0.85
 
 
 def test_a_sweep_by_tiles_finds_every_bar_once(tmp_path):
@@ -65,9 +86,10 @@ def test_a_sweep_by_tiles_finds_every_bar_once(tmp_path):
         return sweep_images(model, pixels, sizes, sweep_angles(12))
 
     (rows,), _, _ = detect_tiles(Bright(False), images, Tiling((256, 256), 100), torch.device("cpu"), look)
+    rows = rows[rows[:, 2] > 0.3]  # a speck at a tile's edge is seen at one angle alone
     assert len(rows) == len(truth)
     iou = pairwise_iou(truth, rows[:, 3:])
-    assert iou.max(axis=1).min() > 0.6
+    assert iou.max(axis=1).min() > 0.75
 
 
 def test_a_sweep_from_the_command_line(tmp_path):

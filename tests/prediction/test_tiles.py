@@ -21,6 +21,7 @@ from boxwright.models.checkpoint import save_detector
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.prediction import tiles
+from boxwright.prediction.predict import RUNTIMES
 from boxwright.prediction.tiles import Tiling, detect_tiles
 from tests.cli.test_cli import run
 from tests.models.test_detectors import make
@@ -191,6 +192,27 @@ def test_the_scale_follows_what_is_known_of_the_images(tmp_path):
         options(overlap=1.5).resolve(loaded, None)
     with pytest.raises(ConfigError, match="doesn't know how wide"):
         options(object_width=9).resolve(loaded.__class__(loaded.model, loaded.config, ["a"], {}), None)
+
+
+def test_a_tiles_own_boxes_are_left_for_fusing():
+    own = Selection(0.1, 0.6, 300, 1000)
+    fused, plain = (Tiling(None, 10, merge=m, max_detections=5).selection_of(own) for m in ("fuse", "nms"))
+    assert (fused.iou_threshold, plain.iou_threshold) == (tiles.FUSED, 0.6)
+    assert {s.max_detections for s in (fused, plain)} == {s.candidates for s in (fused, plain)} == {10_000}
+    assert Tiling(None, 10, max_detections=20_000).selection_of(own).candidates == 20_000
+
+
+@pytest.mark.parametrize("tiling", [None, boxwright.TilingOptions((64, 64))])
+def test_both_runtimes_find_the_same(tiling, tmp_path):
+    file, _, _ = checkpoint(tmp_path)
+    ours, graph = (boxwright.predict(tmp_path / "train", file, tiling=tiling, runtime=r) for r in RUNTIMES)
+    assert len(ours.boxes) == len(graph.boxes) > 0
+    assert np.allclose(ours.boxes["score"], graph.boxes["score"], atol=1e-4)
+    assert np.allclose(ours.rotated()[:, :4], graph.rotated()[:, :4], atol=1e-2)
+    with pytest.raises(ConfigError, match="found the device 'cuda', expected 'cpu'"):
+        boxwright.predict(tmp_path / "train", file, device="cuda", runtime="onnx")
+    with pytest.raises(ConfigError, match="runtime 'tvm', expected one of torch, onnx"):
+        boxwright.predict(tmp_path / "train", file, runtime="tvm")
 
 
 def test_boxes_get_the_position_of_their_image(tmp_path):

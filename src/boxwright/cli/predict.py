@@ -14,11 +14,19 @@ def predict(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="predictions.parquet, or .json for COCO results.")
     ] = Path("predictions.parquet"),
-    batch_size: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 8,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Images or tiles at a time; 8 images or three megapixels of tiles if left out.", min=1
+        ),
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="A file of `boxwright calibrate`, applied to what is found.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda ...; a GPU where there is one.")] = None,
+    runtime: Annotated[
+        str, typer.Option(help="torch, or onnx: faster on a processor, wants boxwright[onnx].")
+    ] = "torch",
     views: Annotated[
         str | None,
         typer.Option(help="Flips to look in, plain,horizontal for two; the experiment's if left out."),
@@ -41,7 +49,8 @@ def predict(
         bool, typer.Option("--tiles", help="Look at large images tile by tile; the options below say so too.")
     ] = False,
     tile_size: Annotated[
-        str | None, typer.Option(help="1280x1024, at most, in pixels of the network's input.")
+        str | None,
+        typer.Option(help="1280x1024, at most, in pixels of the network's input; what suits if left out."),
     ] = None,
     overlap: Annotated[
         float | None,
@@ -58,7 +67,7 @@ def predict(
         float | None,
         typer.Option(help="Metres of ground a pixel; sets the scale, by the experiment's data.gsd."),
     ] = None,
-    merge: Annotated[str | None, typer.Option(help="Of tiles: nms, soft or fuse; nms if left out.")] = None,
+    merge: Annotated[str | None, typer.Option(help="Of tiles: fuse, nms or soft; fuse if left out.")] = None,
 ) -> None:
     """Find objects in images.
 
@@ -74,7 +83,17 @@ def predict(
     tiling = TilingOptions(**said) if tiles or said else None
     seen = views_of(views) if views else None
     tables = predict_files(
-        images, checkpoint, output, batch_size, device, calibration, seen, max_detections, tiling, sweep
+        images,
+        checkpoint,
+        output,
+        batch_size,
+        device,
+        calibration,
+        seen,
+        max_detections,
+        tiling,
+        sweep,
+        runtime,
     )
     typer.echo(f"{len(tables.boxes):,} boxes in {len(tables.images):,} images: {output}")
     for fault in tables.faults:

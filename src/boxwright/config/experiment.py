@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from boxwright.config.models import CompactConfig, ModelConfig
+from boxwright.config.models import CompactConfig, ModelConfig, TurnedBoxes
 from boxwright.config.part import Part, Positive, Share, Size
 
 View = Literal[  # which flips; transposed: the axes are swapped after them
@@ -116,6 +116,15 @@ class ExperimentConfig(Part):
     views: tuple[View, ...] = ("plain",)
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _rectangles_stay_rectangles(self) -> "ExperimentConfig":
+        if isinstance(self.model, TurnedBoxes) and self.augment.aspect:
+            raise ValueError(
+                f"augment.aspect is {self.augment.aspect:g}, which makes parallelograms of turned boxes;"
+                f" expected 0 with {self.model.name}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _views_differ(self) -> "ExperimentConfig":

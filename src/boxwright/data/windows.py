@@ -8,8 +8,11 @@ import os
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
+from boxwright.data.builder import pack, unpack
 from boxwright.data.images import image_size, is_too_large, load_image
+from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError
 
 WHOLE = 64_000_000  # pixels: 192 MB decoded
@@ -170,3 +173,26 @@ def _world_suffixes(suffix: str) -> list[str]:
     """.jpg's are .jgw, .jpgw and .wld."""
     letters = suffix.lstrip(".")
     return [f".{letters[0]}{letters[-1]}w", f".{letters}w", ".wld"] if letters else [".wld"]
+
+
+def with_positions(tables: Tables) -> Tables:
+    """The tables with the centre of each box in the coordinates of its image, where that has a position: as
+    `position` [x, y] among the box's attributes, beside `crs` among the image's.
+    """
+    of_box: list[str | None] = tables.boxes["attributes"].to_list()
+    of_image: list[str | None] = tables.images["attributes"].to_list()
+    centers = tables.rotated()[:, :2]
+    rows = tables.rows_by_image()
+    for n, path in enumerate(tables.images["path"]):
+        found = image_position(path)
+        if found is None:
+            continue
+        p, crs = found
+        of_image[n] = pack(unpack(of_image[n]) | {"crs": crs})
+        for k in rows[n]:
+            x, y = centers[k].tolist()
+            place = [p[0] + p[1] * x + p[2] * y, p[3] + p[4] * x + p[5] * y]
+            of_box[k] = pack(unpack(of_box[k]) | {"position": place})
+    boxes = tables.boxes.with_columns(attributes=pl.Series(of_box, dtype=pl.String))
+    images = tables.images.with_columns(attributes=pl.Series(of_image, dtype=pl.String))
+    return Tables(images, boxes, tables.categories, tables.faults)

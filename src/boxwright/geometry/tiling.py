@@ -48,7 +48,45 @@ def fit_tile(length: float, most: int, overlap: float, stride: int) -> int:
     """
     if overlap >= most:
         raise ConfigError(f"tiles of {most} px that share {overlap:g} px; expected larger ones.")
-    count = max(1, math.ceil((length - overlap) / (most - overlap)))
+    return _side(length, max(1, math.ceil((length - overlap) / (most - overlap))), overlap, stride)
+
+
+def choose_tile(
+    size: tuple[float, float], area: int, overlap: float, stride: int, least: int = 0
+) -> tuple[int, int]:
+    """The (width, height) of tiles with which a network sees the fewest pixels in all.
+
+    Args:
+        size: (width, height) of the image.
+        area: greatest, of a tile.
+        overlap: pixels that neighbours have in common.
+        stride: that the sides are multiples of, upwards.
+        least: side.
+
+    Raises:
+        ConfigError: no tile of the area gets on for overlapping.
+    """
+    best, fewest = None, math.inf
+    for columns in range(1, math.ceil(size[0] / stride) + 1):
+        width = max(least, _side(size[0], columns, overlap, stride))
+        most = area // width // stride * stride
+        rows = 1
+        if most < size[1]:
+            if most <= max(overlap, least):
+                continue
+            rows = math.ceil((size[1] - overlap) / (most - overlap))
+        height = max(least, _side(size[1], rows, overlap, stride))
+        # Edges cost too: they cut objects.
+        pixels = columns * rows * (width + stride) * (height + stride)
+        if pixels < fewest:
+            best, fewest = (width, height), pixels
+    if best is None:
+        raise ConfigError(f"tiles of {area:,} px in all that share {overlap:g} px; expected larger ones.")
+    return best
+
+
+def _side(length: float, count: int, overlap: float, stride: int) -> int:
+    """Of `count` tiles that cover a length."""
     return math.ceil(max(1.0, (length + (count - 1) * overlap) / count) / stride) * stride
 
 
@@ -75,8 +113,8 @@ def merge_tiles(
     scores: np.ndarray,
     labels: np.ndarray,
     cut: np.ndarray,
-    merge: str = "nms",
-    iou_threshold: float = 0.5,
+    merge: str,
+    iou_threshold: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The detections of an image out of those of its tiles, best first.
 

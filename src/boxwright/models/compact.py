@@ -164,10 +164,15 @@ class Compact(Detector):
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image; `image_sizes` (B, 2) width and height of the content, to clip to."""
-        boxes = clip_boxes(self._boxes(outputs), image_sizes)
-        return select_detections(boxes, outputs["cls_logits"].sigmoid(), self.selection)
+
+        def boxes_of(image: Tensor, point: Tensor) -> Tensor:
+            priors = {name: outputs[name][point] for name in ("points", "strides")}
+            boxes = self._boxes({"side_logits": outputs["side_logits"][image, point]} | priors)
+            return clip_boxes(boxes[:, None], image_sizes[image])[:, 0]
+
+        return select_detections(boxes_of, outputs["cls_logits"].sigmoid(), self.selection)
 
     def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Expected sides to boxes (B, P, 4) xyxy pixels, in float32."""
         expected = outputs["side_logits"].float().softmax(-1) @ self.bins  # (B, P, 4)
-        return distances_to_boxes(outputs["points"], expected * outputs["strides"][:, None])
+        return distances_to_boxes(outputs["points"], expected * outputs["strides"][..., None])

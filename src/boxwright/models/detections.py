@@ -1,6 +1,7 @@
 """From dense scores and boxes to detections: one top-k, one non-maximum suppression for the batch."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,10 +43,16 @@ class Selection:
     candidates: int = 1000
     per_level: bool = False
 
+    def limited_to(self, count: int) -> "Selection":
+        """With as many detections an image, and candidates enough for them: fewer would cut a crowd without
+        a word, since a limit counts as reached where as many are left.
+        """
+        return replace(self, max_detections=count, candidates=max(self.candidates, count))
+
 
 @torch.no_grad()
 def select_detections(
-    boxes: Tensor,
+    boxes: Tensor | Callable[[Tensor, Tensor], Tensor],
     scores: Tensor,
     selection: Selection,
     level_sizes: Tensor | None = None,
@@ -54,7 +61,8 @@ def select_detections(
     """Choose the best boxes of each class and image.
 
     Args:
-        boxes: (B, P, 4) xyxy or (B, P, 5) cx, cy, w, h and angle, pixels.
+        boxes: (B, P, 4) xyxy or (B, P, 5) cx, cy, w, h and angle, pixels; or what makes (N, 4 or 5) of them,
+            of images (N,) and priors (N,), where making all would take long.
         scores: (B, P, C) in [0, 1].
         selection: thresholds and limits.
         level_sizes: (L,) priors of each level, on the CPU; needed where candidates are taken per level.
@@ -72,16 +80,16 @@ def select_detections(
         start += size
     best, index = (torch.cat(parts, dim=1) for parts in zip(*tops))
     point, label = index // classes, index % classes
-    candidates = boxes.gather(1, point[:, :, None].expand(-1, -1, boxes.shape[-1]))  # (B, K, 4 or 5)
-    image = torch.arange(batch, device=boxes.device)[:, None].expand_as(best)
-
-    turned = boxes.shape[-1] == 5
-    # A box that was clipped to nothing is no detection.
-    has_area = (candidates[..., 2:4] > (0 if turned else candidates[..., :2])).all(-1)
-    kept = (best > selection.score_threshold) & has_area
+    image = torch.arange(batch, device=scores.device)[:, None].expand_as(best)
+    kept = best > selection.score_threshold
     if quality is not None:
         best = best * quality.gather(1, point)
-    candidates, best, label, image = candidates[kept], best[kept], label[kept], image[kept]
+    best, image, point, label = best[kept], image[kept], point[kept], label[kept]
+    candidates = boxes[image, point] if isinstance(boxes, Tensor) else boxes(image, point)  # (N, 4 or 5)
+    # A box that was clipped to nothing is no detection.
+    first = 0 if candidates.shape[1] == 5 else candidates[:, :2]
+    has_area = (candidates[:, 2:4] > first).all(-1)
+    candidates, best, image, label = (t[has_area] for t in (candidates, best, image, label))
     if len(best) == 0:
         empty = Detections(candidates, best, label)
         return [empty] * batch

@@ -144,7 +144,7 @@ def _take_our_input(model: nn.Module) -> None:
     assert isinstance(stem, nn.Conv2d)
     assert isinstance(normalize, Normalize)
     with torch.no_grad():
-        stem.weight.copy_(stem.weight.flip(1) * normalize.std)
+        stem.weight.copy_(stem.weight.flip(1) * normalize.variance.sqrt().view(3, 1, 1))
 
 
 def _take_rgb(model: nn.Module) -> None:

@@ -87,12 +87,13 @@ class Normalize(nn.Module):
     """
 
     mean: Tensor
-    std: Tensor
+    variance: Tensor
 
     def __init__(self, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)):
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("variance", torch.tensor(std).square(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images.float() - self.mean) / self.std
+        # In one pass over memory, where a difference and a quotient take two.
+        return F.batch_norm(images.float(), self.mean, self.variance, eps=0.0)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,29 +15,33 @@ from boxwright.data.dataset import DetectionDataset, Sample
 from boxwright.data.images import find_images, image_size
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
-from boxwright.data.windows import large_image_size
+from boxwright.data.windows import large_image_size, with_positions
 from boxwright.errors import ConfigError, DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
 from boxwright.models.checkpoint import load_detector
 from boxwright.models.detector import Detector, collate_for
 from boxwright.models.folding import fold_norms
+from boxwright.models.onnx import OnnxDetector
 from boxwright.prediction.detect import detect, detect_images, to_tables
 from boxwright.prediction.sweep import sweep_angles, sweep_images
-from boxwright.prediction.tiles import TilingOptions, detect_tiles, with_positions
+from boxwright.prediction.tiles import TilingOptions, detect_tiles
 from boxwright.progress import progress_bar
+
+RUNTIMES = ("torch", "onnx")
 
 
 def predict(
     images: str | os.PathLike,
     checkpoint: str | os.PathLike,
     output: str | os.PathLike | None = None,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     device: str | None = None,
     calibration: str | os.PathLike | None = None,
     views: Sequence[View] | None = None,
     max_detections: int | None = None,
     tiling: TilingOptions | None = None,
     sweep: int = 0,
+    runtime: str = "torch",
 ) -> Tables:
     """Find objects in images.
 
@@ -46,7 +49,7 @@ def predict(
         images: a file or a folder.
         checkpoint: a run folder or a .safetensors file.
         output: where to write: .parquet, or .json for COCO results.
-        batch_size: images at a time.
+        batch_size: images at a time, or tiles; None: 8 images, or three megapixels of tiles.
         device: "cpu", "cuda" ...; None: a GPU where there is one.
         calibration: a file of `calibrate`, applied to what is found.
         views: flips that an image is looked at in; None: those of the experiment.
@@ -55,6 +58,7 @@ def predict(
         tiling: look at images by tiles; None: fit each into the network's input whole.
         sweep: turned boxes out of a detector of upright ones, by looking at images turned by as many angles;
             0: what the detector says.
+        runtime: "torch", or "onnx": the network runs in onnxruntime, faster on a processor.
 
     Returns:
         Boxes in original pixels. Images that can't be decoded are in `faults`, not in the table's boxes.
@@ -62,7 +66,7 @@ def predict(
     Raises:
         DataError: no image is there, or the calibration is none.
         CheckpointError: the checkpoint can't be used.
-        ConfigError: a tiling that can't be meant.
+        ConfigError: a tiling that can't be meant, or a runtime that isn't there.
 
     Example:
         >>> boxwright.predict("images/", "runs/bccd", "predictions.parquet")
@@ -72,8 +76,10 @@ def predict(
     files = find_images(images)
     root = Path(images) if Path(images).is_dir() else Path(images).parent
     loaded = load_detector(checkpoint)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = _device(device, runtime)
     model = fold_norms(loaded.model).to(where)
+    if runtime == "onnx":
+        model = OnnxDetector(model)
     table, faults = _image_table(files, root, large=tiling is not None)
     names = table.images["file_name"]
     if sweep and (views or model.turned):
@@ -81,17 +87,17 @@ def predict(
     views, angles = views or loaded.config.views, sweep_angles(sweep)
     cut = None if tiling is None else tiling.resolve(loaded, max_detections)
     limit = max_detections or (model.selection if cut is None else cut).max_detections
-    # A limit is reached where as many are left: fewer candidates would cut a crowd without a word.
-    candidates = max(model.selection.candidates, limit)
-    model.selection = replace(model.selection, max_detections=limit, candidates=candidates)
+    model.selection = model.selection.limited_to(limit)
     if cut is not None:
+        if not sweep and len(views) == 1:  # the boxes of several are fused before
+            model.selection = cut.selection_of(model.selection)
         with progress_bar("predict", len(table.images)) as tell:
             look = partial(sweep_images, angles=angles) if sweep else partial(detect_images, views=views)
             rows, broken, full = detect_tiles(model, table.images, cut, where, look, batch_size, tell)
         faults += [Fault("unreadable-image", "error", names[n], e, dropped=True) for n, e in broken]
     else:
         find = partial(detect, device=where, views=views, angles=angles)
-        rows = _detect_whole(model, table, loaded.config.image_size, find, batch_size, faults)
+        rows = _detect_whole(model, table, loaded.config.image_size, find, batch_size or 8, faults)
         full = [int(r[0, 0]) for r in rows if len(r) >= limit]
     for image in full:
         message = f"the limit of {limit:,} detections was reached: there may be more; see --max-detections."
@@ -105,6 +111,21 @@ def predict(
     if output is not None:
         formats.write(tables, output)
     return tables
+
+
+def _device(name: str | None, runtime: str) -> torch.device:
+    """Where the network runs.
+
+    Raises:
+        ConfigError: an unknown runtime, or one that isn't for the device.
+    """
+    if runtime not in RUNTIMES:
+        raise ConfigError(f"runtime '{runtime}', expected one of {', '.join(RUNTIMES)}.")
+    if runtime == "onnx" and (name or "cpu") != "cpu":
+        raise ConfigError(
+            f"the runtime onnx is for the processor; found the device '{name}', expected 'cpu'."
+        )
+    return torch.device(name or ("cuda" if runtime == "torch" and torch.cuda.is_available() else "cpu"))
 
 
 def _detect_whole(

@@ -1,7 +1,8 @@
 """Turned boxes out of a detector of upright ones: it looks at each image at several angles.
 
-An upright box is tightest where the object lies along the axes: of the boxes that several angles give an
-object, the smallest is the one to keep, and the angle of its image is the object's.
+An upright box is tightest where the object lies along the axes. The boxes that several angles give an
+object are all hulls of one rectangle; the one that explains them best is the object's, at an angle that may
+lie between those that were tried.
 """
 
 import math
@@ -18,7 +19,10 @@ from boxwright.models.detections import Detections
 from boxwright.models.detector import Detector, full_precision
 
 ALIKE = 0.5  # of the shorter side, that centres of one object's boxes lie within
-SURE = 0.5  # of an object's best score: boxes below it don't compete for the tightest
+SURE = 0.5  # of an object's best score: boxes below it don't say how large it is
+EPS = 1e-9
+STEPS = 90  # headings tried in a quarter turn
+FEW = 3  # angles that have seen an object; of fewer the tightest box is taken as it is
 OVERLAP = 0.3  # IoU from which two objects of a class are one
 
 
@@ -48,7 +52,7 @@ def sweep_images(model: Detector, images: Tensor, sizes: Tensor, angles: Sequenc
             rows = _home(detections, sizes[image].cpu().numpy(), side, angle)
             found[image].append(np.column_stack([rows, np.full(len(rows), float(n))]))
     limit = model.selection.max_detections
-    return [fuse_sweep(np.concatenate(rows), len(angles), limit, images.device) for rows in found]
+    return [fuse_sweep(np.concatenate(rows), angles, limit) for rows in found]
 
 
 def turn_images(images: Tensor, sizes: Tensor, angle: float, stride: int = 32) -> tuple[Tensor, int]:
@@ -71,40 +75,76 @@ def turn_images(images: Tensor, sizes: Tensor, angle: float, stride: int = 32) -
     return torch.where(inside, sampled, float(PAD_VALUE)), side
 
 
-def fuse_sweep(rows: np.ndarray, angles: int, limit: int, device: torch.device | str = "cpu") -> Detections:
-    """One detection an object, from rows of cx, cy, w, h, angle, score, label and the sweep's angle.
+def fuse_sweep(rows: np.ndarray, angles: Sequence[float], limit: int) -> Detections:
+    """One detection an object, from rows of cx, cy, w, h, angle, score, label and the sweep's angle's number.
 
-    Its box is the tightest among the confident ones; its score is the mean over the angles of the best, 0
-    where an angle has none.
+    Its box is the one whose hulls at all angles are nearest to what was found there; its score is the mean
+    over the angles of the best, 0 where an angle has none.
     """
-    boxes, scores, labels = [], [], []
-    order = np.argsort(-rows[:, 5], kind="stable")
-    free = np.ones(len(rows), dtype=bool)
-    short = rows[:, 2:4].min(axis=1)
-    for n in order:
-        if not free[n]:
+    group, leaders = _objects(rows)
+    best = np.zeros((len(leaders), len(angles)))  # score of each object's best box at each angle
+    order = np.argsort(rows[:, 5], kind="stable")
+    places = group[order], rows[order, 7].astype(int)
+    best[places] = rows[order, 5]  # the last, best one stays
+    chosen = np.zeros(best.shape, dtype=int)
+    chosen[places] = order
+    weight = np.where(best >= SURE * best.max(axis=1, initial=0, keepdims=True), best, 0)
+    seen = rows[chosen]  # (N, K, 8)
+    center = (seen[..., :2] * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
+    found = np.column_stack([center, fit_hulls(seen[..., 2:4], weight, np.array(angles))])
+    score, label = best.mean(axis=1), rows[leaders, 6].astype(np.int64)
+    kept = nms(found, score, OVERLAP, label)[:limit]
+    boxes, scores = (torch.from_numpy(values[kept]).float() for values in (found, score))
+    return Detections(boxes, scores, torch.from_numpy(label[kept]))
+
+
+def _objects(rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """(R,) the object of each row, and the row of each object's best box."""
+    group = np.full(len(rows), -1)
+    leaders: list[int] = []
+    short = rows[:, 2:4].min(axis=1, initial=np.inf)
+    for n in np.argsort(-rows[:, 5], kind="stable"):
+        if group[n] >= 0:
             continue
         gap = np.hypot(*(rows[:, :2] - rows[n, :2]).T)
-        mine = np.flatnonzero(
-            free & (rows[:, 6] == rows[n, 6]) & (gap <= ALIKE * np.minimum(short, short[n]))
-        )
-        free[mine] = False
-        free[n] = False
-        sure = mine[rows[mine, 5] >= SURE * rows[n, 5]] if len(mine) else np.array([n])
-        tightest = sure[np.argmin(rows[sure, 2] * rows[sure, 3])]
-        best = np.zeros(angles)
-        np.maximum.at(best, rows[mine, 7].astype(int), rows[mine, 5])
-        boxes.append(rows[tightest, :5])
-        scores.append(best.mean())
-        labels.append(rows[n, 6])
-    found = np.array(boxes).reshape(-1, 5)
-    score, label = np.array(scores), np.array(labels, dtype=np.int64)
-    kept = nms(found, score, OVERLAP, label)[:limit]
-    return Detections(
-        torch.from_numpy(found[kept]).float().to(device),
-        torch.from_numpy(score[kept]).float().to(device),
-        torch.from_numpy(label[kept]).to(device),
-    )
+        near = (gap <= ALIKE * np.minimum(short, short[n])) & (rows[:, 6] == rows[n, 6])
+        near[n] = True
+        group[near & (group < 0)] = len(leaders)
+        leaders.append(int(n))
+    return group, leaders
+
+
+def fit_hulls(sides: np.ndarray, weight: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """The rectangles whose upright hulls, turned by each of some angles, have given sides: least squares over
+    width and height at each of `STEPS` headings, and the heading that leaves least. Many would explain what
+    fewer than `FEW` angles have seen: there the tightest hull is the rectangle.
+
+    Args:
+        sides: (N, K, 2) width and height of the hulls.
+        weight: (N, K), 0 where an angle hasn't seen the object.
+        angles: (K,) that the image was turned by, radians.
+
+    Returns:
+        (N, 3) width, height and angle, the width the longer.
+    """
+    headings = np.arange(STEPS) * (math.pi / 2 / STEPS)
+    cos, sin = (np.abs(f(headings[:, None] + angles)) for f in (np.cos, np.sin))  # (S, K)
+    wide, high = weight * sides[..., 0], weight * sides[..., 1]  # (N, K)
+    # Normal equations of |cos| w + |sin| h = wide and |sin| w + |cos| h = high, (N, S).
+    own = weight.sum(axis=1, keepdims=True)
+    cross = weight @ (2 * cos * sin).T
+    first, second = wide @ cos.T + high @ sin.T, wide @ sin.T + high @ cos.T
+    scale = np.maximum(own**2 - cross**2, EPS * own**2)
+    w, h = (own * first - cross * second) / scale, (own * second - cross * first) / scale
+    gained = np.where((w > 0) & (h > 0), w * first + h * second, 0)
+    row, place = np.arange(len(sides)), gained.argmax(axis=1)
+    w, h, angle = w[row, place], h[row, place], headings[place]
+    few = (weight > 0).sum(axis=1) < FEW
+    tightest = np.where(weight > 0, sides.prod(axis=2), np.inf).argmin(axis=1)
+    w, h = (np.where(few, sides[row, tightest, n], side) for n, side in enumerate((w, h)))
+    angle = np.where(few, -angles[tightest], angle)
+    tall = h > w
+    return np.column_stack([np.where(tall, h, w), np.where(tall, w, h), angle + tall * (math.pi / 2)])
 
 
 def _home(found: Detections, size: np.ndarray, side: int, angle: float) -> np.ndarray:

@@ -1,27 +1,29 @@
 """A detector over images of any size: each decoded once, tiles of several images in one batch."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 import torch
 
-from boxwright.data.builder import pack, unpack
-from boxwright.data.tables import Tables
 from boxwright.data.transforms import PAD_VALUE, resize
-from boxwright.data.windows import WindowedImage, image_position
+from boxwright.data.windows import WindowedImage
 from boxwright.errors import ConfigError, DataError
-from boxwright.geometry.tiling import MERGES, fit_tile, is_cut, merge_tiles, tile_windows
+from boxwright.geometry.tiling import MERGES, choose_tile, fit_tile, is_cut, merge_tiles, tile_windows
 from boxwright.models.checkpoint import LoadedDetector
-from boxwright.models.detections import Detections
+from boxwright.models.detections import Detections, Selection
 from boxwright.models.detector import Detector
 from boxwright.prediction.detect import detect_images
 
 # Model, images (B, 3, H, W) and sizes of their content (B, 2) to the detections of each.
 Look = Callable[[Detector, torch.Tensor, torch.Tensor], list[Detections]]
-AREA = 1280 * 1024  # px of a tile, unless somebody says its size: large ones have less overlap
+AREA = 1 << 23  # px of a tile, unless somebody says its size: large ones have less overlap
 OVERLAP = 0.2  # of a tile's shorter side, where nobody knows how long objects are
+CANDIDATES = 10_000  # of a tile, which the image's limit doesn't bind
+FUSED = (
+    0.9  # IoU up to which a tile's own boxes of an object are left for fusing: their mean is the better place
+)
 EDGE = 2.0  # px of the network's input within which a box touches its tile's edge
 
 
@@ -30,7 +32,8 @@ class Tiling:
     """How images are cut up.
 
     Attributes:
-        size: greatest (width, height) of a tile as the network sees it, px.
+        size: greatest (width, height) of a tile as the network sees it, px; None: what suits an image, of
+            `AREA` or less.
         overlap: pixels of it that neighbours have in common; objects longer than that are seen in pieces.
         scale: pixels of the network's input a pixel of the image.
         merge: of `merge_tiles`.
@@ -38,12 +41,27 @@ class Tiling:
         max_detections: an image.
     """
 
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     overlap: float
     scale: float = 1.0
-    merge: str = "nms"
-    iou_threshold: float = 0.5
+    merge: str = "fuse"
+    iou_threshold: float = 0.4
     max_detections: int = 10_000
+
+    def selection_of(self, selection: Selection) -> Selection:
+        """How the detections of a tile are thinned out, where an image's are by `selection`."""
+        kept = selection.limited_to(max(self.max_detections, CANDIDATES))
+        if self.merge != "fuse":
+            return kept
+        return replace(kept, iou_threshold=max(kept.iou_threshold, FUSED))
+
+    def tile_of(self, size: tuple[int, int], model: Detector) -> tuple[int, int]:
+        """(width, height) of the tiles of an image of `size`, as the network sees them."""
+        seen = (size[0] * self.scale, size[1] * self.scale)
+        if self.size is None:
+            return choose_tile(seen, AREA, self.overlap, model.stride, model.least_side)
+        width, height = (fit_tile(s, m, self.overlap, model.stride) for s, m in zip(seen, self.size))
+        return max(model.least_side, width), max(model.least_side, height)
 
 
 @dataclass(frozen=True)
@@ -51,15 +69,15 @@ class TilingOptions:
     """What a user says of tiles; None: what the checkpoint was trained at.
 
     Attributes:
-        size: greatest (width, height) of a tile in pixels of the network's input; None: as often the
-            experiment's image size as makes about `AREA`.
-        overlap: share of a tile that neighbours have in common; None: as much as objects are long.
+        size: greatest (width, height) of a tile in pixels of the network's input; None: what suits each image
+            best, of three megapixels or less.
+        overlap: share of a tile's shorter side that neighbours share; None: as much as objects are long.
         scale: pixels of the input a pixel of the images.
         object_width: of the objects in these images, pixels: they are scaled to the width that objects had in
             training.
         gsd: metres of ground a pixel of these images, scaled to that of the training images (`data.gsd`).
-        merge: "nms", "soft" or "fuse".
-        iou_threshold: from which boxes of a class in several tiles are one object.
+        merge: "fuse", "nms" or "soft"; the first finds the best place.
+        iou_threshold: from which boxes of a class are one object.
     """
 
     size: tuple[int, int] | None = None
@@ -67,8 +85,8 @@ class TilingOptions:
     scale: float | None = None
     object_width: float | None = None
     gsd: float | None = None
-    merge: str = "nms"
-    iou_threshold: float = 0.5
+    merge: str = Tiling.merge
+    iou_threshold: float = Tiling.iou_threshold
 
     def resolve(self, loaded: LoadedDetector, max_detections: int | None) -> Tiling:
         """With what is left open taken from a checkpoint.
@@ -97,13 +115,11 @@ class TilingOptions:
         elif self.gsd is not None and trained is not None:
             scale = known["scale"] * self.gsd / trained
         limit = max_detections or Tiling.max_detections
-        width, height = loaded.config.image_size
-        times = max(1, round((AREA / (width * height)) ** 0.5))
-        size = self.size or (width * times, height * times)
-        overlap = min(size) * (OVERLAP if self.overlap is None else self.overlap)
+        side = min(self.size) if self.size else AREA**0.5
+        overlap = side * (OVERLAP if self.overlap is None else self.overlap)
         if self.overlap is None and "object_length" in known:
-            overlap = min(known["object_length"] + 2 * EDGE, min(size) / 2)
-        return Tiling(size, overlap, scale, self.merge, self.iou_threshold, limit)
+            overlap = min(known["object_length"] + 2 * EDGE, side / 2)
+        return Tiling(self.size, overlap, scale, self.merge, self.iou_threshold, limit)
 
 
 @dataclass(frozen=True)
@@ -121,7 +137,7 @@ def detect_tiles(
     tiling: Tiling,
     device: torch.device,
     look: Look = detect_images,
-    batch_size: int = 8,
+    batch_size: int | None = None,
     tell: Callable[[int], None] = lambda count: None,
 ) -> tuple[list[np.ndarray], list[tuple[int, str]], list[int]]:
     """Detections in original pixels.
@@ -132,7 +148,7 @@ def detect_tiles(
         tiling: how images are cut up.
         device: where the model is.
         look: finds objects in a batch of tiles.
-        batch_size: tiles at a time.
+        batch_size: tiles at a time; None: as many as have `AREA` pixels.
         tell: called with 1 after each image.
 
     Returns:
@@ -160,16 +176,17 @@ def detect_tiles(
         pending.clear()
 
     waiting: list[int] = []  # images whose tiles are all read
-    for image, tiles in _tiles_of(images, tiling, model, broken):
-        for tile in tiles:
-            if pending and pending[0].pixels.shape != tile.pixels.shape:
-                run()
-            pending.append(tile)
-            if len(pending) == batch_size:
-                run()
-                while waiting:
-                    finish(waiting.pop(0))
-        waiting.append(image)
+    for tile in _tiles_of(images, tiling, model, broken):
+        if isinstance(tile, int):
+            waiting.append(tile)
+            continue
+        if pending and pending[0].pixels.shape != tile.pixels.shape:
+            run()
+        pending.append(tile)
+        if len(pending) == (batch_size or max(1, AREA // (tile.pixels.size // 3))):
+            run()
+            while waiting:
+                finish(waiting.pop(0))
     run()
     for image in waiting:
         finish(image)
@@ -178,18 +195,16 @@ def detect_tiles(
 
 def _tiles_of(
     images: pl.DataFrame, tiling: Tiling, model: Detector, broken: list[tuple[int, str]]
-) -> Iterator[tuple[int, Iterator[_Tile]]]:
-    """Each image with its tiles, read as they are asked for."""
+) -> Iterator[_Tile | int]:
+    """The tiles of each image, and after them its number."""
     for row in images.iter_rows(named=True):
-        yield row["image_id"], _read_tiles(row, tiling, model, broken)
+        yield from _read_tiles(row, tiling, model, broken)
+        yield row["image_id"]
 
 
 def _read_tiles(row: dict, tiling: Tiling, model: Detector, broken: list[tuple[int, str]]) -> Iterator[_Tile]:
     size = (row["width"], row["height"])
-    width, height = (
-        max(model.least_side, fit_tile(side * tiling.scale, most, tiling.overlap, model.stride))
-        for side, most in zip(size, tiling.size)
-    )
+    width, height = tiling.tile_of(size, model)
     tile = (max(1, round(width / tiling.scale)), max(1, round(height / tiling.scale)))
     overlap = tiling.overlap / tiling.scale
     try:
@@ -253,26 +268,3 @@ def _merge(
     at_limit = len(boxes) > tiling.max_detections or any(len(d.boxes) >= of_tile for _, d in found)
     rows = np.column_stack([labels, scores, boxes])
     return rows[: tiling.max_detections], at_limit
-
-
-def with_positions(tables: Tables) -> Tables:
-    """The tables with the centre of each box in the coordinates of its image, where that has a position: as
-    `position` [x, y] among the box's attributes, beside `crs` among the image's.
-    """
-    of_box: list[str | None] = tables.boxes["attributes"].to_list()
-    of_image: list[str | None] = tables.images["attributes"].to_list()
-    centers = tables.rotated()[:, :2]
-    rows = tables.rows_by_image()
-    for n, path in enumerate(tables.images["path"]):
-        found = image_position(path)
-        if found is None:
-            continue
-        p, crs = found
-        of_image[n] = pack(unpack(of_image[n]) | {"crs": crs})
-        for k in rows[n]:
-            x, y = centers[k].tolist()
-            place = [p[0] + p[1] * x + p[2] * y, p[3] + p[4] * x + p[5] * y]
-            of_box[k] = pack(unpack(of_box[k]) | {"position": place})
-    boxes = tables.boxes.with_columns(attributes=pl.Series(of_box, dtype=pl.String))
-    images = tables.images.with_columns(attributes=pl.Series(of_image, dtype=pl.String))
-    return Tables(images, boxes, tables.categories, tables.faults)

@@ -1,0 +1,112 @@
+"""A detector whose network onnxruntime computes, on the processor: the same outputs in less time."""
+
+import io
+import warnings
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from boxwright.assign import Assignment
+from boxwright.data.targets import Targets
+from boxwright.errors import ConfigError
+from boxwright.models.detections import Detections
+from boxwright.models.detector import Detector
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+OPSET = 19
+KEPT = 8  # graphs, one for each height and width that was met lately
+
+
+class OnnxDetector(Detector):
+    """What another detector is, but for `forward`, which has no gradients.
+
+    Points and anchors are part of a graph, so that each height and width of images has its own; making one
+    takes about a second.
+
+    Args:
+        model: in eval mode, on the CPU; it is exported as it stands, and belongs to this one from now on.
+
+    Raises:
+        ConfigError: onnx and onnxruntime aren't installed.
+    """
+
+    def __init__(self, model: Detector):
+        super().__init__()
+        try:
+            import onnx  # noqa: F401  the exporter needs it
+            import onnxruntime  # noqa: F401
+        except ImportError as error:
+            raise ConfigError("the runtime onnx needs pip install 'boxwright[onnx]'.") from error
+        self.model = model
+        self.selection = model.selection
+        self.stride, self.least_side, self.turned = model.stride, model.least_side, model.turned
+        self.follows_predictions = model.follows_predictions
+        self.sessions: OrderedDict[tuple[int, ...], InferenceSession] = OrderedDict()
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """As the detector's own."""
+        side = tuple(images.shape[2:])
+        if side not in self.sessions:
+            self.sessions[side] = _session(self.model, images)
+        self.sessions.move_to_end(side)
+        if len(self.sessions) > KEPT:
+            self.sessions.popitem(last=False)
+        session = self.sessions[side]
+        found = session.run(None, {"images": images.contiguous().numpy()})
+        return {o.name: torch.from_numpy(value) for o, value in zip(session.get_outputs(), found)}
+
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """As the detector's own."""
+        return self.model.assign(outputs, targets)
+
+    def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """As the detector's own."""
+        return self.model.loss(outputs, targets)
+
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
+        """As the detector's own, thinned out by this one's `selection`."""
+        self.model.selection = self.selection
+        return self.model.decode(outputs, image_sizes)
+
+
+class _Named(nn.Module):
+    """A detector whose outputs are a tuple, which a graph wants."""
+
+    def __init__(self, model: Detector):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model(images).values())
+
+
+@torch.no_grad()
+def to_onnx(model: Detector, images: Tensor) -> bytes:
+    """The graph of a detector in eval mode, for images (B, 3, H, W) of any number, and of this type, height
+    and width; its outputs have the names that `forward` gives them.
+    """
+    outputs = model(images)
+    batched = {n: {0: "batch"} for n, t in outputs.items() if len(t) == len(images)}
+    target = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that shapes become constants, as they are meant to
+        torch.onnx.export(
+            _Named(model).eval(), (images,), cast(Any, target), dynamo=False, opset_version=OPSET,
+            input_names=["images"], output_names=list(outputs),
+            dynamic_axes={"images": {0: "batch"}} | batched,
+        )  # fmt: skip
+    return target.getvalue()
+
+
+def _session(model: Detector, images: Tensor) -> "InferenceSession":
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Three at once, so that no output's number of priors passes for a batch.
+    graph = to_onnx(model, images[:1].repeat(3, 1, 1, 1))
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
