@@ -197,7 +197,7 @@ def test_the_scale_follows_what_is_known_of_the_images(tmp_path):
 def test_a_tiles_own_boxes_are_left_for_fusing():
     own = Selection(0.1, 0.6, 300, 1000)
     fused, plain = (Tiling(None, 10, merge=m, max_detections=5).selection_of(own) for m in ("fuse", "nms"))
-    assert (fused.iou_threshold, plain.iou_threshold) == (tiles.FUSED, 0.6)
+    assert (fused.iou_threshold, plain.iou_threshold) == (1.0, 0.6)
     assert {s.max_detections for s in (fused, plain)} == {s.candidates for s in (fused, plain)} == {10_000}
     assert Tiling(None, 10, max_detections=20_000).selection_of(own).candidates == 20_000
 

@@ -109,6 +109,8 @@ def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float)
     Returns:
         Indices that stay, best first.
     """
+    if iou_threshold >= 1:
+        return scores.argsort(descending=True, stable=True)
     if boxes.shape[1] == 5:
         # On the CPU, which looks at near neighbours alone.
         boxes5, scores5, group5 = (t.cpu().numpy() for t in (boxes, scores, group))

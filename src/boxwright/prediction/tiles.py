@@ -21,9 +21,6 @@ Look = Callable[[Detector, torch.Tensor, torch.Tensor], list[Detections]]
 AREA = 1 << 23  # px of a tile, unless somebody says its size: large ones have less overlap
 OVERLAP = 0.2  # of a tile's shorter side, where nobody knows how long objects are
 CANDIDATES = 10_000  # of a tile, which the image's limit doesn't bind
-FUSED = (
-    0.9  # IoU up to which a tile's own boxes of an object are left for fusing: their mean is the better place
-)
 EDGE = 2.0  # px of the network's input within which a box touches its tile's edge
 
 
@@ -51,9 +48,8 @@ class Tiling:
     def selection_of(self, selection: Selection) -> Selection:
         """How the detections of a tile are thinned out, where an image's are by `selection`."""
         kept = selection.limited_to(max(self.max_detections, CANDIDATES))
-        if self.merge != "fuse":
-            return kept
-        return replace(kept, iou_threshold=max(kept.iou_threshold, FUSED))
+        # All boxes of an object are left for fusing: their mean is a better place than the best one's.
+        return replace(kept, iou_threshold=1.0) if self.merge == "fuse" else kept
 
     def tile_of(self, size: tuple[int, int], model: Detector) -> tuple[int, int]:
         """(width, height) of the tiles of an image of `size`, as the network sees them."""
@@ -234,7 +230,8 @@ def _detect(model: Detector, tiles: list[_Tile], device: torch.device, look: Loo
     """Detections of each tile, in the image's pixels."""
     if not tiles:
         return []
-    pixels = torch.from_numpy(np.stack([t.pixels for t in tiles])).permute(0, 3, 1, 2).to(device)
+    stacked = tiles[0].pixels[None] if len(tiles) == 1 else np.stack([t.pixels for t in tiles])
+    pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(device)
     sizes = torch.tensor([t.content for t in tiles], dtype=torch.float32, device=device)
     moved = []
     for tile, found in zip(tiles, look(model, pixels, sizes)):
