@@ -48,7 +48,8 @@ def fit_tile(length: float, most: int, overlap: float, stride: int) -> int:
     """
     if overlap >= most:
         raise ConfigError(f"tiles of {most} px that share {overlap:g} px; expected larger ones.")
-    return _side(length, max(1, math.ceil((length - overlap) / (most - overlap))), overlap, stride)
+    count = max(1, math.ceil((length - overlap) / (most - overlap)))
+    return math.ceil(max(1.0, (length + (count - 1) * overlap) / count) / stride) * stride
 
 
 def choose_tile(
@@ -66,28 +67,26 @@ def choose_tile(
     Raises:
         ConfigError: no tile of the area gets on for overlapping.
     """
-    best, fewest = None, math.inf
-    for columns in range(1, math.ceil(size[0] / stride) + 1):
-        width = max(least, _side(size[0], columns, overlap, stride))
-        most = area // width // stride * stride
-        rows = 1
-        if most < size[1]:
-            if most <= max(overlap, least):
-                continue
-            rows = math.ceil((size[1] - overlap) / (most - overlap))
-        height = max(least, _side(size[1], rows, overlap, stride))
-        # Edges cost too: they cut objects.
-        pixels = columns * rows * (width + stride) * (height + stride)
-        if pixels < fewest:
-            best, fewest = (width, height), pixels
-    if best is None:
+    (widths, columns), (heights, rows) = (_sides(length, overlap, stride, least) for length in size)
+    # Edges cost too: they cut objects.
+    pixels = np.outer(columns * (widths + stride), rows * (heights + stride))
+    pixels[np.outer(widths, heights) > area] = np.inf
+    x, y = np.unravel_index(pixels.argmin(), pixels.shape)
+    if np.isinf(pixels[x, y]):
         raise ConfigError(f"tiles of {area:,} px in all that share {overlap:g} px; expected larger ones.")
-    return best
+    return int(widths[x]), int(heights[y])
 
 
-def _side(length: float, count: int, overlap: float, stride: int) -> int:
-    """Of `count` tiles that cover a length."""
-    return math.ceil(max(1.0, (length + (count - 1) * overlap) / count) / stride) * stride
+def _sides(length: float, overlap: float, stride: int, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each number of tiles that can cover a length, the least side that does, and the number."""
+    low = max(1, math.ceil(least / stride)) * stride
+    sides = np.arange(low, max(low, math.ceil(length / stride) * stride) + 1, stride)
+    sides = sides[(sides > overlap) | (sides >= length)]
+    counts = np.ones(len(sides))
+    several = sides < length
+    counts[several] = np.ceil((length - overlap) / (sides[several] - overlap))
+    counts, first = np.unique(counts, return_index=True)  # the first of a count is its least side
+    return sides[first], counts
 
 
 def hulls_of(boxes: np.ndarray) -> np.ndarray:

@@ -66,7 +66,7 @@ class TilingOptions:
 
     Attributes:
         size: greatest (width, height) of a tile in pixels of the network's input; None: what suits each image
-            best, of three megapixels or less.
+            best, of `AREA` or less.
         overlap: share of a tile's shorter side that neighbours share; None: as much as objects are long.
         scale: pixels of the input a pixel of the images.
         object_width: of the objects in these images, pixels: they are scaled to the width that objects had in
