@@ -4,8 +4,8 @@ python -m benchmarks.tiling                   # about 10 minutes, most of it tra
 
 A compact detector of upright boxes is trained on small synthetic scenes, then both look at the same large
 ones: SAHI at 512 px slices with its own defaults (overlap 0.2, greedy merging by overlap over the smaller),
-each slice a batch of its own, and eight at a time; ours at 512 px too, and with its defaults (tiles of three
-megapixels or so, overlap as much as objects are long), in torch and in onnxruntime, which SAHI is given too.
+each slice a batch of its own, and eight at a time; ours at 512 px too, and with its defaults (tiles of 4.5
+megapixels at most, overlap as much as objects are long), in torch and in onnxruntime, which SAHI is given too.
 Both get decoded pixels out of the same files, and the same weights, thresholds and number of threads; weights
 are there before the clock starts. Rounds alternate, and each way's best counts.
 """
@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path("runs/bench-tiling"), help="for scenes and weights"
     )
-    parser.add_argument("--scenes", type=int, default=4)
+    parser.add_argument("--scenes", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--side", type=int, default=20_000, help="of the image whose memory is measured; 0: none"

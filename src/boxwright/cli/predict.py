@@ -17,7 +17,7 @@ def predict(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Images or tiles at a time; 8 images or eight megapixels of tiles if left out.", min=1
+            help="Images or tiles at a time; 8 images or 4.5 megapixels of tiles if left out.", min=1
         ),
     ] = None,
     calibration: Annotated[

@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections import OrderedDict
+from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 OPSET = 19
-KEPT = 8  # graphs, one for each height and width that was met lately
+KEPT = 8  # graphs, one for each height, width and number of threads that was met lately
 
 
 class OnnxDetector(Detector):
@@ -46,16 +47,19 @@ class OnnxDetector(Detector):
         self.stride, self.least_side, self.turned = model.stride, model.least_side, model.turned
         self.follows_predictions = model.follows_predictions
         self.sessions: OrderedDict[tuple[int, ...], InferenceSession] = OrderedDict()
+        self.lock = Lock()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """As the detector's own."""
-        side = tuple(images.shape[2:])
-        if side not in self.sessions:
-            self.sessions[side] = _session(self.model, images)
-        self.sessions.move_to_end(side)
-        if len(self.sessions) > KEPT:
-            self.sessions.popitem(last=False)
-        session = self.sessions[side]
+        threads = torch.get_num_threads()
+        key = (*images.shape[2:], threads)
+        with self.lock:
+            if key not in self.sessions:
+                self.sessions[key] = _session(self.model, images, threads)
+            self.sessions.move_to_end(key)
+            if len(self.sessions) > KEPT:
+                self.sessions.popitem(last=False)
+            session = self.sessions[key]
         found = session.run(None, {"images": images.contiguous().numpy()})
         return {o.name: torch.from_numpy(value) for o, value in zip(session.get_outputs(), found)}
 
@@ -102,11 +106,11 @@ def to_onnx(model: Detector, images: Tensor) -> bytes:
     return target.getvalue()
 
 
-def _session(model: Detector, images: Tensor) -> "InferenceSession":
+def _session(model: Detector, images: Tensor, threads: int) -> "InferenceSession":
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     # Three at once, so that no output's number of priors passes for a batch.
     graph = to_onnx(model, images[:1].repeat(3, 1, 1, 1))
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

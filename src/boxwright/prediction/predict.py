@@ -49,7 +49,7 @@ def predict(
         images: a file or a folder.
         checkpoint: a run folder or a .safetensors file.
         output: where to write: .parquet, or .json for COCO results.
-        batch_size: images at a time, or tiles; None: 8 images, or as many tiles as have eight megapixels.
+        batch_size: images at a time, or tiles; None: 8 images, or as many tiles as have 4.5 megapixels.
         device: "cpu", "cuda" ...; None: a GPU where there is one.
         calibration: a file of `calibrate`, applied to what is found.
         views: flips that an image is looked at in; None: those of the experiment.

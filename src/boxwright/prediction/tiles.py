@@ -1,7 +1,7 @@
 """A detector over images of any size: each decoded once, tiles of several images in one batch."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -15,10 +15,11 @@ from boxwright.models.checkpoint import LoadedDetector
 from boxwright.models.detections import Detections, Selection
 from boxwright.models.detector import Detector
 from boxwright.prediction.detect import detect_images
+from boxwright.prediction.pipeline import in_order
 
 # Model, images (B, 3, H, W) and sizes of their content (B, 2) to the detections of each.
 Look = Callable[[Detector, torch.Tensor, torch.Tensor], list[Detections]]
-AREA = 1 << 23  # px of a tile, unless somebody says its size: large ones have less overlap
+AREA = 4_500_000  # px of a tile, unless somebody says its size: large ones have less overlap
 OVERLAP = 0.2  # of a tile's shorter side, where nobody knows how long objects are
 CANDIDATES = 10_000  # of a tile, which the image's limit doesn't bind
 EDGE = 2.0  # px of the network's input within which a box touches its tile's edge
@@ -126,7 +127,12 @@ class _Tile:
     content: tuple[int, int]  # width and height of what isn't padding
 
 
-@torch.no_grad()
+@dataclass
+class _Batch:
+    tiles: list[_Tile] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)  # images of which no tile is to come
+
+
 def detect_tiles(
     model: Detector,
     images: pl.DataFrame,
@@ -155,7 +161,6 @@ def detect_tiles(
     found: dict[int, list[tuple[np.ndarray, Detections]]] = {}
     rows, full = [], []
     sizes = images.select("width", "height").rows()
-    pending: list[_Tile] = []
 
     def finish(image: int) -> None:
         tell(1)
@@ -166,27 +171,30 @@ def detect_tiles(
         rows.append(np.column_stack([np.full(len(merged), float(image)), merged]))
         full.extend([image] if at_limit else [])
 
-    def run() -> None:
-        for tile, detections in zip(pending, _detect(model, pending, device, look)):
+    batches = _batches(_tiles_of(images, tiling, model, broken), batch_size)
+    for batch, seen in in_order(lambda b: _detect(model, b.tiles, device, look), batches, device):
+        for tile, detections in zip(batch.tiles, seen):
             found.setdefault(tile.image, []).append((tile.window, detections))
-        pending.clear()
-
-    waiting: list[int] = []  # images whose tiles are all read
-    for tile in _tiles_of(images, tiling, model, broken):
-        if isinstance(tile, int):
-            waiting.append(tile)
-            continue
-        if pending and pending[0].pixels.shape != tile.pixels.shape:
-            run()
-        pending.append(tile)
-        if len(pending) == (batch_size or max(1, AREA // (tile.pixels.size // 3))):
-            run()
-            while waiting:
-                finish(waiting.pop(0))
-    run()
-    for image in waiting:
-        finish(image)
+        for image in batch.done:
+            finish(image)
     return rows, broken, full
+
+
+def _batches(tiles: Iterator[_Tile | int], batch_size: int | None) -> Iterator[_Batch]:
+    """Tiles of one size together, `batch_size` or as many as have `AREA` pixels."""
+    batch = _Batch()
+    for tile in tiles:
+        if isinstance(tile, int):
+            batch.done.append(tile)
+            continue
+        if batch.tiles:
+            first = batch.tiles[0].pixels
+            most = batch_size or max(1, AREA // (first.size // 3))
+            if first.shape != tile.pixels.shape or len(batch.tiles) == most:
+                yield batch
+                batch = _Batch()
+        batch.tiles.append(tile)
+    yield batch
 
 
 def _tiles_of(
