@@ -5,7 +5,7 @@ python -m benchmarks.tiling                   # about 10 minutes, most of it tra
 A compact detector of upright boxes is trained on small synthetic scenes, then both look at the same large
 ones: SAHI at 512 px slices with its own defaults (overlap 0.2, greedy merging by overlap over the smaller),
 each slice a batch of its own, and eight at a time; ours at 512 px too, and with its defaults (tiles of 4.5
-megapixels at most, overlap as much as objects are long), in torch and in onnxruntime, which SAHI is given too.
+megapixels at most, overlap as much as objects are long), in torch and in onnxruntime, which SAHI has too.
 Both get decoded pixels out of the same files, and the same weights, thresholds and number of threads; weights
 are there before the clock starts. Rounds alternate, and each way's best counts.
 """
