@@ -3,44 +3,26 @@
 python -m benchmarks.sweep        # about 10 minutes, nearly all of it training
 
 The same network is trained twice on the same synthetic scenes with the same settings: on turned boxes, and on
-their upright hulls alone. Both look at the held-out scenes, the second at twelve angles; exact rotated IoU.
+their upright hulls alone. Both look at the held-out scenes, the first in eight views too, since a mean of
+several looks is a better place whoever takes them, and the second at twelve angles; exact rotated IoU.
 """
 
 import argparse
 import time
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 
 import boxwright
-from boxwright.config import check_config
+from benchmarks.scenes import train_on_scenes
+from boxwright.config.experiment import View
 from boxwright.data import formats
-from boxwright.data.synthetic import make_scenes
 from boxwright.evaluation.evaluate import evaluate
 from boxwright.training.demo import SIZE, TRAIN_SCENES, VAL_SCENES
 
 ANGLES = 12
-
-
-def train(folder: Path, model: str, epochs: int) -> Path:
-    """A run of the compact detector, `compact` or `compact_obb`; scenes are made if they aren't there."""
-    if (folder / "runs" / model / "evaluation.json").is_file():
-        return folder / "runs" / model
-    sources = {}
-    for part, count, seed in (("train", TRAIN_SCENES, 0), ("val", VAL_SCENES, 1)):
-        tables = make_scenes(folder / part, count, SIZE, seed)
-        tables = tables if model == "compact_obb" else tables.without_angles()
-        formats.write(tables, folder / f"{part}_{model}.parquet")
-        sources[part] = {"root": str(folder / f"{part}_{model}.parquet")}
-    content = {
-        "data": sources,
-        "model": {"name": model, "width": 0.5},
-        "image_size": list(SIZE),
-        "augment": {"flip_vertical": 0.5, "quarter_turn": 0.5},
-        "train": {"epochs": epochs, "evaluate_every": epochs, "optimizer": {"lr": 3e-3}},
-    }
-    return boxwright.train(check_config(content, "benchmark"), name=model, runs=folder / "runs").folder
 
 
 def main() -> None:
@@ -53,21 +35,25 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     arguments = parser.parse_args()
     folder = arguments.folder
-    direct, upright = (train(folder, model, arguments.epochs) for model in ("compact_obb", "compact"))
+    scenes = {"train": TRAIN_SCENES, "val": VAL_SCENES}
+    direct, upright = (
+        train_on_scenes(folder, name, {"name": name, "width": 0.5}, scenes, SIZE, arguments.epochs)
+        for name in ("compact_obb", "compact")
+    )
     truth = formats.read(folder / "val_compact_obb.parquet")
+    views = get_args(View)
     ways = {
-        "trained on turned boxes": lambda: boxwright.predict(folder / "val", direct),
-        f"trained on upright ones, {ANGLES} angles": lambda: boxwright.predict(
-            folder / "val", upright, sweep=ANGLES
-        ),
+        "trained on turned boxes": (direct, {}),
+        f"the same in {len(views)} views": (direct, {"views": views}),
+        f"trained on upright ones, {ANGLES} angles": (upright, {"sweep": ANGLES}),
     }
     table = Table("way", box=None)
     for column in ("AP50", "AP75", "AP", "share of AP50", "images/s"):
         table.add_column(column, justify="right")
     whole = None
-    for name, way in ways.items():
+    for name, (checkpoint, options) in ways.items():
         began = time.perf_counter()
-        found = way()
+        found = boxwright.predict(folder / "val", checkpoint, **options)
         speed = len(truth.images) / (time.perf_counter() - began)
         numbers = evaluate(truth, found).coco
         whole = whole or numbers["AP50"]

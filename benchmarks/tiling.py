@@ -28,8 +28,7 @@ from sahi.predict import get_sliced_prediction
 from sahi.prediction import ObjectPrediction
 
 import boxwright
-from boxwright.config import check_config
-from boxwright.data import formats
+from benchmarks.scenes import train_on_scenes
 from boxwright.data.synthetic import make_scenes
 from boxwright.data.tables import Tables
 from boxwright.evaluation.evaluate import evaluate
@@ -111,26 +110,6 @@ class Ours(DetectionModel):
         self._object_prediction_list_per_image = found
 
 
-def train(folder: Path) -> Path:
-    """A checkpoint of the compact detector on small scenes."""
-    checkpoint = folder / "runs" / "tiling"
-    if (checkpoint / "evaluation.json").is_file():
-        return checkpoint
-    sources = {}
-    for part, count, seed in (("train", 240, 0), ("val", 40, 1)):
-        tables = make_scenes(folder / part, count, (320, 256), seed)
-        formats.write(tables, folder / f"{part}.parquet")
-        sources[part] = {"root": str(folder / f"{part}.parquet")}
-    content = {
-        "data": sources,
-        "model": {"name": "compact", "selection": {"score_threshold": SCORE}},
-        "image_size": [320, 256],
-        "augment": {"flip_vertical": 0.5, "quarter_turn": 0.5},
-        "train": {"epochs": 12, "evaluate_every": 12, "optimizer": {"lr": 3e-3}},
-    }
-    return boxwright.train(check_config(content, "benchmark"), name="tiling", runs=folder / "runs").folder
-
-
 def as_photos(tables: Tables) -> Tables:
     """The tables with their images as JPEG, which drones write."""
     paths = [Path(path).with_suffix(".jpg") for path in tables.images["path"]]
@@ -198,7 +177,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     folder = arguments.folder
-    checkpoint = train(folder)
+    model = {"name": "compact", "selection": {"score_threshold": SCORE}}
+    checkpoint = train_on_scenes(folder, "tiling", model, {"train": 240, "val": 40}, (320, 256), 12)
     truth = as_photos(make_scenes(folder / "large", arguments.scenes, LARGE, 7).without_angles())
     loaded = load_detector(checkpoint)
     folded = fold_norms(loaded.model)
