@@ -22,7 +22,7 @@ from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.prediction import tiles
 from boxwright.prediction.predict import RUNTIMES
-from boxwright.prediction.tiles import Tiling, detect_tiles
+from boxwright.prediction.tiles import Tiling, count_tiles, detect_tiles
 from tests.cli.test_cli import run
 from tests.models.test_detectors import make
 from tests.scenes import turned_tables
@@ -105,9 +105,12 @@ def test_images_of_several_sizes_share_batches_and_a_broken_one_is_told(tmp_path
     broken_path.write_bytes(b"no image")
     images = pl.concat([p for p, _ in parts])
     images = pl.concat([images, images[:1].with_columns(image_id=pl.lit(3), path=pl.lit(str(broken_path)))])
+    tiling, told = Tiling((256, 256), 100), []
     rows, broken, _ = detect_tiles(
-        Bright(True), images, Tiling((256, 256), 100), torch.device("cpu"), batch_size=5
+        Bright(True), images, tiling, torch.device("cpu"), batch_size=5, tell=told.append
     )
+    assert sum(told) == count_tiles(images[:3], tiling, Bright(True))
+    assert max(told) <= 5
     counts = [sum(len(r) for r in rows if len(r) and r[0, 0] == n) for n in range(4)]
     assert counts == [*(len(t) for _, t in parts), 0]
     assert [n for n, _ in broken] == [3]

@@ -19,12 +19,13 @@ from boxwright.data.windows import large_image_size, with_positions
 from boxwright.errors import ConfigError, DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
 from boxwright.models.checkpoint import load_detector
-from boxwright.models.detector import Detector, collate_for
+from boxwright.models.detector import collate_for
 from boxwright.models.folding import fold_norms
 from boxwright.models.onnx import OnnxDetector
 from boxwright.prediction.detect import detect, detect_images, to_tables
+from boxwright.prediction.pipeline import in_order
 from boxwright.prediction.sweep import sweep_angles, sweep_images
-from boxwright.prediction.tiles import TilingOptions, detect_tiles
+from boxwright.prediction.tiles import TilingOptions, count_tiles, detect_tiles
 from boxwright.progress import progress_bar
 
 RUNTIMES = ("torch", "onnx")
@@ -91,13 +92,15 @@ def predict(
     if cut is not None:
         if not sweep and len(views) == 1:  # the boxes of several are fused before
             model.selection = cut.selection_of(model.selection)
-        with progress_bar("predict", len(table.images)) as tell:
+        with progress_bar("predict", count_tiles(table.images, cut, model)) as tell:
             look = partial(sweep_images, angles=angles) if sweep else partial(detect_images, views=views)
             rows, broken, full = detect_tiles(model, table.images, cut, where, look, batch_size, tell)
         faults += [Fault("unreadable-image", "error", names[n], e, dropped=True) for n, e in broken]
     else:
-        find = partial(detect, device=where, views=views, angles=angles)
-        rows = _detect_whole(model, table, loaded.config.image_size, find, batch_size or 8, faults)
+        find = partial(detect, model, device=where, views=views, angles=angles)
+        dataset = _Readable(DetectionDataset(table, loaded.config.image_size))
+        collate = partial(_collate_readable, collate_for(model))
+        rows = _detect_whole(find, DataLoader(dataset, batch_size or 8, collate_fn=collate), where, faults)
         full = [int(r[0, 0]) for r in rows if len(r) >= limit]
     for image in full:
         message = f"the limit of {limit:,} detections was reached: there may be more; see --max-detections."
@@ -129,22 +132,22 @@ def _device(name: str | None, runtime: str) -> torch.device:
 
 
 def _detect_whole(
-    model: Detector,
-    table: Tables,
-    image_size: tuple[int, int],
-    find: Callable[..., list[np.ndarray]],
-    batch_size: int,
+    find: Callable[[list[Batch]], list[np.ndarray]],
+    loader: DataLoader,
+    device: torch.device,
     faults: list[Fault],
 ) -> list[np.ndarray]:
     """Rows of `detect` over images fitted whole; what can't be read joins the faults."""
-    dataset = _Readable(DetectionDataset(table, image_size))
-    loader = DataLoader(dataset, batch_size, collate_fn=partial(_collate_readable, collate_for(model)))
     rows = []
-    with progress_bar("predict", len(dataset)) as tell:
-        for batch, broken in loader:
+
+    def look(readable: tuple[Batch | None, list[tuple[str, str]]]) -> list[np.ndarray]:
+        return [] if readable[0] is None else find([readable[0]])
+
+    with progress_bar("predict", len(loader)) as tell:
+        for (_, broken), found in in_order(look, loader, device):
             faults += [Fault("unreadable-image", "error", *b, dropped=True) for b in broken]
-            if batch is not None:
-                rows += find(model, [batch], tell=tell)
+            rows += found
+            tell(1)
     return rows
 
 

@@ -60,6 +60,12 @@ class Tiling:
         width, height = (fit_tile(s, m, self.overlap, model.stride) for s, m in zip(seen, self.size))
         return max(model.least_side, width), max(model.least_side, height)
 
+    def windows_of(self, size: tuple[int, int], model: Detector) -> np.ndarray:
+        """Windows (T, 4) x1, y1, x2, y2 of the tiles of an image of `size`, in its pixels."""
+        width, height = (max(1, round(side / self.scale)) for side in self.tile_of(size, model))
+        overlap = self.overlap / self.scale
+        return tile_windows(size, (width, height), (overlap, overlap))
+
 
 @dataclass(frozen=True)
 class TilingOptions:
@@ -151,7 +157,7 @@ def detect_tiles(
         device: where the model is.
         look: finds objects in a batch of tiles.
         batch_size: tiles at a time; None: as many as have `AREA` pixels.
-        tell: called with 1 after each image.
+        tell: called with the number of tiles that were looked at, of `count_tiles`.
 
     Returns:
         For each image rows of image, label, score, box as `detect` has them; images that can't be read, with
@@ -163,7 +169,6 @@ def detect_tiles(
     sizes = images.select("width", "height").rows()
 
     def finish(image: int) -> None:
-        tell(1)
         if any(image == n for n, _ in broken):
             found.pop(image, None)  # what its first rows held would look like the whole
             return
@@ -175,9 +180,16 @@ def detect_tiles(
     for batch, seen in in_order(lambda b: _detect(model, b.tiles, device, look), batches, device):
         for tile, detections in zip(batch.tiles, seen):
             found.setdefault(tile.image, []).append((tile.window, detections))
+        tell(len(batch.tiles))
         for image in batch.done:
             finish(image)
     return rows, broken, full
+
+
+def count_tiles(images: pl.DataFrame, tiling: Tiling, model: Detector) -> int:
+    """How many tiles an image table has."""
+    sizes = images.group_by("width", "height").len().rows()
+    return sum(count * len(tiling.windows_of((width, height), model)) for width, height, count in sizes)
 
 
 def _batches(tiles: Iterator[_Tile | int], batch_size: int | None) -> Iterator[_Batch]:
@@ -209,15 +221,13 @@ def _tiles_of(
 def _read_tiles(row: dict, tiling: Tiling, model: Detector, broken: list[tuple[int, str]]) -> Iterator[_Tile]:
     size = (row["width"], row["height"])
     width, height = tiling.tile_of(size, model)
-    tile = (max(1, round(width / tiling.scale)), max(1, round(height / tiling.scale)))
-    overlap = tiling.overlap / tiling.scale
     try:
         source = WindowedImage(row["path"], size)
     except DataError as error:
         broken.append((row["image_id"], str(error)))
         return
     try:
-        for window in tile_windows(size, tile, (overlap, overlap)):
+        for window in tiling.windows_of(size, model):
             pixels = source.read(window)
             # Where an image is smaller than a tile, the rest is grey.
             content = (
