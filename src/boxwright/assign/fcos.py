@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from boxwright.assign import BACKGROUND
-from boxwright.geometry.torch_boxes import box_area, nearest_and_farthest_side
+from boxwright.geometry.torch_boxes import box_area
 
 
 @torch.no_grad()
@@ -33,20 +33,16 @@ def fcos_assign(
     """
     if gt_boxes.shape[1] == 0:
         return torch.full((len(gt_boxes), len(points)), BACKGROUND, device=points.device)
-    boxes = gt_boxes[:, :, None]  # (B, G, 1, 4)
-    nearest, farthest = nearest_and_farthest_side(points, boxes)  # (B, G, P)
-    allowed = nearest > 0
+    x, y = points.T.contiguous()
+    x1, y1, x2, y2 = gt_boxes[..., None].unbind(2)  # (B, G, 1) each
+    # Bounds are moved to the points, of which there are few, and not to every pair: comparisons cost least.
+    allowed = (x > x1) & (x < x2) & (y > y1) & (y < y2) & gt_mask[..., None]  # (B, G, P)
     if radius > 0:
-        centers = (boxes[..., :2] + boxes[..., 2:]) / 2
-        reach = strides[:, None] * radius
-        region = torch.cat([centers - reach, centers + reach], dim=-1)
-        # The region never leaves its box.
-        region = torch.cat(
-            [torch.maximum(region[..., :2], boxes[..., :2]), torch.minimum(region[..., 2:], boxes[..., 2:])],
-            dim=-1,
-        )
-        allowed = nearest_and_farthest_side(points, region)[0] > 0
-    allowed &= (farthest >= ranges[:, 0]) & (farthest <= ranges[:, 1]) & gt_mask[:, :, None]
+        reach = strides * radius
+        for place, center in ((x, (x1 + x2) / 2), (y, (y1 + y2) / 2)):
+            allowed &= (place + reach > center) & (place - reach < center)
+    farthest = torch.maximum(torch.maximum(x - x1, x2 - x), torch.maximum(y - y1, y2 - y))
+    allowed &= (farthest >= ranges[:, 0]) & (farthest <= ranges[:, 1])
     area = torch.where(allowed, box_area(gt_boxes)[:, :, None], torch.inf)
     smallest, matched_gt = area.min(dim=1)  # (B, P)
     return torch.where(smallest.isinf(), BACKGROUND, matched_gt)
