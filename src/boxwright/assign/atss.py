@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from boxwright.assign import BACKGROUND
-from boxwright.geometry.torch_boxes import nearest_and_farthest_side, pairwise_iou
+from boxwright.geometry.torch_boxes import are_inside, pairwise_iou
 
 LEAST_INSIDE = 0.01  # px that an anchor's centre lies within its box, as the original has it
 
@@ -36,7 +36,7 @@ def atss_assign(
     candidates = nearest_of_levels(centers, level_sizes, gt_centers, topk)  # (B, G, K)
     overlap = iou.gather(2, candidates)
     threshold = overlap.mean(dim=2, keepdim=True) + overlap.std(dim=2, keepdim=True)
-    inside = nearest_and_farthest_side(centers, gt_boxes[:, :, None])[0] > LEAST_INSIDE  # (B, G, A)
+    inside = are_inside(centers, gt_boxes[:, :, None], LEAST_INSIDE)  # (B, G, A)
     chosen = (overlap >= threshold) & inside.gather(2, candidates) & gt_mask[:, :, None]
     wanted = torch.full_like(iou, -1.0).scatter_(2, candidates, torch.where(chosen, overlap, -1.0))
     best, matched_gt = wanted.max(dim=1)  # (B, A)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from boxwright.assign import BACKGROUND
-from boxwright.geometry.torch_boxes import nearest_and_farthest_side, pairwise_iou
+from boxwright.geometry.torch_boxes import are_inside, pairwise_iou
 
 FAR = 1e5  # cost of a prior that isn't both in its box and near its centre
 EPS = 1e-7
@@ -69,7 +69,7 @@ def simota_assign(
 def regions(points: Tensor, strides: Tensor, gt_boxes: Tensor, radius: float) -> tuple[Tensor, Tensor]:
     """(B, G, P) bool: points inside each box, and within `radius` strides of its centre along both axes."""
     boxes = gt_boxes[:, :, None]  # (B, G, 1, 4)
-    in_box = nearest_and_farthest_side(points, boxes)[0] > 0
+    in_box = are_inside(points, boxes)
     centers = (boxes[..., :2] + boxes[..., 2:]) / 2
     near = ((points - centers).abs() < radius * strides[:, None]).all(-1)
     return in_box, near

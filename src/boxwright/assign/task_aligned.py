@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from boxwright.assign import BACKGROUND
-from boxwright.geometry.torch_boxes import nearest_and_farthest_side, pairwise_iou
+from boxwright.geometry.torch_boxes import are_inside, pairwise_iou
 
 
 class TaskAligned(NamedTuple):
@@ -42,7 +42,7 @@ def task_aligned_assign(
         topk: points a box.
     """
     iou = pairwise_iou(gt_boxes, boxes)  # (B, G, P)
-    inside = nearest_and_farthest_side(points, gt_boxes[:, :, None])[0] > 0
+    inside = are_inside(points, gt_boxes[:, :, None])
     return choose_aligned(scores, iou, inside & gt_mask[:, :, None], gt_labels, topk, alpha, beta)
 
 

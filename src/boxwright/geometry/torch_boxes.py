@@ -89,17 +89,12 @@ def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
     return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
 
 
-def nearest_and_farthest_side(points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Least and greatest distance from points (..., 2) to the sides of boxes (..., 4) that broadcast; (...).
-
-    A point is inside its box where the least is positive.
-    """
+def are_inside(points: Tensor, boxes: Tensor, least: float = 0.0) -> Tensor:
+    """Whether points (..., 2) lie in boxes (..., 4) that broadcast, farther than `least` from every side."""
     (x, y), (x1, y1, x2, y2) = (
         [side.contiguous() for side in tensor.unbind(-1)] for tensor in (points, boxes)
     )
-    left, top, right, bottom = x - x1, y - y1, x2 - x, y2 - y
-    nearest = torch.minimum(torch.minimum(left, right), torch.minimum(top, bottom))
-    return nearest, torch.maximum(torch.maximum(left, right), torch.maximum(top, bottom))
+    return (x > x1 + least) & (x < x2 - least) & (y > y1 + least) & (y < y2 - least)
 
 
 def clip_boxes(boxes: Tensor, sizes: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from boxwright.assign import Assignment
 from boxwright.assign.task_aligned import TaskAligned, task_aligned_assign
 from boxwright.config.models import CompactConfig
 from boxwright.data.targets import Targets
-from boxwright.geometry.torch_boxes import clip_boxes, distances_to_boxes, nearest_and_farthest_side
+from boxwright.geometry.torch_boxes import are_inside, clip_boxes, distances_to_boxes
 from boxwright.losses.box import distribution_focal_loss, giou_loss
 from boxwright.losses.classification import soft_binary_cross_entropy
 from boxwright.losses.normalizer import mean_over_processes
@@ -128,8 +128,7 @@ class Compact(Detector):
 
     def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
         """(B, G) points inside each object."""
-        nearest, _ = nearest_and_farthest_side(outputs["points"], targets.boxes[:, :, None])
-        return (nearest > 0).sum(2)
+        return are_inside(outputs["points"], targets.boxes[:, :, None]).sum(2)
 
     def _align(self, outputs: dict[str, Tensor], targets: Targets) -> TaskAligned:
         return task_aligned_assign(

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from boxwright.assign import Assignment
 from boxwright.data.targets import Targets
-from boxwright.geometry.torch_boxes import nearest_and_farthest_side
+from boxwright.geometry.torch_boxes import are_inside
 from boxwright.geometry.torch_rotated import place_in_boxes
 
 
@@ -61,7 +61,7 @@ def assignment_of_points(points: Tensor, targets: Targets, matched_gt: Tensor) -
     """The matches (B, P), with background points (P, 2) inside an ignore region counting neither way."""
     if targets.boxes.shape[1] == 0 or not targets.any_ignored:
         return Assignment(matched_gt, torch.zeros_like(matched_gt, dtype=torch.bool))
-    inside = nearest_and_farthest_side(points, targets.boxes[:, :, None])[0] > 0  # (B, G, P)
+    inside = are_inside(points, targets.boxes[:, :, None])  # (B, G, P)
     in_ignored = (inside & targets.ignore[:, :, None]).any(dim=1)
     return Assignment(matched_gt, in_ignored & (matched_gt < 0))
 
