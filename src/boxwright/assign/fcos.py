@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from boxwright.assign import BACKGROUND
-from boxwright.geometry.torch_boxes import box_area
+from boxwright.geometry.torch_boxes import are_inside, box_area
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def fcos_assign(
     x, y = points.T.contiguous()
     x1, y1, x2, y2 = gt_boxes[..., None].unbind(2)  # (B, G, 1) each
     # Bounds are moved to the points, of which there are few, and not to every pair: comparisons cost least.
-    allowed = (x > x1) & (x < x2) & (y > y1) & (y < y2) & gt_mask[..., None]  # (B, G, P)
+    allowed = are_inside(points, gt_boxes[:, :, None]) & gt_mask[..., None]  # (B, G, P)
     if radius > 0:
         reach = strides * radius
         for place, center in ((x, (x1 + x2) / 2), (y, (y1 + y2) / 2)):

@@ -60,9 +60,9 @@ class Tiling:
         width, height = (fit_tile(s, m, self.overlap, model.stride) for s, m in zip(seen, self.size))
         return max(model.least_side, width), max(model.least_side, height)
 
-    def windows_of(self, size: tuple[int, int], model: Detector) -> np.ndarray:
-        """Windows (T, 4) x1, y1, x2, y2 of the tiles of an image of `size`, in its pixels."""
-        width, height = (max(1, round(side / self.scale)) for side in self.tile_of(size, model))
+    def windows_of(self, size: tuple[int, int], tile: tuple[int, int]) -> np.ndarray:
+        """Windows (T, 4) x1, y1, x2, y2 of an image of `size`, in its pixels; `tile` is as `tile_of` has it."""
+        width, height = (max(1, round(side / self.scale)) for side in tile)
         overlap = self.overlap / self.scale
         return tile_windows(size, (width, height), (overlap, overlap))
 
@@ -188,8 +188,11 @@ def detect_tiles(
 
 def count_tiles(images: pl.DataFrame, tiling: Tiling, model: Detector) -> int:
     """How many tiles an image table has."""
-    sizes = images.group_by("width", "height").len().rows()
-    return sum(count * len(tiling.windows_of((width, height), model)) for width, height, count in sizes)
+    total = 0
+    for width, height, count in images.group_by("width", "height").len().rows():
+        size = (width, height)
+        total += count * len(tiling.windows_of(size, tiling.tile_of(size, model)))
+    return total
 
 
 def _batches(tiles: Iterator[_Tile | int], batch_size: int | None) -> Iterator[_Batch]:
@@ -227,7 +230,7 @@ def _read_tiles(row: dict, tiling: Tiling, model: Detector, broken: list[tuple[i
         broken.append((row["image_id"], str(error)))
         return
     try:
-        for window in tiling.windows_of(size, model):
+        for window in tiling.windows_of(size, (width, height)):
             pixels = source.read(window)
             # Where an image is smaller than a tile, the rest is grey.
             content = (
