@@ -61,7 +61,7 @@ class Tiling:
         return max(model.least_side, width), max(model.least_side, height)
 
     def windows_of(self, size: tuple[int, int], tile: tuple[int, int]) -> np.ndarray:
-        """Windows (T, 4) x1, y1, x2, y2 of an image of `size`, in its pixels; `tile` is as `tile_of` has it."""
+        """Windows (T, 4) x1, y1, x2, y2 of an image of `size`, in its pixels; `tile` as in `tile_of`."""
         width, height = (max(1, round(side / self.scale)) for side in tile)
         overlap = self.overlap / self.scale
         return tile_windows(size, (width, height), (overlap, overlap))
