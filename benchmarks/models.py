@@ -3,8 +3,8 @@
 python -m benchmarks.models                   # on the GPU where there is one, else on the CPU
 
 Both sides get the same images and truth, start from random weights, and take whole steps: forward, loss,
-backward, SGD. Rounds alternate between the two, so that a machine that slows down slows both; the table has
-each side's best round.
+backward, SGD. Ours predicts as `boxwright predict` does, with folded batch norms. Rounds alternate between
+the two, so that a machine that slows down slows both; the table has each side's best round.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from torchvision.models import detection
 from boxwright.config import check_config
 from boxwright.data.targets import Targets
 from boxwright.models import build_detector
+from boxwright.models.folding import fold_norms
 
 CLASSES = 20
 CANDIDATES = {"candidates": 1000, "per_level": True}
@@ -90,17 +91,20 @@ class Ours:
     def predict(self) -> None:
         self.decode(self.raw())
 
+    def fold(self) -> None:
+        """Get ready to predict with the weights as they are."""
+        self.folded = fold_norms(self.model)
+
     def raw(self) -> dict:
-        self.model.eval()
         with (
             torch.no_grad(),
             torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
         ):
-            return self.model(self.images.contiguous(memory_format=torch.channels_last))
+            return self.folded(self.images.contiguous(memory_format=torch.channels_last))
 
     def decode(self, outputs: dict) -> None:
         with torch.no_grad():
-            self.model.decode(outputs, self.sizes)
+            self.folded.decode(outputs, self.sizes)
 
 
 class Theirs:
@@ -193,6 +197,7 @@ def measure(
             mine = min(seconds(loss, device) for _ in range(rounds + 2))
             after = seconds_within(theirs, "compute_loss", theirs.train, rounds, device)
             rows.append(row_of(name, f"loss, {boxes} boxes", precision, batch, (mine, after)))
+        ours.fold()
         looks = race(ours.predict, theirs.predict, rounds, device)
         rows.append(row_of(name, "predict", precision, batch, looks))
         rows[-1] |= {"parameters": parameters, "flops": flops}
@@ -254,10 +259,11 @@ def main() -> None:
             console.print(
                 f"{row['model']}: {row['parameters']:.1f} M parameters, {row['flops']:.1f} GFLOPs an image"
             )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    where = (
-        torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    )
+    if device.type == "cuda":
+        where, peak = torch.cuda.get_device_name(), torch.cuda.max_memory_allocated() / 2**30
+    else:
+        where = f"{torch.get_num_threads()} CPU threads"
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     console.print(f"{where}, torch {torch.__version__}, batch {arguments.batch}, peak memory {peak:.1f} GiB")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2))

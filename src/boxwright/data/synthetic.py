@@ -31,7 +31,7 @@ from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tab
 from boxwright.errors import ConfigError
 
 CLASSES = ("car", "truck", "big truck", "bus")
-SHARES = (0.5, 0.22, 0.1, 0.18)
+SHARES = (0.3, 0.25, 0.2, 0.25)
 RARE = (1.0, 0.1, 0.02, 0.001)  # of each class to cars, as on real roads
 SIZES = {"car": (27, 12), "truck": (40, 15), "big truck": (66, 18), "bus": (56, 16)}  # length and width
 PAINT = (
