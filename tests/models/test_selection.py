@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+import pytest
 import torch
 from torchvision.ops import box_iou, nms
 
@@ -36,6 +37,19 @@ def test_limits_hold():
     found = select_detections(boxes, scores, Selection(0.0, 0.9, max_detections=7, candidates=50))
     assert [len(f.scores) for f in found] == [7, 7]
     assert all(len(f.scores) == 0 for f in select_detections(boxes, scores * 0, Selection(0.5)))
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("count", [1, 40, 150, 10_000])
+def test_candidates_are_the_greatest_scores_of_each_level(count, classes):
+    boxes, scores = _dense(classes=classes)
+    sizes = torch.tensor([150, 40, 10])
+    selection = Selection(0.0, 1.0, max_detections=10_000, candidates=count, per_level=True)
+    for n, found in enumerate(select_detections(boxes, scores, selection, sizes)):
+        expected = [s for level in scores[n].split(sizes.tolist()) for s in sorted(level.flatten())[-count:]]
+        assert found.scores.tolist() == sorted(map(float, expected), reverse=True)
+        for box, score, label in zip(found.boxes, found.scores, found.labels):
+            assert (scores[n, (boxes[n] == box).all(-1), label] == score).all()
 
 
 def test_deltas_come_back():

@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 
 from boxwright.data import formats
+from boxwright.data.builder import TableBuilder
 from boxwright.errors import ConfigError
 from boxwright.evaluation.evaluate import evaluate
 from boxwright.evaluation.intervals import all_intervals
 from boxwright.evaluation.metrics import METRICS, measure
 from boxwright.evaluation.tide import NAMES, tide
+from boxwright.reporting.examples import pictures_of
 from boxwright.reporting.judgement import judgement_page
 from boxwright.reporting.page import Section, write_page
 from tests.cli.test_cli import run
@@ -161,16 +163,42 @@ def test_a_page_without_images_still_says_everything(files, tmp_path):
     assert "The worst of each kind of error" in html
 
 
-def test_a_click_sorts_a_table_by_number(tmp_path):
+def dom_after(page, script):
+    """What a browser has of a page once a script has run."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium is installed")
+    page.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={page.parent}", "--dump-dom"]
+    command = [browser, *flags, page.resolve().as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+
+
+def test_a_click_sorts_a_table_by_number(tmp_path):
     rows = [{"name": "b", "AP": 9.5}, {"name": "a", "AP": None}, {"name": "c", "AP": 10.25}]
     write_page(tmp_path / "p.html", "t", "lead", [Section("s", rows=rows)])
-    html = (tmp_path / "p.html").read_text()
-    click = "<script>document.querySelectorAll('th.sorts')[1].click()</script></body>"
-    (tmp_path / "p.html").write_text(html.replace("</body>", click))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
-    page = (tmp_path / "p.html").resolve().as_uri()
-    dom = subprocess.run([browser, *flags, page], capture_output=True, text=True, timeout=120).stdout
+    dom = dom_after(tmp_path / "p.html", "document.querySelectorAll('th.sorts')[1].click()")
     assert re.findall(r'<td class="text" data-value="(\w)">', dom) == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("key", "order"), [("size", "bca"), ("aspect ratio", "acb"), ("angle error", "cba"), ("", "abc")]
+)
+def test_a_gallery_sorts_by_size_aspect_ratio_and_angle_error(tmp_path, key, order):
+    truth, found = (TableBuilder(name, "degrees") for name in ("truth", "found"))
+    # Length, width and angle of the truth, and the angle found; half a turn is no error.
+    shapes = {"a": (30, 5, 10, 8), "b": (20, 18, 0, 183), "c": (24, 12, 178, -8)}
+    for builder in (truth, found):
+        builder.category("vehicle")
+    for name, (length, width, angle, said) in shapes.items():
+        for builder, turn, score in ((truth, angle, None), (found, said, 0.9)):
+            image = builder.image(f"{name}.png", "", 64, 64)
+            builder.box((name, 0), image, 0, (32, 32, length, width, turn), score=score)
+    truth, found = truth.build(), found.build()
+    pictures = pictures_of(truth, found, found.boxes.to_dicts(), 3)
+    assert [p.keys["angle error"] for p in pictures] == pytest.approx([2, 3, 6], abs=0.01)
+    write_page(tmp_path / "p.html", "t", "lead", [Section("s", galleries={"false": pictures})])
+    pick = (
+        f"const s = document.querySelector('select'); s.value = '{key}'; s.dispatchEvent(new Event('change'))"
+    )
+    assert "".join(re.findall(r"px, .*?(\w)\.png", dom_after(tmp_path / "p.html", pick))) == order

@@ -73,13 +73,11 @@ def select_detections(
     if selection.per_level and level_sizes is not None:
         sizes = level_sizes.tolist()
     tops, start = [], 0
-    for size in sizes:
-        flat = scores[:, start : start + size].flatten(1)  # (B, size * C)
-        values, places = flat.topk(min(selection.candidates, flat.shape[1]), dim=1)
-        tops.append((values, places + start * classes))
-        start += size
-    best, index = (torch.cat(parts, dim=1) for parts in zip(*tops))
-    point, label = index // classes, index % classes
+    for level in scores.split(sizes, dim=1):
+        values, point, label = _top_scores(level, selection.candidates)
+        tops.append((values, point + start, label))
+        start += level.shape[1]
+    best, point, label = (torch.cat(parts, dim=1) for parts in zip(*tops))
     image = torch.arange(batch, device=scores.device)[:, None].expand_as(best)
     kept = best > selection.score_threshold
     if quality is not None:
@@ -101,6 +99,18 @@ def select_detections(
         rows = survivors[image[survivors] == n][: selection.max_detections]
         found.append(Detections(candidates[rows], best[rows], label[rows]))
     return found
+
+
+def _top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The greatest of scores (B, P, C), best first, with their places and classes, each (B, K).
+
+    They lie in the `count` places whose best class is greatest, so that few scores need sorting.
+    """
+    classes = scores.shape[2]
+    point = scores.amax(-1).topk(min(count, scores.shape[1]), dim=1).indices
+    rows = scores.gather(1, point[..., None].expand(-1, -1, classes)).flatten(1)
+    values, index = rows.topk(min(count, rows.shape[1]), dim=1)
+    return values, point.gather(1, index // classes), index % classes
 
 
 def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float) -> Tensor:

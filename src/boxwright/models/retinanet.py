@@ -160,8 +160,14 @@ class RetinaNet(Detector):
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image."""
-        boxes, scores = clip_boxes(self._boxes(outputs), image_sizes), outputs["cls_logits"].sigmoid()
-        return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
+
+        def boxes_of(image: Tensor, anchor: Tensor) -> Tensor:
+            deltas, anchors = outputs["box_deltas"][image, anchor], outputs["anchors"][anchor]
+            boxes = self._boxes({"box_deltas": deltas, "anchors": anchors})
+            return clip_boxes(boxes[:, None], image_sizes[image])[:, 0]
+
+        scores = outputs["cls_logits"].sigmoid()
+        return select_detections(boxes_of, scores, self.selection, outputs["level_sizes"])
 
     def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         return decode_deltas(outputs["anchors"], outputs["box_deltas"].float() * self.deviations)
