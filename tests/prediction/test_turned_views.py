@@ -98,3 +98,13 @@ def test_long_edges_and_hulls_are_the_same_rectangles_and_theirs():
     mixed = as_seen(boxes, turned)
     assert torch.equal(mixed[turned], boxes[turned])
     assert torch.equal(mixed[~turned], hulls[~turned])
+
+
+def test_views_vote_on_the_front():
+    looks = [(0.3 + np.pi, 0.9), (0.32, 0.6), (0.28, 0.6)]
+    views = [
+        [Detections(torch.tensor([[30.0, 20, 24, 10, angle]]), torch.tensor([score]), torch.zeros(1).long())]
+        for angle, score in looks
+    ]
+    (fused,) = fuse_views(views, 0.4, 10)
+    assert torch.cos(fused.boxes[0, 4] - 0.3) > 0.999

@@ -96,6 +96,7 @@ class TurnedLossWeights(Part):
     iou: float = 2.5
     gaussian: float = 2.5
     angle: float = 0.5
+    front: float = 4.0  # of a heading: few pixels tell it, and a small weight never finds them
 
 
 class TurnedBoxes(Part):

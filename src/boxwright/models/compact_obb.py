@@ -114,7 +114,7 @@ class CompactOBB(Detector):
         )
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """The weighted losses `cls`, `iou`, `gaussian` and `angle`, each a scalar."""
+        """The weighted losses `cls`, `iou`, `gaussian`, `angle` and, with a heading, `front`; scalars."""
         logits, boxes = outputs["cls_logits"].float(), decode_at_points(outputs)
         assigned = self._align(outputs, targets, boxes)
         gt_boxes, gt_turned, gt_labels = rotated_of_points(assigned.matched_gt, targets)

@@ -70,7 +70,8 @@ def long_edge(boxes: Tensor) -> Tensor:
 def turned_losses(
     boxes: Tensor, numbers: Tensor, gt_boxes: Tensor, gt_turned: Tensor, share: Tensor, recipe: TurnedBoxes
 ) -> dict[str, Tensor]:
-    """The weighted losses `iou`, `gaussian` and `angle`, means over priors by their `share`; scalars.
+    """The weighted losses `iou`, `gaussian` and `angle`, with a heading `front`: means over priors by their
+    `share`; scalars.
 
     Boxes without an angle are compared by their hulls and teach no angle. A square has no direction: a box
     teaches its own by how far it is from one.
@@ -89,15 +90,14 @@ def turned_losses(
     length = (w2 - h2).abs() / (w2 + h2).clamp(min=1e-6)  # 0 for a square, 1 for a line
     angle, numbers = gt_boxes[..., 4], numbers.float()
     double = torch.stack([(2 * angle).cos(), (2 * angle).sin()], dim=-1)
-    direction = (numbers[..., 4:6] - double).square().sum(-1) * length
-    if recipe.heading:
-        front = torch.stack([angle.cos(), angle.sin()], dim=-1)
-        direction = direction + (numbers[..., 6:8] - front).square().sum(-1)
     parts = {
         "iou": rotated_iou_loss(seen, gt_boxes),
         "gaussian": GAUSSIAN_LOSSES[recipe.gaussian](seen, gt_boxes),
-        "angle": direction * gt_turned,
+        "angle": (numbers[..., 4:6] - double).square().sum(-1) * length * gt_turned,
     }
+    if recipe.heading:
+        front = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        parts["front"] = (numbers[..., 6:8] - front).square().sum(-1) * gt_turned
     weights, total = recipe.loss_weights.model_dump(), mean_over_processes(share.sum(), least=1e-6)
     # Background has whatever box of truth: select, don't multiply.
     return {

@@ -107,7 +107,7 @@ class PointsOBB(Detector):
         return assignment_in_rotated(points, targets, matched_gt)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """The weighted losses `cls`, `iou`, `gaussian`, `angle`, and `centerness`, each a scalar."""
+        """The weighted losses `cls`, `iou`, `gaussian`, `angle`, `centerness`, and `front` with a heading."""
         logits = outputs["cls_logits"]
         assigned = self.assign(outputs, targets)
         positive = assigned.matched_gt >= 0

@@ -94,7 +94,7 @@ class RetinaNetOBB(Detector):
         return assign_by_overlap(outputs["anchors"], targets, self.recipe.assigner)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """The weighted losses `cls`, `iou`, `gaussian` and `angle`, each a scalar."""
+        """The weighted losses `cls`, `iou`, `gaussian`, `angle` and, with a heading, `front`; scalars."""
         logits = outputs["cls_logits"]
         assigned = self.assign(outputs, targets)
         weight = (assigned.matched_gt >= 0).float()

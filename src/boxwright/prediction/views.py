@@ -120,7 +120,8 @@ def _turned_iou(a: Tensor, b: Tensor) -> Tensor:
 def _mean_turned(weights: Tensor, chosen: Tensor, boxes: Tensor) -> Tensor:
     """(N, 5) means of boxes (M, 5) with weights (N, M), each spelled as the chosen box (N, 5) is.
 
-    A rectangle turned by a quarter with its sides exchanged is the same: the nearest spelling is taken.
+    A rectangle turned by a quarter with its sides exchanged is the same: the nearest spelling is taken. Which
+    end is the front is put to the vote.
     """
     turn = boxes[:, 4] - chosen[:, 4:]  # (N, M)
     quarters = torch.round(turn / (math.pi / 2))
@@ -128,6 +129,7 @@ def _mean_turned(weights: Tensor, chosen: Tensor, boxes: Tensor) -> Tensor:
     crossed = quarters.long() % 2 == 1
     w, h = boxes[:, 2].expand_as(turn), boxes[:, 3].expand_as(turn)
     means = [(weights * v).sum(1) for v in (torch.where(crossed, h, w), torch.where(crossed, w, h), rest)]
-    return torch.cat(
-        [weights @ boxes[:, :2], torch.stack([means[0], means[1], chosen[:, 4] + means[2]], 1)], 1
-    )
+    angle = chosen[:, 4] + means[2]
+    behind = (weights * turn.cos() * ~crossed).sum(1) < 0
+    angle = torch.where(behind, angle + math.pi, angle)
+    return torch.cat([weights @ boxes[:, :2], torch.stack([means[0], means[1], angle], 1)], 1)

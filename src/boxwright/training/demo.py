@@ -15,7 +15,7 @@ from boxwright.training.train import Run, train
 
 TRAIN_SCENES, VAL_SCENES = 280, 80
 SIZE = (320, 256)
-EPOCHS = 20
+EPOCHS = 24
 
 
 def demo(runs: str | os.PathLike = "runs", data: str | os.PathLike = "demo-data", seed: int = 0) -> Run:
