@@ -160,6 +160,22 @@ def test_an_ignored_region_costs_nothing_where_nothing_is_known(name):
         assert sum(model.loss(outputs, targets([[]])).values()) > 0
 
 
+def learn(model, tables, steps, side, batch_size=4):
+    """What a detector finds in the eight images of `tables` after `steps` of training on them."""
+    dataset = DetectionDataset(tables, (side, side))
+    batches = [collate([dataset[i] for i in range(n, n + batch_size)]) for n in range(0, 8, batch_size)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for step in range(steps):
+        batch = batches[step % len(batches)]
+        loss = sum(model.loss(model(batch.images), batch.targets).values())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+    rows = detect(model.eval(), batches, torch.device("cpu"))
+    return to_tables(rows, tables.images, tables.categories["name"].to_list(), "found")
+
+
 OVERFIT = [("compact", 150), ("compact_obb", 60)]
 OVERFIT += [
     pytest.param(name, steps, marks=pytest.mark.slow)
@@ -199,30 +215,11 @@ def test_it_overfits_eight_images(name, steps, tmp_path):
     assert evaluate(tables, found).coco["AP50"] >= 0.9
 
 
-def learn(model, tables, steps, side, batch_size=4):
-    """What a detector finds in the eight images of `tables` after `steps` of training on them."""
-    dataset = DetectionDataset(tables, (side, side))
-    batches = [collate([dataset[i] for i in range(n, n + batch_size)]) for n in range(0, 8, batch_size)]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for step in range(steps):
-        batch = batches[step % len(batches)]
-        loss = sum(model.loss(model(batch.images), batch.targets).values())
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-    rows = detect(model.eval(), batches, torch.device("cpu"))
-    return to_tables(rows, tables.images, tables.categories["name"].to_list(), "found")
-
-
 def test_it_learns_which_end_is_the_front(tmp_path):
     tables = turned_tables(tmp_path, 8, fronts=True)
     keys = ["image_id", "category_id"]
-    best = (
-        learn(make("compact_obb-fronts").train(), tables, 100, 96)
-        .boxes.sort("score", descending=True)
-        .unique(keys, keep="first")
-    )
+    found = learn(make("compact_obb-fronts").train(), tables, 100, 96).boxes
+    best = found.sort("score", descending=True).unique(keys, keep="first")
     pairs = tables.boxes.join(best, on=keys)
     assert len(pairs) == 16
     assert ((pairs["angle"] - pairs["angle_right"]).cos() > 0.7).all()
