@@ -22,15 +22,15 @@ from boxwright.geometry.iou import aligned_iou, pairwise_iou
 from boxwright.geometry.nms import nms
 
 
-def boxes_of(rng, count: int, extent: float, turned: bool) -> np.ndarray:
+def boxes_of(rng, count: int, extent: float, oriented: bool) -> np.ndarray:
     """Boxes of 10 to 60 pixels in a square; xywh, or cxcywh and angle."""
     boxes = np.concatenate([rng.uniform(0, extent, (count, 2)), rng.uniform(10, 60, (count, 2))], axis=1)
-    return np.column_stack([boxes, rng.uniform(-np.pi / 2, np.pi / 2, count)]) if turned else boxes
+    return np.column_stack([boxes, rng.uniform(-np.pi / 2, np.pi / 2, count)]) if oriented else boxes
 
 
-def detections_of(rng, count: int, extent: float, turned: bool) -> tuple[np.ndarray, np.ndarray]:
+def detections_of(rng, count: int, extent: float, oriented: bool) -> tuple[np.ndarray, np.ndarray]:
     """As a detector gives them before NMS: about ten jittered boxes an object; all scores different."""
-    objects = boxes_of(rng, count // 10, extent, turned)
+    objects = boxes_of(rng, count // 10, extent, oriented)
     boxes = objects[rng.integers(0, len(objects), count)]
     boxes[:, :4] += rng.normal(0, 3, (count, 4))
     boxes[:, 2:4] = np.maximum(boxes[:, 2:4], 2)
@@ -86,14 +86,14 @@ def measure(repeats: int) -> list[tuple[str, str, float, float, float]]:
     tensors = torch.from_numpy(xyxy(boxes)), torch.from_numpy(scores)
     assert ops.nms(*tensors, 0.5).tolist() == nms(boxes, scores, 0.5).tolist()
     race("NMS of 10,000", "torchvision", lambda: ops.nms(*tensors, 0.5), lambda: nms(boxes, scores, 0.5))
-    turned, scores = detections_of(rng, 10_000, 2000, True)
-    polygons = corners(turned).astype(np.float32)
+    oriented, scores = detections_of(rng, 10_000, 2000, True)
+    polygons = corners(oriented).astype(np.float32)
     rotated = np.column_stack([polygons.reshape(-1, 8), scores])
     race(
         "rotated NMS of 10,000",
         "supervision",
-        lambda: supervision_nms(rotated, turned, scores),
-        lambda: nms(turned, scores, 0.5),
+        lambda: supervision_nms(rotated, oriented, scores),
+        lambda: nms(oriented, scores, 0.5),
         1,
     )
     models = [detections_of(rng, 1500, 600, False) for _ in range(3)]
@@ -109,9 +109,9 @@ def measure(repeats: int) -> list[tuple[str, str, float, float, float]]:
     return rows
 
 
-def supervision_nms(rotated: np.ndarray, turned: np.ndarray, scores: np.ndarray):
+def supervision_nms(rotated: np.ndarray, oriented: np.ndarray, scores: np.ndarray):
     """supervision's NMS of oriented boxes."""
-    polygons = corners(turned)
+    polygons = corners(oriented)
     found = supervision.Detections(
         xyxy=np.concatenate([polygons.min(axis=1), polygons.max(axis=1)], axis=1),
         confidence=scores,

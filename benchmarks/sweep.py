@@ -1,9 +1,9 @@
-"""The rotation sweep's numbers of README: turned boxes out of a detector of upright ones, beside a direct.
+"""The rotation sweep's numbers of README: oriented boxes out of a detector of upright ones, beside a direct.
 
 python -m benchmarks.sweep        # about 10 minutes, nearly all of it training
 
-The same network is trained twice on the same synthetic scenes with the same settings: on turned boxes, and on
-their upright hulls alone. Both look at the held-out scenes, the first in eight views too, since a mean of
+The same network is trained twice on the same synthetic scenes with the same settings: on oriented boxes, and
+on their upright hulls alone. Both look at the held-out scenes, the first in eight views too, since a mean of
 several looks is a better place whoever takes them, and the second at twelve angles; exact rotated IoU.
 """
 
@@ -43,7 +43,7 @@ def main() -> None:
     truth = formats.read(folder / "val_compact_obb.parquet")
     views = get_args(View)
     ways = {
-        "trained on turned boxes": (direct, {}),
+        "trained on oriented boxes": (direct, {}),
         f"the same in {len(views)} views": (direct, {"views": views}),
         f"trained on upright ones, {ANGLES} angles": (upright, {"sweep": ANGLES}),
     }

@@ -55,11 +55,11 @@ def square_tables(folder: Path, images: int = 8, size: int = 64, seed: int = 0) 
     return builder.build()
 
 
-def turned_tables(
-    folder: Path, images: int = 3, size: int = 96, scores: bool = False, fronts: bool = False
+def oriented_tables(
+    folder: Path, images: int = 3, size: int = 96, scores: bool = False, headings: bool = False
 ) -> Tables:
-    """Images of two turned bars on noise, bright (class 0) and dark (class 1); a spot marks the front."""
-    builder = TableBuilder("bars", "radians", fronts)
+    """Images of two oriented bars on noise, bright (class 0) and dark (class 1); a spot marks the front."""
+    builder = TableBuilder("bars", "radians", headings)
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("bright", "dark"):
         builder.category(name)

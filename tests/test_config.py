@@ -77,6 +77,14 @@ def test_every_config_of_the_project_builds_its_detector(path):
     build_detector(load_config(path).model, 3)
 
 
-def test_turned_boxes_are_not_stretched():
+def test_oriented_boxes_are_not_stretched():
     with pytest.raises(ConfigError, match=r"augment\.aspect is 0\.2, .* expected 0 with fcos_obb"):
         check_config({"data": DATA, "model": {"name": "fcos_obb"}, "augment": {"aspect": 0.2}}, "x")
+
+
+def test_keys_of_earlier_versions_are_read():
+    source = {"root": "nowhere"}
+    model = {"name": "compact_obb", "loss_weights": {"front": 3.0}}
+    config = check_config({"data": {"train": source, "val": source}, "model": model}, "old")
+    assert config.model.loss_weights.heading == 3.0
+    assert "front" not in dump_config(config)

@@ -42,7 +42,7 @@ class Fault:
 
     Attributes:
         code: the kind, `zero-size` for one; counted by it.
-        severity: `error` wants mending, `warning` wants a look.
+        severity: `error` must be corrected, `warning` should be checked.
         place: file and line or record.
         message: what was found and what was expected.
         dropped: the record is not in the tables.

@@ -1,4 +1,4 @@
-"""Assigners of turned boxes: as the upright ones where nothing is turned, and small cases by hand."""
+"""Assigners of oriented boxes: as the upright ones where nothing is oriented, and small cases by hand."""
 
 import numpy as np
 import pytest
@@ -56,10 +56,10 @@ def test_a_long_box_has_its_points_along_its_angle():
     assert rotated_fcos_assign(POINTS, POINT_STRIDES, ranges, box, ~mask).max() == -1
 
 
-def task_aligned(gt: torch.Tensor, turned: torch.Tensor, predicted: torch.Tensor, scores: float = 0.5):
+def task_aligned(gt: torch.Tensor, oriented: torch.Tensor, predicted: torch.Tensor, scores: float = 0.5):
     batch, groups, _ = gt.shape
     return rotated_task_aligned_assign(
-        torch.full((batch, len(POINTS), 2), scores), predicted, POINTS, POINT_STRIDES, LEVELS, gt, turned,
+        torch.full((batch, len(POINTS), 2), scores), predicted, POINTS, POINT_STRIDES, LEVELS, gt, oriented,
         torch.zeros(batch, groups, dtype=torch.long), torch.ones(batch, groups, dtype=torch.bool),
     )  # fmt: skip
 
@@ -78,10 +78,10 @@ def test_points_that_predict_the_box_answer_for_it():
 
 
 def test_of_a_box_without_an_angle_the_hull_is_compared():
-    turned = torch.tensor([[[60.0, 60, 40, 12, 0.6]]])
+    oriented = torch.tensor([[[60.0, 60, 40, 12, 0.6]]])
     cos, sin = np.cos(0.6), np.sin(0.6)
     hull = torch.tensor([[[60.0, 60, 40 * cos + 12 * sin, 40 * sin + 12 * cos, 0.0]]])
-    predicted = turned.expand(1, len(POINTS), 5)
+    predicted = oriented.expand(1, len(POINTS), 5)
     whole, known = torch.ones(1, 1, dtype=torch.bool), torch.zeros(1, 1, dtype=torch.bool)
     assert task_aligned(hull, known, predicted).quality.max() == pytest.approx(1, abs=1e-4)
     assert task_aligned(hull, whole, predicted).quality.max() < 0.6

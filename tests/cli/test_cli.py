@@ -191,3 +191,19 @@ def test_scenes_are_the_same_for_the_same_seed(tmp_path):
     assert one.boxes["angle"].null_count() == 0
     assert (one.boxes["w"] > one.boxes["h"]).all()
     assert isinstance(one.boxes, pl.DataFrame)
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["evaluate", "truth.json", "found.parquet", "--json", "n.json"]]
+)
+def test_a_reader_that_leaves_ends_nothing(words, tmp_path):
+    tables = small_tables(tmp_path)
+    formats.write(tables, tmp_path / "truth.json", "coco")
+    formats.write(small_tables(tmp_path, [0.9, 0.8, 0.7, 0.6]), tmp_path / "found.parquet")
+    command = [sys.executable, "-m", "boxwright", *words]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert words == ["--help"] or json.loads((tmp_path / "n.json").read_text())

@@ -37,20 +37,20 @@ def test_a_palette_is_looked_up(tmp_path):
     assert np.array_equal(load_image(tmp_path / "a.png"), np.asarray(flat.convert("RGB")))
 
 
-def _save_turned(path) -> None:
+def _save_oriented(path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: shown after a quarter turn
+    exif[0x0112] = 6  # the camera was held upright: shown after a quarter turn
     Image.fromarray(RGB).save(path, exif=exif)
 
 
 def test_an_exif_turn_is_applied_as_viewers_do(tmp_path):
-    _save_turned(tmp_path / "a.png")
+    _save_oriented(tmp_path / "a.png")
     assert image_size(tmp_path / "a.png") == (16, 24, True)
     assert np.array_equal(load_image(tmp_path / "a.png"), np.rot90(RGB, k=-1))
 
 
 def test_boxes_drawn_before_the_exif_turn_get_those_pixels(tmp_path):
-    _save_turned(tmp_path / "a.png")
+    _save_oriented(tmp_path / "a.png")
     assert np.array_equal(load_image(tmp_path / "a.png", size=(24, 16)), RGB)
 
 

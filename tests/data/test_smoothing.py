@@ -16,7 +16,7 @@ def drive(seed: int = 0, noise: float = 0.08, speed: float = 6.0):
     rng = np.random.default_rng(seed)
     heading = np.linspace(0.3, 2.6, 40)
     way = np.cumsum(speed * np.stack([np.cos(heading), np.sin(heading)], 1), axis=0) + 300
-    builder = TableBuilder("drive", "radians", fronts=True)
+    builder = TableBuilder("drive", "radians", headings=True)
     category = builder.category("car")
     for n, (place, angle) in enumerate(zip(way, heading)):
         image = builder.image(f"clip/{n:03d}.jpg", None, 800, 800)
@@ -42,8 +42,8 @@ def test_flips_go_and_noise_is_less(seed):
     spelled = smooth_angles(tables, 0)
     assert errors(spelled, heading).max() < 0.4
     assert errors(smooth, heading).mean() < 0.7 * errors(spelled, heading).mean()
-    turned = smooth.boxes.filter(smooth.boxes["angle"].is_not_null())
-    assert turned["w"].unique().to_list() == [40.0]
+    oriented = smooth.boxes.filter(smooth.boxes["angle"].is_not_null())
+    assert oriented["w"].unique().to_list() == [40.0]
     # Centres, and boxes without a track, are left alone.
     assert np.allclose(smooth.rotated()[:, :2], tables.rotated()[:, :2])
     assert smooth.boxes.filter(smooth.boxes["angle"].is_null()).equals(
@@ -56,7 +56,7 @@ def test_a_car_that_stands_still_keeps_its_side():
     smooth = smooth_angles(tables)
     off = errors(smooth, heading)
     assert np.minimum(off, np.pi - off).max() < 0.2
-    assert smooth_angles(tables, fronts=False).boxes["angle"].abs().max() <= np.pi / 2
+    assert smooth_angles(tables, headings=False).boxes["angle"].abs().max() <= np.pi / 2
 
 
 def test_tracks_of_two_videos_and_classes_are_apart():
@@ -75,7 +75,7 @@ def test_what_has_no_track_is_told():
     with pytest.raises(ConfigError, match="window -1"):
         smooth_angles(tables, -1)
     none = pl.Series([pack({"colour": "red"})] * len(tables.boxes), dtype=pl.String)
-    with pytest.raises(DataError, match="no turned box has an attribute 'track_id'"):
+    with pytest.raises(DataError, match="no oriented box has an attribute 'track_id'"):
         smooth_angles(tables.with_boxes(tables.boxes.with_columns(attributes=none)))
 
 

@@ -25,7 +25,7 @@ def obb_case(path: Path) -> tuple[Tables, Tables, dict]:
     case = json.loads(gzip.decompress(path.read_bytes()))
     tables = []
     for rows in (case["gt"], case["det"]):
-        builder = TableBuilder("case", "radians", fronts=True)
+        builder = TableBuilder("case", "radians", headings=True)
         image_of = {name: builder.image(name) for name in case["images"]}
         category_of = {name: builder.category(name) for name in case["classes"]}
         for n, row in enumerate(rows):

@@ -117,7 +117,7 @@ def test_a_crowd_region_absorbs_any_number_of_detections():
     assert evaluate(truth.build(), predictions.build()).coco["AP"] == pytest.approx(1.0)
 
 
-def test_upright_and_turned_boxes_are_compared_as_what_they_are():
+def test_upright_and_oriented_boxes_are_compared_as_what_they_are():
     truth, predictions = TableBuilder("t", "radians"), TableBuilder("p")
     for builder in (truth, predictions):
         builder.image("a.jpg", width=100, height=100)
@@ -126,13 +126,13 @@ def test_upright_and_turned_boxes_are_compared_as_what_they_are():
     predictions.box(("p", 0), 0, 0, (40, 30, 20, 40), score=0.9)
     found = evaluate(truth.build(), predictions.build())
     assert found.coco["AP"] == pytest.approx(1.0)
-    turned = predictions.build()
-    turned = turned.with_boxes(turned.boxes.with_columns(angle=pl.lit(np.pi / 4)))
+    oriented = predictions.build()
+    oriented = oriented.with_boxes(oriented.boxes.with_columns(angle=pl.lit(np.pi / 4)))
     pair = [shapely.Polygon(corners(np.array([[50, 50, 20, 40, angle]]))[0]) for angle in (0, np.pi / 4)]
     shared = pair[0].intersection(pair[1]).area
-    found = evaluate(truth.build(), turned)
+    found = evaluate(truth.build(), oriented)
     assert (found.coco["AP50"] > 0.5) == (shared / (1600 - shared) >= 0.5)
-    assert match(truth.build(), turned, np.array([0.1])).iou_of_found() == pytest.approx(
+    assert match(truth.build(), oriented, np.array([0.1])).iou_of_found() == pytest.approx(
         shared / (1600 - shared)
     )
 

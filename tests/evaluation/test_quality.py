@@ -192,7 +192,7 @@ def test_tubes_by_hand():
         tubes(*random_case(0))
 
 
-def test_bound_errors_of_a_turned_vehicle():
+def test_bound_errors_of_an_oriented_vehicle():
     truth = np.array([[50.0, 50, 40, 20, np.pi / 2]])  # heading down the screen
     found = np.array([[48.0, 53, 44, 16, np.pi / 2 + np.radians(3)]])
     # 3 px further on, 2 px to its right (the screen's left), 4 longer, 4 narrower.

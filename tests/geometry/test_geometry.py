@@ -29,7 +29,7 @@ def upright(rng, count, extent=50.0, side=40.0) -> np.ndarray:
     return np.concatenate([rng.uniform(0, extent, (count, 2)), rng.uniform(0.1, side, (count, 2))], axis=1)
 
 
-def turned(rng, count, extent=50.0, side=40.0) -> np.ndarray:
+def oriented(rng, count, extent=50.0, side=40.0) -> np.ndarray:
     return np.column_stack([upright(rng, count, extent, side), rng.uniform(-7, 7, count)])
 
 
@@ -76,7 +76,7 @@ def test_torch_twins_agree_with_torchvision_and_pycocotools():
 @settings(max_examples=50, deadline=None)
 def test_rotated_iou_is_shapelys(seed):
     rng = np.random.default_rng(seed)
-    a, b = turned(rng, 20), turned(rng, 20)
+    a, b = oriented(rng, 20), oriented(rng, 20)
     p, q = shapely.polygons(corners(a)), shapely.polygons(corners(b))
     expected = shapely.area(shapely.intersection(p, q)) / shapely.area(shapely.union(p, q))
     assert np.allclose(aligned_iou(a, b), expected, atol=1e-9)
@@ -88,7 +88,7 @@ def test_rotated_iou_is_shapelys(seed):
 @settings(max_examples=50, deadline=None)
 def test_rotated_iou_of_a_box_with_itself_however_spelled_is_one(seed, turns):
     rng = np.random.default_rng(seed)
-    boxes = turned(rng, 10, extent=1e5)
+    boxes = oriented(rng, 10, extent=1e5)
     boxes[:5, 2] *= 100
     again = boxes.copy()
     again[:, 4] += turns * np.pi / 2
@@ -109,7 +109,7 @@ def test_boxes_that_touch_or_have_no_area():
 
 def test_gradients_are_finite_differences():
     rng = np.random.default_rng(1)
-    a, b = (torch.tensor(turned(rng, 12, extent=15, side=30), requires_grad=True) for _ in range(2))
+    a, b = (torch.tensor(oriented(rng, 12, extent=15, side=30), requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(rotated_iou, (a, b), eps=1e-6, atol=1e-6)
 
 
@@ -142,7 +142,7 @@ def test_nms_is_torchvisions(threshold, spread):
 @pytest.mark.parametrize("threshold", [0.0, 0.1, 0.5, 0.8])
 def test_rotated_nms_with_a_grid_is_the_greedy_one(threshold):
     rng = np.random.default_rng(0)
-    boxes, scores = turned(rng, 300, extent=200), rng.permutation(300) / 300.0
+    boxes, scores = oriented(rng, 300, extent=200), rng.permutation(300) / 300.0
     boxes[::9, 2] *= 20
     iou = pairwise_iou(boxes, boxes)
     expected = []
@@ -185,7 +185,7 @@ def test_fusion_is_that_of_ensemble_boxes(confidence):
     assert ours[2].tolist() == expected[2].astype(int).tolist()
 
 
-def test_fusion_of_turned_boxes_ignores_how_they_are_spelled():
+def test_fusion_of_oriented_boxes_ignores_how_they_are_spelled():
     box = np.array([[50, 40, 30, 10, 0.3]])
     other = np.array([[52, 40, 10, 30, 0.34 + np.pi / 2]])
     fused, score, _ = weighted_box_fusion([box, other], [[0.6], [0.6]], [[0], [0]], iou_threshold=0.5)

@@ -62,7 +62,7 @@ def test_no_other_tiles_have_fewer_pixels(width, height, overlap, power, least):
     assert pixels[widths == chosen[0], heights == chosen[1]] == pixels[allowed].min()
 
 
-def seen(truth: np.ndarray, windows: np.ndarray, size: tuple[int, int], turned: bool):
+def seen(truth: np.ndarray, windows: np.ndarray, size: tuple[int, int], oriented: bool):
     """Each object as every tile sees it: whole, or a piece."""
     rows, labels, cut_windows = [], [], []
     for n, box in enumerate(truth):
@@ -71,13 +71,13 @@ def seen(truth: np.ndarray, windows: np.ndarray, size: tuple[int, int], turned: 
             part = np.concatenate([np.maximum(hull[:2], window[:2]), np.minimum(hull[2:], window[2:])])
             if (part[2:] - part[:2] < 2).any():
                 continue
-            if turned and not (part == hull).all():
+            if oriented and not (part == hull).all():
                 visible = Polygon(corners(box[None])[0]).intersection(rectangle(*window))
                 if visible.area < 0.3 * box[2] * box[3]:  # too little to be told
                     continue
                 rows.append(min_area_rectangle(np.array(visible.exterior.coords)))
             else:
-                rows.append(box if turned else part)
+                rows.append(box if oriented else part)
             labels.append(n % 3)
             cut_windows.append(window)
     boxes, labels, cut_windows = np.array(rows), np.array(labels), np.array(cut_windows)
@@ -86,8 +86,8 @@ def seen(truth: np.ndarray, windows: np.ndarray, size: tuple[int, int], turned: 
 
 
 @pytest.mark.parametrize("merge", ["nms", "fuse"])
-@pytest.mark.parametrize("turned", [False, True])
-def test_pieces_go_and_whole_objects_stay_once(merge, turned):
+@pytest.mark.parametrize("oriented", [False, True])
+def test_pieces_go_and_whole_objects_stay_once(merge, oriented):
     rng = np.random.default_rng(0)
     size, tile = (900, 700), (200, 200)
     windows = tile_windows(size, tile, (60.0, 60.0))
@@ -96,9 +96,9 @@ def test_pieces_go_and_whole_objects_stay_once(merge, turned):
     sides = rng.uniform([30, 12], [48, 24], (len(places), 2))
     angles = rng.uniform(-1.5, 1.5, (len(places), 1))
     truth = np.concatenate([places, sides, angles], axis=1)
-    if not turned:
+    if not oriented:
         truth = hulls_of(truth)
-    boxes, scores, labels, cut = seen(truth, windows, size, turned)
+    boxes, scores, labels, cut = seen(truth, windows, size, oriented)
     assert cut.any()
     assert len(boxes) > 1.5 * len(truth)
     found, best, found_labels = merge_tiles(boxes, scores, labels, cut, merge, 0.5)
@@ -113,7 +113,7 @@ def test_what_no_tile_saw_whole_stays_in_pieces():
     size = (400, 100)
     windows = tile_windows(size, (200, 100), (20.0, 20.0))
     truth = np.array([[50.0, 40.0, 350.0, 60.0]])
-    boxes, scores, labels, cut = seen(truth, windows, size, turned=False)
+    boxes, scores, labels, cut = seen(truth, windows, size, oriented=False)
     found, _, _ = merge_tiles(boxes, scores, labels, cut, "nms", 0.5)
     assert len(found) == len(windows)
     assert found[:, 0].min() == 50

@@ -1,4 +1,4 @@
-"""Losses on turned boxes, against matrices written out, finite differences and boxes that have gone wrong."""
+"""Losses on oriented boxes, against matrices written out, finite differences and degenerate boxes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The rotation sweep: turned boxes from a detector that knows upright ones alone."""
+"""The rotation sweep: oriented boxes from a detector that knows upright ones alone."""
 
 import numpy as np
 import pytest
@@ -12,29 +12,29 @@ from boxwright.errors import ConfigError
 from boxwright.geometry.conventions import corners
 from boxwright.geometry.iou import aligned_iou, pairwise_iou
 from boxwright.prediction.detect import detect, to_tables
-from boxwright.prediction.sweep import fit_hulls, fuse_sweep, sweep_angles, sweep_images, turn_images
+from boxwright.prediction.sweep import fit_hulls, fuse_sweep, rotate_images, sweep_angles, sweep_images
 from boxwright.prediction.tiles import Tiling, detect_tiles
 from tests.cli.test_cli import run
 from tests.prediction.test_tiles import Bright, bars, checkpoint
-from tests.scenes import turned_tables
+from tests.scenes import oriented_tables
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.3, 1.2])
-def test_content_is_turned_about_its_middle(angle):
+def test_content_is_rotated_about_its_middle(angle):
     image = torch.zeros(1, 3, 64, 96)
     image[0, :, 20:24, 60:64] = 255  # its middle at 62, 22 of content of 90 x 50
-    turned, side = turn_images(image, torch.tensor([[90.0, 50.0]]), angle)
+    oriented, side = rotate_images(image, torch.tensor([[90.0, 50.0]]), angle)
     assert side == 128
-    y, x = np.unravel_index(turned[0, 0].numpy().argmax(), (side, side))
+    y, x = np.unravel_index(oriented[0, 0].numpy().argmax(), (side, side))
     offset = np.array([62 - 45, 22 - 25])
     cos, sin = np.cos(angle), np.sin(angle)
     expected = np.array([cos * offset[0] - sin * offset[1], sin * offset[0] + cos * offset[1]]) + side / 2
     assert np.abs(np.array([x + 0.5, y + 0.5]) - expected).max() < 3
-    assert turned[0, 0, 0, 0] == 114
+    assert oriented[0, 0, 0, 0] == 114
 
 
 def hulls_at(w: float, h: float, angle: float, angles: np.ndarray) -> np.ndarray:
-    """(K, 2) sides of a rectangle's hulls when it is turned by `angles`."""
+    """(K, 2) sides of a rectangle's hulls when it is rotated by `angles`."""
     points = corners(np.array([[0.0, 0, w, h, angle + a] for a in angles]))
     return np.ptp(points, axis=1)
 
@@ -69,8 +69,8 @@ def test_the_tightest_of_few_confident_boxes_is_kept():
     assert fuse_sweep(np.zeros((0, 8)), angles, 10).boxes.shape == (0, 5)
 
 
-def test_upright_outlines_become_the_turned_bars(tmp_path):
-    tables = turned_tables(tmp_path, 6, 192)
+def test_upright_outlines_become_the_oriented_bars(tmp_path):
+    tables = oriented_tables(tmp_path, 6, 192)
     tables = tables.with_boxes(tables.boxes.filter(tables.boxes["category_id"] == 0))
     batches = [collate([DetectionDataset(tables, (192, 192))[n] for n in range(6)])]
     rows = detect(Bright(False), batches, torch.device("cpu"), angles=sweep_angles(18))
@@ -99,7 +99,7 @@ def test_a_sweep_from_the_command_line(tmp_path):
     found = boxwright.read(tmp_path / "p.parquet")
     assert found.boxes["angle"].null_count() == 0
     assert 0 < len(found.boxes) <= 15
-    (tmp_path / "turned").mkdir()
-    turned, _, _ = checkpoint(tmp_path / "turned")
+    (tmp_path / "oriented").mkdir()
+    oriented, _, _ = checkpoint(tmp_path / "oriented")
     with pytest.raises(ConfigError, match="for detectors of upright boxes"):
-        boxwright.predict(tmp_path / "train", turned, sweep=3)
+        boxwright.predict(tmp_path / "train", oriented, sweep=3)

@@ -25,15 +25,15 @@ from boxwright.prediction.predict import RUNTIMES
 from boxwright.prediction.tiles import Tiling, count_tiles, detect_tiles
 from tests.cli.test_cli import run
 from tests.models.test_detectors import make
-from tests.scenes import turned_tables
+from tests.scenes import oriented_tables
 
 
 class Bright(Detector):
     """Finds what is bright, whole or cut, by its outline: a detector whose every answer is known."""
 
-    def __init__(self, turned: bool):
+    def __init__(self, oriented: bool):
         super().__init__()
-        self.turned = turned
+        self.oriented = oriented
         self.selection = Selection(0.1, 0.5, 300, 1000)
 
     def forward(self, images):
@@ -52,13 +52,13 @@ class Bright(Detector):
             outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             rows = []
             for outline in outlines:
-                if self.turned:
+                if self.oriented:
                     (cx, cy), (w, h), angle = cv2.minAreaRect(outline)
                     rows.append([cx + 0.5, cy + 0.5, w + 1, h + 1, np.radians(angle)])
                 else:
                     x, y, w, h = cv2.boundingRect(outline)
                     rows.append([x, y, x + w, y + h])
-            boxes = torch.tensor(rows, dtype=torch.float32).reshape(1, -1, 5 if self.turned else 4)
+            boxes = torch.tensor(rows, dtype=torch.float32).reshape(1, -1, 5 if self.oriented else 4)
             scores = torch.full((1, boxes.shape[1], 1), 0.9)
             empty = Detections(boxes[0], scores[0, :, 0], torch.zeros(0, dtype=torch.long))
             found += select_detections(boxes, scores, self.selection) if boxes.shape[1] else [empty]
@@ -66,7 +66,7 @@ class Bright(Detector):
 
 
 def bars(folder, size: tuple[int, int], suffix: str = ".png") -> tuple[pl.DataFrame, np.ndarray]:
-    """An image table of one picture with turned bars far from each other, and the bars."""
+    """An image table of one picture with oriented bars far from each other, and the bars."""
     rng = np.random.default_rng(0)
     x, y = np.meshgrid(np.arange(40, size[0] - 39, 80), np.arange(40, size[1] - 39, 80))
     count = x.size
@@ -81,16 +81,16 @@ def bars(folder, size: tuple[int, int], suffix: str = ".png") -> tuple[pl.DataFr
     return pl.DataFrame(columns), truth
 
 
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("oriented", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 0.5])
-def test_tiles_find_what_is_there_once(turned, scale, tmp_path):
+def test_tiles_find_what_is_there_once(oriented, scale, tmp_path):
     images, truth = bars(tmp_path, (1010, 730))
     tiling = Tiling((256, 256), 100, scale)
-    (rows,), broken, full = detect_tiles(Bright(turned), images, tiling, torch.device("cpu"), batch_size=3)
+    (rows,), broken, full = detect_tiles(Bright(oriented), images, tiling, torch.device("cpu"), batch_size=3)
     assert not broken
     assert not full
     assert len(rows) == len(truth)
-    centers = rows[:, 3:5] if turned else (rows[:, 3:5] + rows[:, 5:7]) / 2
+    centers = rows[:, 3:5] if oriented else (rows[:, 3:5] + rows[:, 5:7]) / 2
     gap = np.linalg.norm(centers[:, None] - truth[:, :2], axis=2).min(axis=0)
     assert gap.max() < 2 / scale
 
@@ -169,7 +169,7 @@ def test_without_rasterio_a_large_image_names_the_extra(tmp_path, monkeypatch):
 
 def checkpoint(folder, name: str = "compact_obb", **data):
     """Untrained weights that know how large objects are."""
-    tables = turned_tables(folder / "train")
+    tables = oriented_tables(folder / "train")
     formats.write(tables, folder / "t.parquet")
     source = {"root": str(folder / "t.parquet")}
     content = {"data": {"train": source, "val": source} | data, "image_size": [96, 96]}
@@ -189,7 +189,7 @@ def test_the_scale_follows_what_is_known_of_the_images(tmp_path):
     assert options(object_width=26).resolve(loaded, None).scale == statistics["object_width"] / 26
     assert options(gsd=0.05).resolve(loaded, None).scale == pytest.approx(0.5)
     assert options(scale=2.0).resolve(loaded, 7).max_detections == 7
-    with pytest.raises(ConfigError, match="scale and gsd both say"):
+    with pytest.raises(ConfigError, match="scale and gsd both give"):
         options(scale=1.0, gsd=0.2).resolve(loaded, None)
     with pytest.raises(ConfigError, match=r"overlap 1\.5"):
         options(overlap=1.5).resolve(loaded, None)
@@ -249,7 +249,7 @@ def test_tiles_from_the_command_line(tmp_path):
     assert "the limit of 6 detections was reached" in " ".join(done.stderr.split())
     found = formats.read(tmp_path / "p.parquet")
     assert found.boxes.group_by("image_id").len()["len"].max() <= 6
-    assert "both say" in run(*words, "--scale", "1", "--object-width", "9", check=2).stderr
+    assert "both give" in run(*words, "--scale", "1", "--object-width", "9", check=2).stderr
     assert "--views" in run(*words, "--views", "sideways", check=2).stderr
     assert "--tile-size" in run(*words, "--tile-size", "64", check=2).stderr
     whole = run(*words, "--max-detections", "4")

@@ -28,7 +28,7 @@ def test_a_detector_trains_and_predicts_on_images_that_are_not_square(name, tmp_
     assert np.isfinite(run.evaluation.coco["AP"])
     found = boxwright.predict(tmp_path / "images", run.folder)
     assert 0 < len(found.boxes) <= 5 * len(tables.images)
-    # Turned boxes may leave the image, their centres may not.
+    # Oriented boxes may leave the image, their centres may not.
     xywh = found.upright()
     ends = [xywh[:, :2] + xywh[:, 2:] / 2] * 2 if "obb" in name else [xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]
     assert (ends[0] >= 0).all()

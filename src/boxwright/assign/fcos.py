@@ -16,14 +16,14 @@ def fcos_assign(
     gt_mask: Tensor,
     radius: float = 1.5,
 ) -> Tensor:
-    """Give each point the smallest box it may answer for.
+    """Assign each point to the smallest box that it may be assigned to.
 
     Tian et al., FCOS: A Simple and Strong Anchor-Free Object Detector, TPAMI 2020, section 3.
 
     Args:
         points: (P, 2) pixels.
         strides: (P,) of each point's level.
-        ranges: (P, 2): a point answers for boxes whose farthest side is within, in pixels.
+        ranges: (P, 2): a point is assigned to boxes whose farthest side is within, in pixels.
         gt_boxes: (B, G, 4) xyxy pixels, padded.
         gt_mask: (B, G) bool.
         radius: of the centre region in strides; 0: anywhere in the box.

@@ -1,4 +1,4 @@
-"""YOLO's assignment: the cell that a box's centre lies in answers for it."""
+"""YOLO's assignment: the cell that a box's centre lies in is assigned to it."""
 
 import torch
 from torch import Tensor
@@ -22,8 +22,8 @@ def grid_assign(
     """Give each box its best anchor among those of the cells that its centre lies in.
 
     Redmon and Farhadi, YOLOv3: An Incremental Improvement, 2018, section 2.1. Other anchors of such cells
-    answer for a box that they overlap by more than `positive_iou`; anchors elsewhere that overlap a box by
-    more than `negative_iou` don't count.
+    are assigned to a box that they overlap by more than `positive_iou`; anchors elsewhere that overlap a box
+    by more than `negative_iou` don't count.
 
     Args:
         anchors: (A, 4) xyxy pixels, around the middles of their cells.

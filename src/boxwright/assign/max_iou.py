@@ -30,11 +30,11 @@ def max_iou_assign(
         gt_boxes: (B, G, 4) xyxy pixels, padded; objects and ignore regions.
         gt_mask: (B, G) bool, objects.
         ignore_mask: (B, G) bool, ignore regions; None: there are none.
-        positive_iou: from here an anchor answers for its box.
+        positive_iou: from this IoU an anchor is positive.
         negative_iou: below it is background; between the two it doesn't count.
-        low_quality: the best anchors of a box answer for it whatever their IoU (but not at 0).
-        every_peak: of several best anchors of a box all answer for it; False: the first, as in SSD.
-        peak_to_best: such an anchor answers for the box that it overlaps most, as in torchvision.
+        low_quality: the best anchors of a box are positive whatever their IoU (but not at 0).
+        every_peak: of several best anchors of a box all are positive; False: the first, as in SSD.
+        peak_to_best: such an anchor is assigned to the box that it overlaps most, as in torchvision.
         ignore_coverage: background anchors with this share inside an ignore region don't count.
     """
     if gt_boxes.shape[1] == 0:

@@ -38,7 +38,7 @@ def ota_assign(
         strides: (P,).
         gt_boxes: (B, G, 4) xyxy pixels, padded.
         gt_labels: (B, G) int64.
-        gt_mask: (B, G) bool, the boxes to answer for.
+        gt_mask: (B, G) bool, the boxes to assign.
         radius: of the region around a centre outside of which a point costs `FAR` more, strides.
         topk: of the IoUs that are summed.
         iou_weight: of -ln(IoU) beside the cross-entropy of the classes.

@@ -1,7 +1,7 @@
-"""Assigners for turned boxes: those of the upright ones, with the overlap of rectangles.
+"""Assigners for oriented boxes: those of the upright ones, with the overlap of rectangles.
 
-The overlap of every point with every box would take most of a step, so each box looks at the points nearest
-to its centre on each level, as ATSS does.
+The overlap of every point with every box would take most of a step, so each box is compared with the points
+nearest to its centre on each level, as ATSS does.
 """
 
 import torch
@@ -23,14 +23,14 @@ def rotated_task_aligned_assign(
     strides: Tensor,
     level_sizes: list[int],
     gt_boxes: Tensor,
-    gt_turned: Tensor,
+    gt_oriented: Tensor,
     gt_labels: Tensor,
     gt_mask: Tensor,
     topk: int = 10,
     alpha: float = 1.0,
     beta: float = 6.0,
 ) -> TaskAligned:
-    """`task_aligned_assign` of turned boxes.
+    """`task_aligned_assign` of oriented boxes.
 
     Args:
         scores: (B, P, C) in [0, 1].
@@ -39,9 +39,9 @@ def rotated_task_aligned_assign(
         strides: (P,) pixels a point.
         level_sizes: points of each level.
         gt_boxes: (B, G, 5), padded.
-        gt_turned: (B, G) bool; of others the upright hull is compared.
+        gt_oriented: (B, G) bool; of others the upright hull is compared.
         gt_labels: (B, G) int64.
-        gt_mask: (B, G) bool, the boxes to answer for.
+        gt_mask: (B, G) bool, the boxes to assign.
         topk: points a box.
     """
     batch, groups, _ = gt_boxes.shape
@@ -53,7 +53,7 @@ def rotated_task_aligned_assign(
     inside = is_inside(points[near], strides[near], strides[0], gt_boxes[:, :, None])
     index = near.flatten(1)[..., None].expand(-1, -1, 5)
     predicted = boxes.gather(1, index).view(*near.shape, 5)
-    overlap = rotated_iou(as_seen(predicted, gt_turned[:, :, None]), gt_boxes[:, :, None])
+    overlap = rotated_iou(as_seen(predicted, gt_oriented[:, :, None]), gt_boxes[:, :, None])
     dense = scores.new_zeros(batch, groups, count)
     iou = dense.scatter(2, near, overlap.to(dense.dtype))
     candidate = dense.bool().scatter(2, near, inside & gt_mask[:, :, None])
@@ -73,7 +73,7 @@ def is_inside(points: Tensor, strides: Tensor, finest: Tensor, boxes: Tensor) ->
 def rotated_fcos_assign(
     points: Tensor, strides: Tensor, ranges: Tensor, gt_boxes: Tensor, gt_mask: Tensor, radius: float = 1.5
 ) -> Tensor:
-    """`fcos_assign` of turned boxes (B, G, 5): inside, near and far are counted along the angle."""
+    """`fcos_assign` of oriented boxes (B, G, 5): inside, near and far are counted along the angle."""
     if gt_boxes.shape[1] == 0:
         return torch.full((len(gt_boxes), len(points)), BACKGROUND, device=points.device)
     place = place_in_boxes(points, gt_boxes[:, :, None]).abs()  # (B, G, P, 2)
@@ -96,7 +96,7 @@ def rotated_atss_assign(
     gt_mask: Tensor,
     topk: int = 9,
 ) -> Tensor:
-    """`atss_assign` of turned boxes (B, G, 5) and upright squares of `sides` (P,) pixels around points."""
+    """`atss_assign` of oriented boxes (B, G, 5) and upright squares of `sides` (P,) pixels around points."""
     batch, groups, _ = gt_boxes.shape
     if groups == 0:
         return torch.full((batch, len(points)), BACKGROUND, device=points.device)

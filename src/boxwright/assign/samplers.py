@@ -1,4 +1,4 @@
-"""Samplers: which of the assigned priors a loss looks at, and how much each counts.
+"""Samplers: which of the assigned priors enter a loss, and with what weight.
 
 All take masks over padded batches, (B, P), and give weights of the same shape, without a loop over images.
 """

@@ -35,7 +35,7 @@ def simota_assign(
         strides: (P,).
         gt_boxes: (B, G, 4) xyxy pixels, padded.
         gt_labels: (B, G) int64.
-        gt_mask: (B, G) bool, the boxes to answer for.
+        gt_mask: (B, G) bool, the boxes to assign.
         radius: of the region around a centre, strides.
         topk: of the IoUs that are summed, and so the most priors a box gets.
         iou_weight: of -ln(IoU) beside the cross-entropy of the classes.

@@ -1,4 +1,4 @@
-"""Task-aligned assignment: points that classify and localise a box well answer for it."""
+"""Task-aligned assignment: points that classify and localise a box well are assigned to it."""
 
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ def task_aligned_assign(
         points: (P, 2) pixels.
         gt_boxes: (B, G, 4) xyxy pixels, padded.
         gt_labels: (B, G) int64.
-        gt_mask: (B, G) bool, the boxes to answer for.
+        gt_mask: (B, G) bool, the boxes to assign.
         topk: points a box.
     """
     iou = pairwise_iou(gt_boxes, boxes)  # (B, G, P)
@@ -61,7 +61,7 @@ def choose_aligned(
     Args:
         scores: (B, P, C) in [0, 1].
         iou: (B, G, P) of truth and predictions.
-        candidate: (B, G, P) bool, points that may answer for a box.
+        candidate: (B, G, P) bool, points that may be assigned to a box.
         gt_labels: (B, G) int64.
         topk: points a box.
     """

@@ -43,8 +43,10 @@ app.command(epilog=demo.EXAMPLE)(demo.demo)
 
 def main() -> None:
     """Run the command line: exit code 0 done, 1 faults found, 2 misuse, 130 stopped by Ctrl-C."""
+    from boxwright.cli.pipe import tolerate_leaving_readers
     from boxwright.errors import BoxwrightError
 
+    tolerate_leaving_readers()
     try:
         app()
     except BoxwrightError as error:
@@ -52,7 +54,3 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has gone, as in `boxwright runs | head`.
-        sys.stderr.close()
-        sys.exit(0)

@@ -1,11 +1,11 @@
-"""`boxwright assign`: who answers for whom."""
+"""`boxwright assign`: label assignment."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="See which anchors or points answer for which box.", no_args_is_help=True)
+app = typer.Typer(help="See which anchors or points are assigned to which box.", no_args_is_help=True)
 
 
 @app.command(epilog="Example: boxwright assign show configs/bccd_atss.yaml -o assigned.png --count 2")
@@ -28,7 +28,7 @@ def show(
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the table there.")] = None,
 ) -> None:
-    """Draw who answers for whom; count the boxes that get nobody."""
+    """Draw the anchors assigned to each box; count the boxes without any."""
     from boxwright.cli.tables import print_rows, write_json
     from boxwright.training.assignment import show_assignment
 

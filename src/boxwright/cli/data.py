@@ -172,7 +172,12 @@ def smooth(
     window: Annotated[
         float, typer.Option(help="Frames that angles are averaged over, as a deviation; 0: none.", min=0)
     ] = 2.0,
-    fronts: Annotated[bool, typer.Option(help="Turn boxes by half so that they point where they go.")] = True,
+    headings: Annotated[
+        bool,
+        typer.Option(
+            "--headings/--no-headings", help="Rotate boxes by half a turn so that they point where they move."
+        ),
+    ] = True,
     from_format: Annotated[
         str | None, typer.Option("--from", help="Format to read; told from the path if left out.")
     ] = None,
@@ -182,10 +187,10 @@ def smooth(
     images: Images = None,
     angles: Angles = None,
 ) -> None:
-    """Make the angles of turned boxes agree along their tracks through a video."""
+    """Make the angles of oriented boxes agree along their tracks through a video."""
     from boxwright.cli.tables import print_conversion
     from boxwright.data.conversion import convert as convert_tables
     from boxwright.data.smoothing import smooth_angles
 
-    tables = smooth_angles(read_source(source, from_format, None, images, angles=angles), window, fronts)
+    tables = smooth_angles(read_source(source, from_format, None, images, angles=angles), window, headings)
     print_conversion(tables, target, convert_tables(tables, target, to))

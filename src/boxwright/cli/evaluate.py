@@ -58,10 +58,10 @@ def evaluate(
     truth_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
     truth_list: Annotated[str | None, typer.Option(help="VOC's list or YOLO's split.")] = None,
     truth_layout: Annotated[str | None, typer.Option(help="Of the text format.")] = None,
-    truth_angles: Annotated[str | None, typer.Option(help="Convention of turned boxes.")] = None,
+    truth_angles: Annotated[str | None, typer.Option(help="Convention of oriented boxes.")] = None,
     predictions_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
     predictions_layout: Annotated[str | None, typer.Option(help="Of the text format.")] = None,
-    predictions_angles: Annotated[str | None, typer.Option(help="Convention of turned boxes.")] = None,
+    predictions_angles: Annotated[str | None, typer.Option(help="Convention of oriented boxes.")] = None,
 ) -> None:
     """Judge predictions by COCO's and other metrics.
 

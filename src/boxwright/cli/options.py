@@ -30,7 +30,7 @@ Angles = Annotated[
     str | None,
     typer.Option(
         "--angles",
-        help="Convention of turned boxes: radians, degrees (clockwise), radians-ccw, degrees-ccw, le90,"
+        help="Convention of oriented boxes: radians, degrees (clockwise), radians-ccw, degrees-ccw, le90,"
         " le135, oc, opencv-old, opencv-new, torchvision, detectron2, ultralytics. Guessed, and told, if left"
         " out.",
     ),

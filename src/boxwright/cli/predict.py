@@ -29,7 +29,9 @@ def predict(
     ] = "torch",
     views: Annotated[
         str | None,
-        typer.Option(help="Flips to look in, plain,horizontal for two; the experiment's if left out."),
+        typer.Option(
+            help="Flipped views to predict and fuse, such as plain,horizontal; default: the experiment's."
+        ),
     ] = None,
     max_detections: Annotated[
         int | None,
@@ -40,13 +42,13 @@ def predict(
     sweep: Annotated[
         int,
         typer.Option(
-            help="Turned boxes out of a detector of upright ones: look at images turned by as many angles,"
-            " 12 for one.",
+            help="Oriented boxes from a detector of upright ones: predicts each image at this many angles,"
+            " for example 12.",
             min=0,
         ),
     ] = 0,
     tiles: Annotated[
-        bool, typer.Option("--tiles", help="Look at large images tile by tile; the options below say so too.")
+        bool, typer.Option("--tiles", help="Predict large images tile by tile; implied by the options below.")
     ] = False,
     tile_size: Annotated[
         str | None,
@@ -77,10 +79,10 @@ def predict(
     from boxwright import predict as predict_files
     from boxwright.cli.options import size_of, views_of
 
-    said = {"overlap": overlap, "scale": scale, "object_width": object_width, "gsd": gsd, "merge": merge}
-    said |= {"size": size_of("--tile-size", tile_size) if tile_size else None}
-    said = {name: value for name, value in said.items() if value is not None}
-    tiling = TilingOptions(**said) if tiles or said else None
+    given = {"overlap": overlap, "scale": scale, "object_width": object_width, "gsd": gsd, "merge": merge}
+    given |= {"size": size_of("--tile-size", tile_size) if tile_size else None}
+    given = {name: value for name, value in given.items() if value is not None}
+    tiling = TilingOptions(**given) if tiles or given else None
     seen = views_of(views) if views else None
     tables = predict_files(
         images,

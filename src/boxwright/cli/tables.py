@@ -196,7 +196,7 @@ def print_calibration(calibration) -> None:
 
 
 def print_anchors(fit) -> None:
-    """Anchors by area, what they reach, and how a config says them."""
+    """Anchors by area, what they reach, and their lines for a config."""
     rows = [
         {"width": float(w), "height": float(h), "h / w": float(h / w), "boxes": int(n)}
         for (w, h), n in zip(fit.anchors, fit.counts)

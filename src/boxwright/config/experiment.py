@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from boxwright.config.models import CompactConfig, ModelConfig, TurnedBoxes
+from boxwright.config.models import CompactConfig, ModelConfig, OrientedBoxes
 from boxwright.config.part import Part, Positive, Share, Size
 
 View = Literal[  # which flips; transposed: the axes are swapped after them
@@ -31,7 +31,7 @@ class SourceConfig(Part):
     images: str | None = None
     boxes: str | None = None
     layout: str | None = None
-    angles: str | None = None  # convention of turned boxes
+    angles: str | None = None  # convention of oriented boxes
     # Factors on width and height of each box about its centre, for labels that are looser than the others.
     tightness: tuple[Factor, Factor] = (1.0, 1.0)
 
@@ -119,9 +119,9 @@ class ExperimentConfig(Part):
 
     @model_validator(mode="after")
     def _rectangles_stay_rectangles(self) -> "ExperimentConfig":
-        if isinstance(self.model, TurnedBoxes) and self.augment.aspect:
+        if isinstance(self.model, OrientedBoxes) and self.augment.aspect:
             raise ValueError(
-                f"augment.aspect is {self.augment.aspect:g}, which makes parallelograms of turned boxes;"
+                f"augment.aspect is {self.augment.aspect:g}, which makes parallelograms of oriented boxes;"
                 f" expected 0 with {self.model.name}"
             )
         return self

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from boxwright.config.part import Part, Positive, Share
 
@@ -91,23 +91,26 @@ class CompactConfig(Part):
     selection: SelectionConfig = SelectionConfig()
 
 
-class TurnedLossWeights(Part):
+class OrientedLossWeights(Part):
     cls: float = 1.0
     iou: float = 2.5
     gaussian: float = 2.5
     angle: float = 0.5
-    front: float = 4.0  # of a heading: few pixels tell it, and a small weight never finds them
+    # Few pixels tell a heading, and a small weight never finds them. Called `front` before 0.2.
+    heading: Annotated[float, Field(validation_alias=AliasChoices("heading", "front"))] = 4.0
 
 
-class TurnedBoxes(Part):
-    """Of a detector of turned boxes."""
+class OrientedBoxes(Part):
+    """Of a detector of oriented boxes."""
 
     heading: bool = False  # True: the truth's angles tell front from back
     gaussian: Literal["kld", "gwd", "prob_iou"] = "kld"  # the loss beside that of the IoU
-    loss_weights: TurnedLossWeights = TurnedLossWeights()
+    # The angle is that of the longer side; false: of either, as checkpoints from before 0.2 have it.
+    long_edge: bool = True
+    loss_weights: OrientedLossWeights = OrientedLossWeights()
 
 
-class CompactOBBConfig(TurnedBoxes):
+class CompactOBBConfig(OrientedBoxes):
     name: Literal["compact_obb"]
     width: Annotated[float, Field(gt=0)] = 1.0
     channels: Positive = 64  # of neck and head at width 1
@@ -135,7 +138,7 @@ class FCOSConfig(PyramidConfig):
     assigner: FCOSAssignerConfig = FCOSAssignerConfig()
 
 
-class FCOSOBBConfig(TurnedBoxes, PyramidConfig):
+class FCOSOBBConfig(OrientedBoxes, PyramidConfig):
     name: Literal["fcos_obb"]
     assigner: FCOSAssignerConfig = FCOSAssignerConfig()
 
@@ -188,7 +191,7 @@ class RetinaNetConfig(AnchorBasedConfig):
     assigner: MaxIoUConfig = MaxIoUConfig()
     cls_loss: Literal["focal", "cross_entropy"] = "focal"
     box_loss: Literal["smooth_l1", "balanced_l1", "giou", "diou", "ciou"] = "smooth_l1"
-    # Which priors the class loss looks at; null: all, as focal loss wants it.
+    # Which priors enter the class loss; null: all, as focal loss wants it.
     sampler: SamplerConfig | None = None
 
     @model_validator(mode="after")
@@ -198,7 +201,7 @@ class RetinaNetConfig(AnchorBasedConfig):
         return self
 
 
-class RetinaNetOBBConfig(TurnedBoxes, PyramidConfig):
+class RetinaNetOBBConfig(OrientedBoxes, PyramidConfig):
     name: Literal["retinanet_obb"]
     head_norm: Literal["none", "batch", "group"] = "none"
     anchors: AnchorConfig = AnchorConfig()
@@ -237,7 +240,7 @@ class ATSSConfig(PyramidConfig):
     box_weight: Annotated[float, Field(gt=0)] = 2.0
 
 
-class ATSSOBBConfig(TurnedBoxes, PyramidConfig):
+class ATSSOBBConfig(OrientedBoxes, PyramidConfig):
     name: Literal["atss_obb"]
     anchor_scale: Annotated[float, Field(gt=0)] = 8.0  # strides, of the squares that are assigned
     assigner: ATSSAssignerConfig = ATSSAssignerConfig()
@@ -273,7 +276,7 @@ class DSSDConfig(Part):
 
 class GridAssignerConfig(Part):
     name: Literal["grid"] = "grid"
-    positive_iou: Share = 0.5  # above it more anchors of a box's cell than the best answer for it
+    positive_iou: Share = 0.5  # above it more anchors of a box's cell than the best are positive
     negative_iou: Share = 0.5  # above it anchors elsewhere don't count
 
 

@@ -10,7 +10,7 @@ from boxwright.data.transforms import fitted_size
 from boxwright.errors import ConfigError, DataError
 from boxwright.progress import progress_bar
 
-RECALL_IOU = 0.5  # from which an anchor can answer for a box
+RECALL_IOU = 0.5  # from which an anchor can be positive
 STRIDES = (8, 16, 32)  # of the maps that three groups of anchors stand on
 MUTATED = 0.9  # chance of a side to be changed by a generation
 SPREAD = 0.1  # of a mutated side, as a factor's deviation

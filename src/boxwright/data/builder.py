@@ -13,8 +13,8 @@ import numpy as np
 import orjson
 import polars as pl
 
+from boxwright.data.oriented import fit_rectangles, read_spelled
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame, upright_hulls
-from boxwright.data.turned import fit_rectangles, read_spelled
 from boxwright.errors import Fault
 
 Corners = tuple[float, float, float, float]
@@ -89,18 +89,18 @@ class TableBuilder:
 
     Args:
         source: name of the data set, annotator or model.
-        angles: convention of turned boxes; None: guessed, and told.
-        fronts: turned boxes have a front.
+        angles: convention of oriented boxes; None: guessed, and told.
+        headings: angles of oriented boxes tell front from back.
     """
 
-    def __init__(self, source: str, angles: str | None = None, fronts: bool = False):
-        self.source, self.angles, self.fronts = source, angles, fronts
+    def __init__(self, source: str, angles: str | None = None, headings: bool = False):
+        self.source, self.angles, self.headings = source, angles, headings
         self.faults: list[Fault] = []
         self.images: list[tuple] = []
         self.categories: list[tuple] = []
         self._category_of_name: dict[str, int] = {}
         self._boxes: list[tuple] = []
-        self._turned: list[tuple[int, Shape]] = []  # rows of boxes that have an angle, and their numbers
+        self._oriented: list[tuple[int, Shape]] = []  # rows of boxes that have an angle, and their numbers
         self._bulk: tuple[str, dict[str, Any]] | None = None
 
     def error(self, code: str, place: str, message: str, dropped: bool = False) -> None:
@@ -118,7 +118,7 @@ class TableBuilder:
         source_id: int | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> int:
-        """Add an image and give its id. A size that can't be one is taken as unknown, and said."""
+        """Add an image and give its id. A size that can't be one is taken as unknown, and reported."""
         file_name = self._readable(file_name)
         for side, value in (("width", width), ("height", height)):
             if value is not None and not 0 < value <= MAX_SIDE:
@@ -168,9 +168,9 @@ class TableBuilder:
         area: float | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> None:
-        """Add a box; `place` says where it was read. A shape of five or eight numbers is a turned box."""
+        """Add a box; `place` says where it was read. A shape of five or eight numbers is an oriented box."""
         if len(shape) != 4:
-            self._turned.append((len(self._boxes), shape))
+            self._oriented.append((len(self._boxes), shape))
             shape = (0.0, 0.0, 0.0, 0.0)
         numbers = (*shape, None, score, crowd, ignore, difficult, area)
         self._boxes.append((image_id, category_id, *numbers, pack(attributes), place))
@@ -227,10 +227,10 @@ class TableBuilder:
         return columns, place
 
     def _turn(self, columns: dict[str, Any], place: Callable[[Any], str]) -> None:
-        """Put the turned boxes into the columns, in our spelling."""
-        spelled = partial(read_spelled, convention=self.angles, fronts=self.fronts)
+        """Put the oriented boxes into the columns, in our spelling."""
+        spelled = partial(read_spelled, convention=self.angles, headings=self.headings)
         for count, read in ((5, spelled), (8, fit_rectangles)):
-            rows = [(n, shape) for n, shape in self._turned if len(shape) == count]
+            rows = [(n, shape) for n, shape in self._oriented if len(shape) == count]
             if not rows:
                 continue
             shapes = np.array([shape for _, shape in rows])

@@ -34,12 +34,12 @@ def _check_image(row: tuple) -> Fault | None:
     if path is None:
         return Fault("missing-image", "error", str(name), "no file is known for it.")
     try:
-        shown_width, shown_height, turned = image_size(path)
+        shown_width, shown_height, swapped = image_size(path)
         load_image(path, None if width is None else (width, height))
     except DataError as error:
         missing = "no such file" in str(error)
         return Fault("missing-image" if missing else "unreadable-image", "error", str(name), str(error))
-    if turned and (width, height) == (shown_height, shown_width):
+    if swapped and (width, height) == (shown_height, shown_width):
         message = f"boxes lie on the {width} x {height} pixels before the EXIF turn; so they are read."
         return Fault("exif-turn", "warning", str(name), message)
     return None

@@ -39,7 +39,7 @@ class Sample:
     pixels: np.ndarray  # (H, W, 3) uint8
     boxes: np.ndarray  # (N, 4) float64 xyxy
     rotated: np.ndarray  # (N, 5) float64 cx, cy, w, h, angle
-    turned: np.ndarray  # (N,) bool
+    oriented: np.ndarray  # (N,) bool
     labels: np.ndarray  # (N,)
     ignore: np.ndarray  # (N,) bool
     index: int
@@ -83,7 +83,7 @@ class DetectionDataset(Dataset):
         has_area = ((tables.boxes["w"] > 0) & (tables.boxes["h"] > 0)).to_numpy()
         self._rows = tables.rows_by_image(has_area)
         self._rotated = tables.rotated()
-        self._turned = tables.boxes["angle"].is_not_null().to_numpy()
+        self._oriented = tables.boxes["angle"].is_not_null().to_numpy()
         self._labels = tables.boxes["category_id"].to_numpy().astype(np.int64)
         self._ignore = (tables.boxes["crowd"] | tables.boxes["ignore"]).to_numpy()
         self._cache: dict[int, tuple[np.ndarray, tuple[int, int]]] = {}
@@ -147,12 +147,12 @@ class DetectionDataset(Dataset):
 
     def _sample(self, index: int, pixels: np.ndarray, matrix: np.ndarray) -> Sample:
         rows = self._rows[index]
-        labels, ignore, turned = self._labels[rows], self._ignore[rows], self._turned[rows]
-        rotated = transform_rotated(self._rotated[rows], turned, matrix)
+        labels, ignore, oriented = self._labels[rows], self._ignore[rows], self._oriented[rows]
+        rotated = transform_rotated(self._rotated[rows], oriented, matrix)
         boxes, inside = visible_part(rotated, (pixels.shape[1], pixels.shape[0]))
         # Of an upright box, what is outside is unknown and doesn't matter.
         cut = np.column_stack([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2], rotated[:, 4]])
-        rotated = np.where(turned[:, None], rotated, cut)
+        rotated = np.where(oriented[:, None], rotated, cut)
         kept = inside > 0
         if self.augment is not None:
             lost = inside < self.augment.min_visible
@@ -160,7 +160,7 @@ class DetectionDataset(Dataset):
                 kept &= ~lost
             ignore = ignore | lost
         return Sample(
-            pixels, boxes[kept], rotated[kept], turned[kept], labels[kept], ignore[kept], index, matrix
+            pixels, boxes[kept], rotated[kept], oriented[kept], labels[kept], ignore[kept], index, matrix
         )
 
     def _decode(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -219,14 +219,14 @@ def collate(samples: list[Sample], stride: int = 32, least: int = 0) -> Batch:
     most = max(len(s.boxes) for s in samples)
     boxes, rotated = (np.zeros((len(samples), most, k), dtype=np.float32) for k in (4, 5))
     labels = np.zeros((len(samples), most), dtype=np.int64)
-    mask, ignore, turned = (np.zeros((len(samples), most), dtype=bool) for _ in range(3))
+    mask, ignore, oriented = (np.zeros((len(samples), most), dtype=bool) for _ in range(3))
     for n, sample in enumerate(samples):
         count = len(sample.boxes)
         pixels[n, : sample.pixels.shape[0], : sample.pixels.shape[1]] = sample.pixels
         boxes[n, :count], labels[n, :count] = sample.boxes, sample.labels
-        rotated[n, :count], turned[n, :count] = sample.rotated, sample.turned
+        rotated[n, :count], oriented[n, :count] = sample.rotated, sample.oriented
         mask[n, :count], ignore[n, :count] = ~sample.ignore, sample.ignore
-    tensors = [torch.from_numpy(a) for a in (boxes, labels, mask, ignore, rotated, turned)]
+    tensors = [torch.from_numpy(a) for a in (boxes, labels, mask, ignore, rotated, oriented)]
     targets = Targets(*tensors, any_ignored=bool(ignore.any()))
     sizes = [(s.pixels.shape[1], s.pixels.shape[0]) for s in samples]
     return Batch(

@@ -17,7 +17,7 @@ from boxwright.errors import DataError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 500_000_000  # an image of 22,000 x 22,000; a larger one needs tiles
 EXIF_ORIENTATION = 0x0112
-TURNED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
+SWAPPED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow raises at twice this; `_open` at once it
 
@@ -39,24 +39,24 @@ def find_images(place: str | os.PathLike) -> list[Path]:
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int, bool]:
-    """(width, height, turned) as displayed, from the header alone; `turned`: EXIF swaps the sides.
+    """(width, height, swapped) as displayed, from the header alone; `swapped`: EXIF swaps the sides.
 
     Raises:
         DataError: no image can be read there.
     """
     with _open(path) as image:
         width, height = image.size
-        # Pillow would decode a whole PNG to look for an EXIF block behind its pixels.
+        # Pillow would decode a whole PNG to find an EXIF block behind its pixels.
         has_exif = image.format != "PNG" or "exif" in image.info
         try:
-            turned = has_exif and image.getexif().get(EXIF_ORIENTATION) in TURNED
+            swapped = has_exif and image.getexif().get(EXIF_ORIENTATION) in SWAPPED
         except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"{path}: its EXIF block can't be read: {error}.") from error
-    return (height, width, True) if turned else (width, height, False)
+    return (height, width, True) if swapped else (width, height, False)
 
 
 def is_too_large(path: str | os.PathLike) -> bool:
-    """Whether the header says more pixels than are decoded whole."""
+    """Whether the header gives more pixels than are decoded whole."""
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -12,7 +12,7 @@ SUPERSAMPLE = 3
 UNIT = 320 * 240  # px of ground that the numbers below are meant for; a larger scene holds as many more
 
 
-def turned(center: np.ndarray, length: float, width: float, angle: float) -> np.ndarray:
+def rectangle(center: np.ndarray, length: float, width: float, angle: float) -> np.ndarray:
     half = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) * np.array([length, width]) / 2
     turn = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     return half @ turn + center
@@ -42,11 +42,11 @@ def draw_roads(canvas: np.ndarray, size: tuple[int, int], rng: np.random.Generat
         length, lane = 2 * sum(size), rng.uniform(22, 26)
         fill(
             canvas,
-            turned(center, length, 2 * lane + 6, angle),
+            rectangle(center, length, 2 * lane + 6, angle),
             np.array([96, 96, 100]) + rng.uniform(-14, 14),
         )
         for at in np.arange(-length / 2, length / 2, 24):
-            fill(canvas, turned(center + along * at, 10, 1.4, angle), (215, 215, 205))
+            fill(canvas, rectangle(center + along * at, 10, 1.4, angle), (215, 215, 205))
         for side in (-1, 1):
             at = -length / 2 + rng.uniform(0, 40)
             while at < length / 2:
@@ -75,7 +75,7 @@ def _draw_bays(canvas: np.ndarray, size: tuple[int, int], rng: np.random.Generat
     extent = rows * (depth + aisle)
     fill(
         canvas,
-        turned(center, bays * bay + 12, extent + 6, angle),
+        rectangle(center, bays * bay + 12, extent + 6, angle),
         np.array([112, 112, 114]) + rng.uniform(-12, 12),
     )
     slots = []
@@ -83,7 +83,7 @@ def _draw_bays(canvas: np.ndarray, size: tuple[int, int], rng: np.random.Generat
         across_at = (row + 0.5) * (depth + aisle) - extent / 2
         for n in range(bays + 1):
             middle = center + along * ((n - bays / 2) * bay) + across * across_at
-            fill(canvas, turned(middle, 1.2, depth, angle), (220, 220, 215))
+            fill(canvas, rectangle(middle, 1.2, depth, angle), (220, 220, 215))
             if n < bays:
                 heading = angle + math.pi / 2 + (math.pi if rng.random() < 0.5 else 0) + rng.normal(0, 0.05)
                 slots.append((*(middle + along * bay / 2), heading, 32.0))
@@ -98,16 +98,16 @@ def draw_roofs(canvas, size, rng: np.random.Generator, shadow: np.ndarray, slots
         reach = math.hypot(length, width) / 2 + 32
         if any(math.hypot(s[0] - center[0], s[1] - center[1]) < reach for s in slots):
             continue
-        darken(canvas, turned(center + shadow * 10, length, width, angle))
+        darken(canvas, rectangle(center + shadow * 10, length, width, angle))
         color = rng.choice(np.array([(150.0, 82.0, 66.0), (128.0, 128.0, 132.0), (176.0, 168.0, 154.0)]))
-        fill(canvas, turned(center, length, width, angle), color)
+        fill(canvas, rectangle(center, length, width, angle), color)
         along = np.array([math.cos(angle), math.sin(angle)])
         across = np.array([-along[1], along[0]])
         for _ in range(rng.integers(1, 6)):
             at = center + along * rng.uniform(-0.4, 0.4) * length + across * rng.uniform(-0.35, 0.35) * width
             fill(
                 canvas,
-                turned(at, rng.uniform(4, 14), rng.uniform(3, 9), angle),
+                rectangle(at, rng.uniform(4, 14), rng.uniform(3, 9), angle),
                 color + rng.uniform(-50, 50),
             )
 
@@ -149,13 +149,13 @@ def draw_bridge(
     """A deck over whatever is below, with rails and its shadow."""
     center, angle = np.array(size) * rng.uniform(0.2, 0.8, 2), rng.uniform(0, math.pi)
     length, width = 2.0 * sum(size), rng.uniform(14, 26)
-    darken(canvas, turned(center + shadow * 9, length, width, angle))
+    darken(canvas, rectangle(center + shadow * 9, length, width, angle))
     grey = np.array([128, 126, 122]) + rng.uniform(-14, 14)
-    fill(canvas, turned(center, length, width, angle), grey)
+    fill(canvas, rectangle(center, length, width, angle), grey)
     across = np.array([-math.sin(angle), math.cos(angle)])
     for side in (-1, 1):
-        fill(canvas, turned(center + across * side * (width / 2 - 1), length, 1.2, angle), grey + 40)
-    cv2.fillPoly(cover, [np.rint(turned(center, length, width, angle)).astype(np.int32)], 1)
+        fill(canvas, rectangle(center + across * side * (width / 2 - 1), length, 1.2, angle), grey + 40)
+    cv2.fillPoly(cover, [np.rint(rectangle(center, length, width, angle)).astype(np.int32)], 1)
 
 
 def _units(size: tuple[int, int]) -> float:

@@ -1,4 +1,4 @@
-"""From what an experiment says of its data to one set of tables."""
+"""From an experiment's `data` section to one set of tables."""
 
 from collections.abc import Sequence
 from pathlib import Path

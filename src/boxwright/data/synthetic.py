@@ -25,7 +25,7 @@ from boxwright.data.scenery import (
     draw_texture,
     draw_trees,
     fill,
-    turned,
+    rectangle,
 )
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
 from boxwright.errors import ConfigError
@@ -167,7 +167,7 @@ def draw_scene(
 def corners(vehicle: tuple, grow: float = 0.0) -> np.ndarray:
     """(4, 2) corners of a vehicle, front first, clockwise on screen."""
     _, cx, cy, length, width, angle = vehicle
-    return turned(np.array([cx, cy]), length + grow, width + grow, angle)
+    return rectangle(np.array([cx, cy]), length + grow, width + grow, angle)
 
 
 def _covered(cover: np.ndarray, vehicle: tuple) -> float:
@@ -208,14 +208,16 @@ def _draw_shadow(canvas: np.ndarray, vehicle: tuple, shadow: np.ndarray) -> None
 
 
 def _draw_vehicle(canvas: np.ndarray, vehicle: tuple, rng: np.random.Generator) -> None:
-    """Body, and what tells front from back: windscreens, a truck's cab, a bus's roof hatches."""
+    """Body, and what shows the heading: windscreens, a truck's cab, a bus's roof hatches."""
     category, cx, cy, length, width, angle = vehicle
     along = np.array([math.cos(angle), math.sin(angle)])
     paint = np.clip(np.array(PAINT[rng.integers(len(PAINT))]) + rng.uniform(-12, 12, 3), 0, 255)
 
     def part(at: float, part_length: float, part_width: float, color) -> None:
         center = np.array([cx, cy]) + along * at * length
-        fill(canvas, turned(center, part_length * length, part_width * width, angle), np.clip(color, 0, 255))
+        fill(
+            canvas, rectangle(center, part_length * length, part_width * width, angle), np.clip(color, 0, 255)
+        )
 
     glass = (30, 36, 44)
     if CLASSES[category] == "car":

@@ -17,7 +17,7 @@ from boxwright.errors import DataError, Fault
 BOX_SCHEMA: dict[str, pl.DataType] = {
     "image_id": pl.Int64(),  # row of the image table
     "category_id": pl.Int32(),  # row of the category table
-    "x": pl.Float64(),  # top-left corner before the box is turned, pixels
+    "x": pl.Float64(),  # top-left corner before rotation, pixels
     "y": pl.Float64(),
     "w": pl.Float64(),  # along the heading
     "h": pl.Float64(),
@@ -33,7 +33,7 @@ BOX_SCHEMA: dict[str, pl.DataType] = {
 IMAGE_SCHEMA: dict[str, pl.DataType] = {
     "image_id": pl.Int64(),  # 0, 1, 2 ...: the row
     "file_name": pl.String(),  # as the annotation names it
-    "path": pl.String(),  # where the file is expected; null: nobody said
+    "path": pl.String(),  # where the file is expected; null: unknown
     "width": pl.Int32(),  # null: unknown
     "height": pl.Int32(),
     "source_id": pl.Int64(),  # the id in the file it came from; null: it had none
@@ -96,13 +96,13 @@ class Tables:
         return upright_hulls(self.boxes)
 
     def without_angles(self) -> "Tables":
-        """The tables with the upright hulls of turned boxes in their place."""
+        """The tables with the upright hulls of oriented boxes in their place."""
         if not self.boxes["angle"].is_not_null().any():
             return self
         hulls = self.upright()
         columns = {name: pl.Series(hulls[:, n]) for n, name in enumerate("xywh")}
-        turned = pl.col("angle").is_not_null()
-        area = pl.when(turned).then(pl.Series(hulls[:, 2] * hulls[:, 3])).otherwise(pl.col("area"))
+        oriented = pl.col("angle").is_not_null()
+        area = pl.when(oriented).then(pl.Series(hulls[:, 2] * hulls[:, 3])).otherwise(pl.col("area"))
         boxes = self.boxes.with_columns(area=area, **columns)
         return self.with_boxes(boxes.with_columns(angle=pl.lit(None, dtype=pl.Float64)))
 
@@ -142,13 +142,13 @@ class Tables:
 def upright_hulls(boxes: pl.DataFrame) -> np.ndarray:
     """See `Tables.upright`."""
     xywh = boxes.select("x", "y", "w", "h").to_numpy().copy()
-    turned = np.flatnonzero(boxes["angle"].is_not_null())
-    if len(turned):
-        x, y, w, h = xywh[turned].T
-        angle = boxes["angle"].to_numpy()[turned]
+    oriented = np.flatnonzero(boxes["angle"].is_not_null())
+    if len(oriented):
+        x, y, w, h = xywh[oriented].T
+        angle = boxes["angle"].to_numpy()[oriented]
         cos, sin = np.abs(np.cos(angle)), np.abs(np.sin(angle))
         width, height = w * cos + h * sin, w * sin + h * cos
-        xywh[turned] = np.stack([x + (w - width) / 2, y + (h - height) / 2, width, height], axis=1)
+        xywh[oriented] = np.stack([x + (w - width) / 2, y + (h - height) / 2, width, height], axis=1)
     return xywh
 
 

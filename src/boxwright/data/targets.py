@@ -11,14 +11,14 @@ class Targets:
     """Truth of a batch of B images, padded to the G boxes of the fullest.
 
     Attributes:
-        boxes: (B, G, 4) xyxy float32, pixels of the network's input; of turned boxes the upright hulls of
+        boxes: (B, G, 4) xyxy float32, pixels of the network's input; of oriented boxes the upright hulls of
             what is inside the image.
         labels: (B, G) int64.
         mask: (B, G) bool, objects to find; False for padding and for ignore regions.
         ignore: (B, G) bool, regions that are neither object nor background.
         rotated: (B, G, 5) cx, cy, w, h, angle float32; of boxes without an angle `boxes`, with angle 0.
-        turned: (B, G) bool, boxes that have an angle.
-        any_ignored: False where `ignore` is known to be empty, which spares every step to look for them.
+        oriented: (B, G) bool, boxes that have an angle.
+        any_ignored: False where `ignore` is known to be empty, which spares every step a search for them.
     """
 
     boxes: Tensor
@@ -26,7 +26,7 @@ class Targets:
     mask: Tensor
     ignore: Tensor
     rotated: Tensor
-    turned: Tensor
+    oriented: Tensor
     any_ignored: bool = True
 
     @classmethod

@@ -97,19 +97,19 @@ def transform_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
 
 
-def transform_rotated(boxes: np.ndarray, turned: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def transform_rotated(boxes: np.ndarray, oriented: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Boxes (N, 5) cx, cy, w, h, angle by a (2, 3) matrix.
 
-    Exact for `turned` (N,) ones under turns, flips and scales; a shear makes parallelograms, which become
+    Exact for `oriented` (N,) ones under turns, flips and scales; a shear makes parallelograms, which become
     rectangles by their mean sides. Of the others only the hull is known: they get the hull of its image.
     """
     moved = transform_points(corners(boxes), matrix)
     low, high = moved.min(axis=1), moved.max(axis=1)
     hulls = np.column_stack([(low + high) / 2, high - low, np.zeros(len(boxes))])
-    return np.where(turned[:, None], from_corners(moved), hulls)
+    return np.where(oriented[:, None], from_corners(moved), hulls)
 
 
-def transform_turned(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def transform_oriented(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The same of boxes that all have an angle."""
     return transform_rotated(boxes, np.ones(len(boxes), dtype=bool), matrix)
 
@@ -117,7 +117,7 @@ def transform_turned(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 def visible_part(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Upright hulls, (N, 4) xyxy, of what of boxes (N, 5) lies in an image of `size`, and its share (N,).
 
-    The hull of the part, not the part of the hull: a turned box that leaves the image may be much smaller
+    The hull of the part, not the part of the hull: an oriented box that leaves the image may be much smaller
     inside it.
     """
     limit = np.array(size, dtype=np.float64)

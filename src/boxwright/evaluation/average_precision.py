@@ -82,7 +82,7 @@ def oriented(
     iou_thresholds: np.ndarray = IOU_THRESHOLDS,
     plus_one: bool = False,
 ) -> Reading:
-    """AP, true and false positives at every IoU threshold and class, of turned or upright boxes.
+    """AP, true and false positives at every IoU threshold and class, of oriented or upright boxes.
 
     Args:
         truth, predictions: aligned tables.

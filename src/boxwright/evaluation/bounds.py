@@ -37,17 +37,17 @@ def upper_bound(truth: Tables, predictions: Tables, iou: float = 0.5, max_dets: 
 
 
 def sensitivity(truth: Tables, predictions: Tables, max_dets: int = 100) -> Reading:
-    """AP when every predicted box is shifted along or across its heading, scaled, or turned by one amount.
+    """AP when every predicted box is shifted along or across its heading, scaled, or rotated by one amount.
 
     A curve that rises away from zero tells of a detector that is systematically off: `calibrate` mends it.
     """
-    turned = not predictions.boxes["angle"].is_null().all()
+    oriented = not predictions.boxes["angle"].is_null().all()
     changes = {
         "shift along": ("shift, share of the width", SHIFTS, lambda v: {"along": v}),
         "shift across": ("shift, share of the height", SHIFTS, lambda v: {"across": v}),
         "scale": ("factor of both sides", SCALES, lambda v: {"width": v, "height": v}),
     }
-    if turned:
+    if oriented:
         changes["angle"] = ("turn, degrees", ANGLES, lambda v: {"turn": np.radians(v)})
     rows, curves = [], {}
     for name, (axis, values, change) in changes.items():
@@ -74,7 +74,8 @@ def moved(
     height: float | np.ndarray = 1.0,
     turn: float | np.ndarray = 0.0,
 ) -> Tables:
-    """Boxes shifted by shares of their sides along and across the heading, scaled about their centre, turned.
+    """Boxes shifted by shares of their sides along and across the heading, scaled about their centre,
+    rotated.
 
     Args:
         tables: stays as it is.

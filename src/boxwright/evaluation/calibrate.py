@@ -109,13 +109,13 @@ def _fit(
     """Each parameter in turn over a grid about the best so far, then over finer ones."""
     if len(found.boxes) == 0 or len(truth.boxes) == 0:
         return Correction()
-    turned = not found.boxes["angle"].is_null().all()
-    grids = {"w": FACTORS - 1, "h": FACTORS - 1} | ({"angle": TURNS} if turned else {})
+    oriented = not found.boxes["angle"].is_null().all()
+    grids = {"w": FACTORS - 1, "h": FACTORS - 1} | ({"angle": TURNS} if oriented else {})
     start = {"w": 1.0, "h": 1.0, "angle": 0.0}
     best, values = objective(truth, found), dict(start)
     for n in range(FINER + 1):
         for key, grid in grids.items():
-            # The first round looks everywhere; a later one, a third of a step either side.
+            # The first round covers the whole grid; a later one, a third of a step either side.
             steps = grid if n == 0 else np.array([-2, -1, 1, 2]) * (grid[1] - grid[0]) / 3**n
             tried = []
             origin = start[key] if n == 0 else values[key]

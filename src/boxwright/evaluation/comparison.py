@@ -10,7 +10,7 @@ import polars as pl
 from boxwright.data import formats
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
-from boxwright.evaluation.matching import any_turned, box_columns
+from boxwright.evaluation.matching import any_oriented, box_columns
 from boxwright.evaluation.pairing import align
 from boxwright.evaluation.reading import Curves
 from boxwright.geometry.compilation import kernel
@@ -60,7 +60,7 @@ def compare(
     Within an image and class, pairs are taken by descending IoU, each box once. What is left over may still
     lie on a box of another class, and is then counted as such. Rows marked ignore, crowd or difficult don't
     count, nor do boxes that lie on one of these in the other table; both are counted as ignored. Upright and
-    turned boxes are compared as what they are.
+    oriented boxes are compared as what they are.
 
     Args:
         a, b: tables or paths; images are joined by name, categories too.
@@ -78,7 +78,7 @@ def compare(
         raise ConfigError(f"IoU {iou}, expected above 0 and at most 1.")
     a, b = (t if isinstance(t, Tables) else formats.read(t) for t in (a, b))
     b = align(a, b, scored=False)
-    sides = [_Side(t, any_turned(a, b), min_score) for t in (a, b)]
+    sides = [_Side(t, any_oriented(a, b), min_score) for t in (a, b)]
     edges = np.arange(len(a.images) + 1)
     start_a, start_b = (np.searchsorted(s.image, edges) for s in sides)
     outcome_a, outcome_b = (np.where(s.excluded, IGNORED, ALONE).astype(np.int64) for s in sides)
@@ -117,7 +117,7 @@ def compare(
 class _Side:
     """One table's boxes by image, those of too low a score left out."""
 
-    def __init__(self, tables: Tables, turned: bool, min_score: float):
+    def __init__(self, tables: Tables, oriented: bool, min_score: float):
         kept = np.flatnonzero(tables.boxes["score"].fill_null(np.inf).to_numpy() >= min_score)
         image = tables.boxes["image_id"].to_numpy()
         self.count = len(image)
@@ -126,7 +126,7 @@ class _Side:
         self.category = tables.boxes["category_id"].to_numpy()[self.row]
         excluded = tables.boxes.select(pl.any_horizontal("crowd", "ignore", "difficult")).to_series()
         self.excluded = excluded.to_numpy()[self.row]
-        self.boxes = prepare(np.column_stack(box_columns(tables, turned))[self.row])
+        self.boxes = prepare(np.column_stack(box_columns(tables, oriented))[self.row])
 
     def by_row(self, values: np.ndarray, absent: float) -> np.ndarray:
         """Values of these boxes at their rows of the table, `absent` at the others."""

@@ -93,7 +93,7 @@ def _curves(score: np.ndarray, true: np.ndarray, bins: int) -> dict[str, Curves]
     member = np.minimum((np.clip(score, 0, 1) * bins).astype(int), bins - 1)
     count = np.bincount(member, minlength=bins)
     filled = count > 0
-    said = (np.bincount(member, score, bins)[filled] / count[filled]).tolist()
+    mean_score = (np.bincount(member, score, bins)[filled] / count[filled]).tolist()
     precision = (np.bincount(member, true, bins)[filled] / count[filled]).tolist()
     middle = ((np.arange(bins) + 0.5) / bins).tolist()
     share = {
@@ -102,7 +102,7 @@ def _curves(score: np.ndarray, true: np.ndarray, bins: int) -> dict[str, Curves]
     }
     return {
         "Reliability": Curves(
-            "score", "precision", {"detections": (said, precision), "perfect": ([0.0, 1.0], [0.0, 1.0])}
+            "score", "precision", {"detections": (mean_score, precision), "perfect": ([0.0, 1.0], [0.0, 1.0])}
         ),
         "Score density": Curves("score", "density", share),
     }

@@ -20,8 +20,8 @@ def correction_cost(
 
     Moving a detection onto a truth costs `localisation` (1 - GIoU) / 2 plus (1 - `localisation`) times
     (1 - score) / 2, or (1 + score) / 2 where the class is another; removing one or adding a missed one costs
-    `dummy`. An image's cost is divided by its corrections. Lower is better. Turned boxes are compared by IoU
-    in place of GIoU. Detections that lie in ignored regions are left out.
+    `dummy`. An image's cost is divided by its corrections. Lower is better. Oriented boxes are compared by
+    IoU in place of GIoU. Detections that lie in ignored regions are left out.
 
     Args:
         truth, predictions: aligned tables.
@@ -53,7 +53,7 @@ def correction_cost(
     return Reading(
         title=f"Optimal correction cost, lambda {localisation:g}, beta {dummy:g}",
         overall={"OC-cost": mean(costs), "images": float(len(costs))},
-        notes=[] if kind == "giou" else ["turned boxes: the place is compared by IoU, not GIoU."],
+        notes=[] if kind == "giou" else ["oriented boxes: the place is compared by IoU, not GIoU."],
         source="Otani et al., Optimal Correction Cost, CVPR 2022",
     )
 

@@ -63,7 +63,7 @@ def evaluate(
     relative_areas: bool = False,
     class_agnostic: bool = False,
 ) -> Evaluation:
-    """Judge predictions by COCO's metric, as pycocotools computes it; turned boxes by their own IoU.
+    """Judge predictions by COCO's metric, as pycocotools computes it; oriented boxes by their own IoU.
 
     Args:
         truth: tables or a path in any known format.
@@ -143,8 +143,8 @@ def _notes(truth: Tables, predictions: Tables, matching: Matching, max_dets: tup
     angled = [tables.boxes["angle"].is_not_null().any() for tables in (truth, predictions)]
     if len(predictions.boxes) and angled == [True, False]:
         notes.append(
-            "the truth is turned and no prediction is: upright boxes are compared with turned rectangles, "
-            "not with their hulls."
+            "the truth is oriented and no prediction is: upright boxes are compared with oriented "
+            "rectangles, not with their hulls."
         )
     if matching.dropped:
         notes.append(

@@ -109,7 +109,7 @@ def match(
     """Match every detection to the truth of its image and category, best score first.
 
     Upright boxes are compared as they stand; where any box of either table has an angle, all are compared as
-    turned ones.
+    oriented ones.
 
     Args:
         truth: the tables judged against.
@@ -133,7 +133,7 @@ def match(
     sizes = [(len(t.images), len(t.categories)) for t in (truth, predictions)]
     if sizes[0] != sizes[1]:
         raise DataError(f"{sizes[0]} images and categories beside {sizes[1]}: align the predictions first.")
-    angled = any_turned(truth, predictions)
+    angled = any_oriented(truth, predictions)
     det_w, det_h = (predictions.boxes[c].to_numpy() + plus_one for c in "wh")
     gt_area, det_area = truth.boxes["area"].to_numpy(), det_w * det_h
     if relative_areas:
@@ -288,17 +288,17 @@ def image_places(truth: Tables) -> np.ndarray:
     return places
 
 
-def any_turned(*tables: Tables) -> bool:
-    """Whether any box has an angle; then all are compared as turned ones."""
+def any_oriented(*tables: Tables) -> bool:
+    """Whether any box has an angle; then all are compared as oriented ones."""
     return not all(t.boxes["angle"].is_null().all() for t in tables)
 
 
-def box_columns(tables: Tables, turned: bool, plus_one: bool = False) -> list[np.ndarray]:
-    """The boxes as `geometry.iou` takes them, by column: xywh, or cxcywh and angle where `turned`."""
+def box_columns(tables: Tables, oriented: bool, plus_one: bool = False) -> list[np.ndarray]:
+    """The boxes as `geometry.iou` takes them, by column: xywh, or cxcywh and angle where `oriented`."""
     x, y, w, h = (tables.boxes[c].to_numpy() for c in "xywh")
     if plus_one:
         w, h = w + 1, h + 1
-    if not turned:
+    if not oriented:
         return [x, y, w, h]
     return [x + w / 2, y + h / 2, w, h, tables.boxes["angle"].fill_null(0.0).to_numpy()]
 

@@ -9,7 +9,7 @@ from boxwright.data.builder import unpack
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 from boxwright.evaluation.average_precision import average_precision
-from boxwright.evaluation.matching import any_turned, box_columns
+from boxwright.evaluation.matching import any_oriented, box_columns
 from boxwright.evaluation.reading import Reading, mean
 from boxwright.geometry.iou import aligned_iou
 
@@ -33,8 +33,8 @@ def tubes(
 
     Source: Weinzaepfel et al., Learning to Track for Spatio-Temporal Action Localization, ICCV 2015.
     """
-    turned = any_turned(truth, predictions)
-    true, found = (_tubes_of(t, truth, turned) for t in (truth, predictions))
+    oriented = any_oriented(truth, predictions)
+    true, found = (_tubes_of(t, truth, oriented) for t in (truth, predictions))
     overlaps = _tube_ious(found, true)
     rows = []
     for k, name in enumerate(truth.categories["name"]):
@@ -74,7 +74,7 @@ class _Tubes:
     area: np.ndarray
 
 
-def _tubes_of(tables: Tables, truth: Tables, turned: bool) -> _Tubes:
+def _tubes_of(tables: Tables, truth: Tables, oriented: bool) -> _Tubes:
     boxes = tables.boxes.filter(~(pl.col("crowd") | pl.col("ignore")))
     tracks = [unpack(text).get("track_id") for text in boxes["attributes"]]
     if None in tracks:
@@ -96,7 +96,7 @@ def _tubes_of(tables: Tables, truth: Tables, turned: bool) -> _Tubes:
         - 1
     )
     count = int(of_box.max()) + 1 if len(of_box) else 0
-    columns = np.column_stack(box_columns(tables.with_boxes(boxes), turned))
+    columns = np.column_stack(box_columns(tables.with_boxes(boxes), oriented))
     area = columns[:, 2] * columns[:, 3]
     category = np.zeros(count, dtype=np.int64)
     category[of_box] = boxes["category_id"].to_numpy()

@@ -36,7 +36,7 @@ def vehicle(
     matching = match(truth, predictions, np.array([iou]))
     hit = np.flatnonzero(matching.outcomes()[0])
     gt = matching.found()[hit]
-    boxes = [_turned(b) for b in (matching.boxes[0][hit], matching.boxes[1][gt])]
+    boxes = [_oriented(b) for b in (matching.boxes[0][hit], matching.boxes[1][gt])]
     errors = bound_errors(*boxes, directed=directed)
     errors[:, :4] *= metres_per_pixel or 1.0
     unit = "px" if metres_per_pixel is None else "m"
@@ -91,7 +91,7 @@ def bound_errors(found: np.ndarray, truth: np.ndarray, directed: bool = False) -
     )
 
 
-def _turned(boxes: np.ndarray) -> np.ndarray:
+def _oriented(boxes: np.ndarray) -> np.ndarray:
     if boxes.shape[1] == 5:
         return boxes
     return np.column_stack([boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:], np.zeros(len(boxes))])

@@ -1,4 +1,4 @@
-"""The spellings of a turned rectangle that toolboxes and formats use, from and to ours.
+"""The spellings of an oriented rectangle that toolboxes and formats use, from and to ours.
 
 Ours is cx, cy, w, h in pixels and an angle in radians, positive from x towards y (clockwise on the screen),
 not limited to a range. One rectangle has many spellings: half a turn changes nothing, a quarter turn
@@ -104,7 +104,7 @@ def respell(
 
 
 def corners(boxes: np.ndarray) -> np.ndarray:
-    """Corners (N, 4, 2) of (N, 5), from the top-left one of the box before it is turned, clockwise."""
+    """Corners (N, 4, 2) of (N, 5), from the top-left one of the box before rotation, clockwise."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 5)
     cos, sin = np.cos(boxes[:, 4]), np.sin(boxes[:, 4])
     u = np.stack([cos, sin], axis=1) * boxes[:, 2:3] / 2

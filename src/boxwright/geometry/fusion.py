@@ -1,7 +1,7 @@
 """Weighted box fusion: several models' boxes of one object become one box.
 
 Solovyev et al., Weighted boxes fusion: Ensembling boxes from different object detection models, Image and
-Vision Computing 2021, section 3. For turned boxes the members of a cluster are first spelled alike: of the
+Vision Computing 2021, section 3. For oriented boxes the members of a cluster are first spelled alike: of the
 four spellings of a rectangle (width and height exchanged, half turns) the one whose angle lies nearest that
 of the cluster's first, best box.
 """
@@ -82,17 +82,17 @@ def weighted_box_fusion(
 def _fuse(boxes, weighted, label, model, weight, threshold, confidence, overflow, fused, score, fused_label):
     """Boxes stand by label and descending weighted score; gives the number of clusters."""
     models, columns = len(weight), boxes.shape[1]
-    turned = columns != UPRIGHT
+    oriented = columns != UPRIGHT
     total = np.zeros((len(boxes), columns))  # sum of score times box
     mass, best, members = np.zeros(len(boxes)), np.zeros(len(boxes)), np.zeros(len(boxes))
     member_weight, seen_by = np.zeros(len(boxes)), np.zeros((len(boxes), models), dtype=np.bool_)
-    fused_form, hull = np.zeros((len(boxes), 6 if turned else 4)), np.zeros((4, len(boxes)))
+    fused_form, hull = np.zeros((len(boxes), 6 if oriented else 4)), np.zeros((4, len(boxes)))
     left, top, right, bottom = hull
     count = first = 0
     for i in range(len(boxes)):
         if i > 0 and label[i] != label[i - 1]:
             first = count
-        form = halves(boxes[i : i + 1]) if turned else boxes[i : i + 1]
+        form = halves(boxes[i : i + 1]) if oriented else boxes[i : i + 1]
         x0, y0, x1, y1 = hull_of(form, 0)
         cluster, greatest = -1, threshold
         for c in range(first, count):
@@ -104,7 +104,7 @@ def _fuse(boxes, weighted, label, model, weight, threshold, confidence, overflow
             cluster = count
             count += 1
             fused[cluster], fused_label[cluster] = boxes[i], label[i]
-        spelled = _spelled_like(boxes[i], fused[cluster]) if turned else boxes[i]
+        spelled = _spelled_like(boxes[i], fused[cluster]) if oriented else boxes[i]
         total[cluster] += weighted[i] * spelled
         mass[cluster] += weighted[i]
         best[cluster] = max(best[cluster], weighted[i])
@@ -113,7 +113,7 @@ def _fuse(boxes, weighted, label, model, weight, threshold, confidence, overflow
         seen_by[cluster, model[i]] = True
         if mass[cluster] > 0:
             fused[cluster] = total[cluster] / mass[cluster]
-        fused_form[cluster] = halves(fused[cluster : cluster + 1])[0] if turned else fused[cluster]
+        fused_form[cluster] = halves(fused[cluster : cluster + 1])[0] if oriented else fused[cluster]
         left[cluster], top[cluster], right[cluster], bottom[cluster] = hull_of(fused_form, cluster)
     for c in range(count):
         seen = absent = 0.0
@@ -137,7 +137,7 @@ def _fuse(boxes, weighted, label, model, weight, threshold, confidence, overflow
 
 @kernel
 def _spelled_like(box, reference):
-    """The spelling of a turned box whose angle lies within an eighth of a turn of the reference's."""
+    """The spelling of an oriented box whose angle lies within an eighth of a turn of the reference's."""
     quarter = np.round((reference[4] - box[4]) / (np.pi / 2))
     result = box.copy()
     result[4] = box[4] + quarter * (np.pi / 2)

@@ -1,14 +1,14 @@
 """IoU and its relatives over arrays of boxes, pairwise and aligned.
 
-Boxes are (N, 4) x, y, w, h for upright or (N, 5) cx, cy, w, h, angle for turned ones; float64 pixels, y down,
-angle in radians, positive from x towards y, of any size. All results are float64.
+Boxes are (N, 4) x, y, w, h for upright or (N, 5) cx, cy, w, h, angle for oriented ones; float64 pixels, y
+down, angle in radians, positive from x towards y, of any size. All results are float64.
 """
 
 import numpy as np
 
 from boxwright.errors import ConfigError
 from boxwright.geometry.compilation import kernel
-from boxwright.geometry.kernels import TURNED, halves, hull_of, overlap
+from boxwright.geometry.kernels import ORIENTED, halves, hull_of, overlap
 
 KINDS = ("iou", "coverage", "giou", "diou", "ciou")
 
@@ -32,7 +32,7 @@ def pairwise_iou(a: np.ndarray, b: np.ndarray, kind: str = "iou") -> np.ndarray:
 
     Args:
         a: (N, 4 or 5).
-        b: (M, 4 or 5), upright or turned as `a` is.
+        b: (M, 4 or 5), upright or oriented as `a` is.
         kind: "iou"; "coverage", intersection over the area of `a`, as crowd and ignore regions are matched;
             for upright boxes also "giou" (Rezatofighi et al., CVPR 2019), "diou" and "ciou" (Zheng et al.,
             Distance-IoU Loss, AAAI 2020, eq. 7 and 10).
@@ -74,8 +74,8 @@ def _both(a: np.ndarray, b: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarr
         raise ConfigError(f"kind '{kind}', expected one of {', '.join(KINDS)}.")
     a, b = prepare(a), prepare(b)
     if a.shape[1] != b.shape[1]:
-        raise ConfigError("upright boxes beside turned ones; give both an angle.")
-    if a.shape[1] == TURNED and kind not in ("iou", "coverage"):
+        raise ConfigError("upright boxes beside oriented ones; give both an angle.")
+    if a.shape[1] == ORIENTED and kind not in ("iou", "coverage"):
         raise ConfigError(f"'{kind}' is defined for upright boxes only.")
     return a, b
 

@@ -1,8 +1,8 @@
-"""How much two boxes overlap, upright or turned: the arithmetic under every match, NMS and fusion.
+"""How much two boxes overlap, upright or oriented: the arithmetic under every match, NMS and fusion.
 
-Upright boxes are rows x, y, w, h. Turned boxes are rows cx, cy, w/2, h/2, cos, sin, made by `halves` of
-cx, cy, w, h, angle. The number of columns (4 or 6) tells which; a turned box needs its sine and cosine once,
-not once a pair.
+Upright boxes are rows x, y, w, h. Oriented boxes are rows cx, cy, w/2, h/2, cos, sin, made by `halves` of
+cx, cy, w, h, angle. The number of columns (4 or 6) tells which; an oriented box needs its sine and cosine
+once, not once a pair.
 """
 
 import math
@@ -11,14 +11,14 @@ import numpy as np
 
 from boxwright.geometry.compilation import kernel
 
-UPRIGHT, TURNED = 4, 6  # columns
+UPRIGHT, ORIENTED = 4, 6  # columns
 TINY = 1e-200  # px, whose inverse is finite
 
 
 @kernel
 def halves(boxes):
     """Rows cx, cy, w/2, h/2, cos, sin of (N, 5) cx, cy, w, h, angle."""
-    result = np.empty((len(boxes), TURNED))
+    result = np.empty((len(boxes), ORIENTED))
     for i in range(len(boxes)):
         result[i, 0], result[i, 1] = boxes[i, 0], boxes[i, 1]
         result[i, 2], result[i, 3] = boxes[i, 2] / 2, boxes[i, 3] / 2
@@ -54,7 +54,7 @@ def overlap(a, i, b, j, over_a):
     """IoU of row `i` of `a` and row `j` of `b`, or intersection over the first one's area; 0 without area."""
     if a.shape[1] == UPRIGHT:
         return upright_overlap(a[i, 0], a[i, 1], a[i, 2], a[i, 3], b[j, 0], b[j, 1], b[j, 2], b[j, 3], over_a)
-    intersection = turned_intersection(a, i, b, j)
+    intersection = rotated_intersection(a, i, b, j)
     if intersection <= 0:
         return 0.0
     area_a = area(a, i)
@@ -79,8 +79,8 @@ def upright_overlap(ax, ay, aw, ah, bx, by, bw, bh, over_a):
 
 
 @kernel
-def turned_intersection(a, i, b, j):
-    """Area that two turned boxes share.
+def rotated_intersection(a, i, b, j):
+    """Area that two oriented boxes share.
 
     In the frame of the first, whose sides then lie along the axes, the area is the integral over x within
     its width of the other's upper minus its lower boundary, both clamped to the first one's height: a sum

@@ -1,4 +1,4 @@
-"""Non-maximum suppression in its variants, over upright (N, 4) xywh and turned (N, 5) cxcywh-angle boxes.
+"""Non-maximum suppression in its variants, over upright (N, 4) xywh and oriented (N, 5) cxcywh-angle boxes.
 
 Detections of equal score are taken in the order they stand in. With `labels`, boxes of different labels never
 meet.
@@ -179,8 +179,8 @@ def _hard_dense(boxes, members, threshold, kept):
 def _hard_grid(boxes, members, threshold, kept):
     """Kept boxes lie in a grid by their centres; a box is compared with those that could suppress it.
 
-    IoU above t bounds the distance of the centres by the box's own size (see `_reach`), so the cells to look
-    into are few, however many boxes there are.
+    IoU above t bounds the distance of the centres by the box's own size (see `_reach`), so the cells to
+    search into are few, however many boxes there are.
     """
     count = len(members)
     centers, reach = np.empty((count, 2)), np.empty((count, 2))

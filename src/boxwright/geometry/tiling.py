@@ -90,7 +90,7 @@ def _sides(length: float, overlap: float, stride: int, least: int) -> tuple[np.n
 
 
 def hulls_of(boxes: np.ndarray) -> np.ndarray:
-    """(N, 4) xyxy hulls of boxes (N, 4) xyxy or (N, 5) turned."""
+    """(N, 4) xyxy hulls of boxes (N, 4) xyxy or (N, 5) oriented."""
     if boxes.shape[1] == 4:
         return boxes
     points = corners(boxes)
@@ -160,7 +160,7 @@ def _seen_whole(boxes: np.ndarray, labels: np.ndarray, cut: np.ndarray) -> np.nd
 
 
 def _spelled(boxes: np.ndarray) -> np.ndarray:
-    """As the kernels take them: turned, or xywh."""
+    """As the kernels take them: oriented, or xywh."""
     if boxes.shape[1] == 5:
         return boxes
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

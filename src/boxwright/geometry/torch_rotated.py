@@ -1,4 +1,4 @@
-"""Turned boxes as tensors: the differentiable twin of `kernels.turned_intersection`.
+"""Oriented boxes as tensors: the differentiable twin of `kernels.rotated_intersection`.
 
 Boxes are (..., 5) cx, cy, w, h, angle; pixels and radians, positive from x towards y.
 """
@@ -53,9 +53,9 @@ def as_hulls(boxes: Tensor) -> Tensor:
     return torch.cat([boxes[..., :2], sides], dim=-1)
 
 
-def as_seen(boxes: Tensor, turned: Tensor) -> Tensor:
-    """Boxes (..., 5) as truth knows them: whole where it is `turned` (...), else their upright hulls."""
-    return torch.where(turned[..., None], boxes, as_hulls(boxes))
+def as_seen(boxes: Tensor, oriented: Tensor) -> Tensor:
+    """Boxes (..., 5) as truth knows them: whole where it is `oriented` (...), else their upright hulls."""
+    return torch.where(oriented[..., None], boxes, as_hulls(boxes))
 
 
 def place_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Losses on turned boxes (..., 5) cx, cy, w, h, angle, one value a box: nothing is summed here.
+"""Losses on oriented boxes (..., 5) cx, cy, w, h, angle, one value a box: nothing is summed here.
 
 The probabilistic ones take a box for a Gaussian and compare Gaussians: smooth where the IoU has no gradient
 (disjoint boxes), and the same for all spellings of a rectangle. A Gaussian's deviations along the box's sides

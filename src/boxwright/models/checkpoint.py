@@ -7,15 +7,18 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from boxwright.config import ExperimentConfig, check_config
 from boxwright.data.formats.files import write_atomic
 from boxwright.errors import CheckpointError, ConfigError
 from boxwright.models import build_detector
 from boxwright.models.detector import Detector
+from boxwright.models.digest import state_digest
+from boxwright.models.oriented import BOX_WIDTH
 
-FORMAT = "boxwright-1"
+FORMAT = "boxwright-2"
+FIRST_FORMAT = "boxwright-1"  # no digest; headings out of the box's convolution
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 
@@ -44,7 +47,7 @@ def save_detector(
         "categories": json.dumps(categories, ensure_ascii=False),
         "statistics": json.dumps(statistics or {}),
     }
-    write_atomic(path, save(tensors, metadata))
+    write_atomic(path, save(tensors, metadata | {"digest": state_digest([metadata, tensors])}))
 
 
 def find_checkpoint(place: str | os.PathLike) -> Path:
@@ -78,10 +81,19 @@ def load_detector(place: str | os.PathLike) -> LoadedDetector:
             tensors = {name: file.get_tensor(name) for name in list(file.keys())}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: can't be read as safetensors: {error}.") from error
-    if metadata.get("format") != FORMAT:
+    digest, written = metadata.pop("digest", None), metadata.get("format")
+    if written not in (FORMAT, FIRST_FORMAT):
         raise CheckpointError(f"{path}: not a checkpoint of boxwright's ({FORMAT}).")
+    if written == FORMAT and digest != state_digest([metadata, tensors]):
+        raise CheckpointError(
+            f"{path}: damaged: its contents don't match their digest. Copy it again, or train again."
+        )
     try:
-        config = without_pretrained(check_config(json.loads(metadata["config"]), str(path)))
+        content = json.loads(metadata["config"])
+        if written == FIRST_FORMAT and content["model"]["name"].endswith("_obb"):
+            content["model"]["long_edge"] = False
+            tensors = _split_headings(tensors) if content["model"]["heading"] else tensors
+        config = without_pretrained(check_config(content, str(path)))
         categories = [str(name) for name in json.loads(metadata["categories"])]
         statistics = {n: float(v) for n, v in json.loads(metadata.get("statistics", "{}")).items()}
         model = build_detector(config.model, len(categories))
@@ -89,6 +101,21 @@ def load_detector(place: str | os.PathLike) -> LoadedDetector:
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its config and weights don't fit: {error}") from error
     return LoadedDetector(model.eval(), config, categories, statistics)
+
+
+def _split_headings(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of an oriented detector of the first format, its headings in a branch of their own."""
+    tower = {
+        n.replace("head.box_tower.", "heading.tower."): t
+        for n, t in tensors.items()
+        if "head.box_tower." in n
+    }
+    tensors = tensors | tower
+    for part in ("weight", "bias"):
+        rows = tensors[f"head.box.{part}"].unflatten(0, (-1, BOX_WIDTH + 2))
+        tensors[f"head.box.{part}"] = rows[:, :BOX_WIDTH].flatten(0, 1).contiguous()
+        tensors[f"heading.direction.{part}"] = rows[:, BOX_WIDTH:].flatten(0, 1).contiguous()
+    return tensors
 
 
 def without_pretrained(config: ExperimentConfig) -> ExperimentConfig:

@@ -1,4 +1,4 @@
-"""The compact detector for turned boxes: small, fast, and from the finest stride that pays.
+"""The compact detector for oriented boxes: small, fast, and from the finest stride that pays.
 
 Net, pyramid and assignment are the compact detector's, with the overlap of rectangles in place of boxes'.
 """
@@ -18,7 +18,15 @@ from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.fpn import FPN
-from boxwright.models.oriented import BOX_WIDTH, decode_at_points, init_turned, turned_losses, within
+from boxwright.models.oriented import (
+    BOX_WIDTH,
+    HeadingBranch,
+    decode_at_points,
+    head_boxes,
+    init_oriented,
+    oriented_losses,
+    within,
+)
 from boxwright.models.points import assignment_in_rotated, one_hot, rotated_of_points
 from boxwright.models.priors import make_level_sizes, make_points
 
@@ -30,11 +38,12 @@ class CompactOBB(Detector):
         backbone: gives maps, `channels` and `strides`.
         neck: maps to a pyramid of the same strides.
         head: logits and the numbers of boxes.
+        heading: None: front and back are one.
         config: assigner and losses.
         selection: thresholds of `decode`.
     """
 
-    turned = True
+    oriented = True
     follows_predictions = True
 
     def __init__(
@@ -42,12 +51,13 @@ class CompactOBB(Detector):
         backbone: ResidualNet,
         neck: nn.Module,
         head: CompactHead,
+        heading: HeadingBranch | None,
         config: CompactOBBConfig,
         selection: Selection,
     ):
         super().__init__()
         self.normalize = Normalize()
-        self.backbone, self.neck, self.head = backbone, neck, head
+        self.backbone, self.neck, self.head, self.heading = backbone, neck, head, heading
         self.strides = backbone.strides
         self.recipe, self.selection = config, selection
 
@@ -56,13 +66,15 @@ class CompactOBB(Detector):
         """Build the parts that a checked config describes."""
         backbone = ResidualNet(config.width, finest=config.finest)
         channels = scale_channels(config.channels, config.width)
-        width = BOX_WIDTH + 2 * config.heading
-        head = CompactHead(channels, num_classes, config.head_depth, width)
-        init_turned(head.box, width)
+        depth = config.head_depth
+        head = CompactHead(channels, num_classes, depth, BOX_WIDTH)
+        init_oriented(head.box)
+        heading = HeadingBranch(channels, depth, "batch", nn.SiLU, kernel_size=1) if config.heading else None
         return cls(
             backbone,
             FPN(backbone.channels, channels, norm="batch", activation=nn.SiLU),
             head,
+            heading,
             config,
             Selection(**config.selection.model_dump()),
         )
@@ -71,24 +83,27 @@ class CompactOBB(Detector):
         """Images (B, 3, H, W) in 0..255, H and W multiples of 32, to raw outputs.
 
         Returns:
-            cls_logits (B, P, C), box_numbers (B, P, 6 or 8) as `decode_turned` takes them, points (P, 2),
-            strides (P,), level_sizes (L,).
+            cls_logits (B, P, C), box_numbers (B, P, 6) as `decode_oriented` takes them, points (P, 2),
+            strides (P,), level_sizes (L,); with a heading `headings` (B, P, 2).
         """
         pyramid = self.neck(self.backbone(self.normalize(images)))
         logits, numbers = self.head(pyramid)
         sizes = [f.shape[-2:] for f in pyramid]
         points, strides = make_points(sizes, self.strides, images)
-        return {
+        outputs = {
             "cls_logits": logits,
             "box_numbers": numbers,
             "points": points,
             "strides": strides,
             "level_sizes": make_level_sizes(sizes),
         }
+        return outputs if self.heading is None else outputs | {"headings": self.heading(pyramid)}
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """The points whose scores and boxes fit an object best."""
-        matched_gt = self._align(outputs, targets, decode_at_points(outputs)).matched_gt
+        matched_gt = self._align(
+            outputs, targets, decode_at_points(outputs, self.recipe.long_edge)
+        ).matched_gt
         return assignment_in_rotated(outputs["points"], targets, matched_gt)
 
     def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
@@ -105,7 +120,7 @@ class CompactOBB(Detector):
             outputs["strides"],
             outputs["level_sizes"].tolist(),
             targets.rotated,
-            targets.turned,
+            targets.oriented,
             targets.labels,
             targets.mask,
             self.recipe.assigner.topk,
@@ -114,21 +129,22 @@ class CompactOBB(Detector):
         )
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """The weighted losses `cls`, `iou`, `gaussian`, `angle` and, with a heading, `front`; scalars."""
-        logits, boxes = outputs["cls_logits"].float(), decode_at_points(outputs)
+        """The weighted losses `cls`, `iou`, `gaussian`, `angle` and, with a heading, `heading`; scalars."""
+        logits, boxes = outputs["cls_logits"].float(), decode_at_points(outputs, self.recipe.long_edge)
         assigned = self._align(outputs, targets, boxes)
-        gt_boxes, gt_turned, gt_labels = rotated_of_points(assigned.matched_gt, targets)
+        gt_boxes, gt_oriented, gt_labels = rotated_of_points(assigned.matched_gt, targets)
         quality = assigned.quality
         wanted = one_hot(gt_labels, logits.shape[-1]) * quality[..., None]
         ignored = assignment_in_rotated(outputs["points"], targets, assigned.matched_gt).ignored
         cls_loss = soft_binary_cross_entropy(logits, wanted) * ~ignored[..., None]
         cls_loss = self.recipe.loss_weights.cls * cls_loss.sum() / mean_over_processes(quality.sum())
-        numbers = outputs["box_numbers"]
-        turned = turned_losses(boxes, numbers, gt_boxes, gt_turned, quality, self.recipe)
-        return {"cls": cls_loss} | turned
+        return {"cls": cls_loss} | oriented_losses(
+            boxes, outputs, gt_boxes, gt_oriented, quality, self.recipe
+        )
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image, those whose centres lie within `image_sizes` (B, 2), width and height."""
-        boxes = decode_at_points(outputs)
+        boxes = decode_at_points(outputs, self.recipe.long_edge)
+        boxes = head_boxes(boxes, outputs, self.recipe.long_edge)
         scores = outputs["cls_logits"].float().sigmoid() * within(boxes, image_sizes)
         return select_detections(boxes, scores, self.selection, outputs["level_sizes"])

@@ -1,4 +1,4 @@
-"""How many anchors or points answer for each box of a data set, and which boxes get none."""
+"""How many anchors or points are assigned to each box of a data set, and which boxes get none."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Coverage:
-    """Boxes as the network sees them, and who answers for them.
+    """Boxes as the network sees them, and the priors assigned to them.
 
     Attributes:
         sizes: (N, 2) widths and heights, pixels of the input.
-        priors: (N,) anchors or points that answer for each.
+        priors: (N,) anchors or points assigned to each.
         images: (N,) image of each.
     """
 
@@ -36,7 +36,7 @@ class Coverage:
 
     @property
     def none(self) -> int:
-        """Boxes that nothing answers for."""
+        """Boxes without an assigned prior."""
         return int((self.priors == 0).sum())
 
     def rows(self) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ def coverage(
         model: its weights matter only where `follows_predictions`.
         dataset: without augmentation.
         limit: images looked at, spread over the set; None: all.
-        possible: count the priors that could answer for a box, and look at no image.
+        possible: count the priors that could be assigned to a box; reads no image.
 
     Raises:
         DataError: there is no image.

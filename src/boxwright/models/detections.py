@@ -122,7 +122,7 @@ def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float)
     if iou_threshold >= 1:
         return scores.argsort(descending=True, stable=True)
     if boxes.shape[1] == 5:
-        # On the CPU, which looks at near neighbours alone.
+        # On the CPU, where only near neighbours are compared.
         boxes5, scores5, group5 = (t.cpu().numpy() for t in (boxes, scores, group))
         return torch.from_numpy(rotated_nms(boxes5, scores5, iou_threshold, group5)).to(boxes.device)
     # Those of another group are moved out of reach; doubles keep the fractions.

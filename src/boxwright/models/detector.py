@@ -1,4 +1,4 @@
-"""What every detector is: three verbs, and who answers for whom."""
+"""The interface of every detector: three verbs, and its label assignment."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,14 +19,14 @@ class Detector(nn.Module, ABC):
     Attributes:
         selection: thresholds and limits of `decode`.
         stride, least_side: pixels; batches are padded to a multiple of the one, to no less than the other.
-        turned: it finds turned boxes.
-        follows_predictions: `assign` looks at what is predicted, not at the priors alone.
+        oriented: it finds oriented boxes.
+        follows_predictions: `assign` depends on the predictions, not on the priors alone.
     """
 
     selection: Selection
     stride = 32
     least_side = 0
-    turned = False
+    oriented = False
     follows_predictions = False
 
     @abstractmethod
@@ -35,10 +35,10 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
-        """Which prior answers for which object: what `loss` is taken of, and `boxwright assign` draws."""
+        """Which prior is assigned to which object: what `loss` is taken of, and `boxwright assign` draws."""
 
     def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
-        """(B, G) how many priors could answer for each object, whatever is predicted."""
+        """(B, G) how many priors could be assigned to each object, whatever is predicted."""
         return count_priors(self.assign(outputs, targets).matched_gt, targets)
 
     @abstractmethod

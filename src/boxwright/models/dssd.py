@@ -60,7 +60,7 @@ class DSSD(SSD):
         """Build the parts that a checked config describes."""
         extra, strides, first = LAYOUTS[config.input_size]
         base_anchors = make_ssd_anchors(config.input_size, strides, (RATIOS,) * len(strides), first)
-        # The last stage keeps the resolution and looks wider instead; section 3.1.
+        # The last stage keeps the resolution and widens the receptive field instead; section 3.1.
         backbone = TimmBackbone(**config.backbone.model_dump(), strides=(8, 16), output_stride=16)
         return cls(
             Normalize(),

@@ -24,7 +24,7 @@ from boxwright.models.points import assignment_of_points, one_hot, targets_of_po
 from boxwright.models.priors import make_level_sizes, make_points
 from boxwright.models.pyramid import make_pyramid
 
-RANGE = 8  # strides: the farthest side that a level answers for, section 3.2
+RANGE = 8  # strides: the farthest side that a level is assigned, section 3.2
 
 
 class FCOS(Detector):

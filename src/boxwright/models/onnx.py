@@ -44,7 +44,7 @@ class OnnxDetector(Detector):
             raise ConfigError("the runtime onnx needs pip install 'boxwright[onnx]'.") from error
         self.model = model
         self.selection = model.selection
-        self.stride, self.least_side, self.turned = model.stride, model.least_side, model.turned
+        self.stride, self.least_side, self.oriented = model.stride, model.least_side, model.oriented
         self.follows_predictions = model.follows_predictions
         self.sessions: OrderedDict[tuple[int, ...], InferenceSession] = OrderedDict()
         self.lock = Lock()

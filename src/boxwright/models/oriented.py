@@ -1,8 +1,9 @@
-"""What detectors of turned boxes share: the numbers of a box, and the losses on them.
+"""What detectors of oriented boxes share: the numbers of a box, the heading branch, and their losses.
 
-A location says where the centre is, the logs of both sides, and the direction of the width as cosine and sine
-of twice its angle: half a turn, which changes no rectangle, changes no number either, so nothing jumps. With
-`heading` two numbers more tell which end is the front.
+A location predicts the centre, the logs of both sides, and the direction of the longer side as cosine and
+sine of twice its angle. Half a turn, which changes no rectangle, changes no number. The longer side is the
+width, in whichever of the two numbers it stands: no rectangle can settle in a second spelling, which the IoU
+can't tell from the first. With `heading` a branch of its own predicts where the front points.
 """
 
 import math
@@ -10,48 +11,107 @@ import math
 import torch
 from torch import Tensor, nn
 
-from boxwright.config.models import TurnedBoxes
+from boxwright.config.models import OrientedBoxes
 from boxwright.geometry.torch_rotated import as_seen
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.losses.rotated import gwd_loss, kld_loss, prob_iou_loss, rotated_iou_loss
+from boxwright.models.heads.dense import flatten_level, init_head, make_tower
 
-BOX_WIDTH = 6  # numbers a box; two more with a heading
+BOX_WIDTH = 6  # numbers a box
 SIDE = 2.0  # strides, of a point's box whose logs are 0
 MAX_LOG_SIDE = 6.0  # keeps a side finite
+FIRST_LOG_SIDE = (
+    0.25  # of the width at the start, less for the height: decides which of the two is the longer
+)
 GAUSSIAN_LOSSES = {"kld": kld_loss, "gwd": gwd_loss, "prob_iou": prob_iou_loss}
 
 
-def decode_turned(points: Tensor, steps: Tensor, sides: Tensor, numbers: Tensor) -> Tensor:
-    """Boxes (B, P, 5) in float32 of what a head says of them.
+class HeadingBranch(nn.Module):
+    """The direction of the front at every location, apart from the box: few pixels tell it.
+
+    Args:
+        channels: of the pyramid and the tower.
+        depth: convolutions of the tower.
+        norm, activation: of the tower.
+        priors: anchors a location.
+        kernel_size: of the last convolution.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        depth: int,
+        norm: str,
+        activation: type[nn.Module] = nn.ReLU,
+        priors: int = 1,
+        kernel_size: int = 3,
+    ):
+        super().__init__()
+        self.tower = make_tower(channels, depth, norm, activation)
+        self.direction = nn.Conv2d(channels, 2 * priors, kernel_size, padding=kernel_size // 2)
+        init_head(self.direction)
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        """(B, P, 2) cosine and sine of the heading; levels side by side."""
+        return torch.cat([flatten_level(self.direction(self.tower(f)), 2) for f in pyramid], dim=1)
+
+
+def decode_oriented(
+    points: Tensor, steps: Tensor, sides: Tensor, outputs: dict[str, Tensor], long_edge: bool
+) -> Tensor:
+    """Boxes (B, P, 5) in float32, without headings; angles of [-pi / 2, pi / 2].
 
     Args:
         points: (P, 2) pixels.
-        steps: (P, 1 or 2) pixels, the unit of a centre's way from its point.
+        steps: (P, 1 or 2) pixels, the unit of a centre's distance from its point.
         sides: (P, 1 or 2) pixels, of a box whose logs are 0.
-        numbers: (B, P, 6 or 8): way of the centre, logs of the sides, cosine and sine of twice the angle;
-            cosine and sine of the heading.
+        outputs: `box_numbers` (B, P, 6): distance of the centre, logs of the sides, cosine and sine of twice
+            the angle.
+        long_edge: the angle is that of the longer side; False: of the third number's.
     """
-    numbers = numbers.float()
+    numbers = outputs["box_numbers"].float()
     centers = points + numbers[..., :2] * steps
-    sides = numbers[..., 2:4].clamp(-MAX_LOG_SIDE, MAX_LOG_SIDE).exp() * sides
+    w, h = (numbers[..., 2:4].clamp(-MAX_LOG_SIDE, MAX_LOG_SIDE).exp() * sides).unbind(-1)
+    if long_edge:
+        w, h = torch.maximum(w, h), torch.minimum(w, h)
     angle = torch.atan2(numbers[..., 5], numbers[..., 4]) / 2
-    if numbers.shape[-1] > BOX_WIDTH:
-        ahead = angle.cos() * numbers[..., 6] + angle.sin() * numbers[..., 7] >= 0
-        angle = torch.where(ahead, angle, angle - math.pi * angle.sign())
-    return torch.cat([centers, sides, angle[..., None]], dim=-1)
+    return torch.cat([centers, torch.stack([w, h, angle], dim=-1)], dim=-1)
 
 
-def decode_at_points(outputs: dict[str, Tensor]) -> Tensor:
-    """`decode_turned` of the outputs `box_numbers`, `points` and `strides`."""
+def decode_at_points(outputs: dict[str, Tensor], long_edge: bool) -> Tensor:
+    """`decode_oriented` of the outputs `box_numbers`, `points` and `strides`."""
     strides = outputs["strides"][:, None]
-    return decode_turned(outputs["points"], strides, SIDE * strides, outputs["box_numbers"])
+    return decode_oriented(outputs["points"], strides, SIDE * strides, outputs, long_edge)
 
 
-def init_turned(layer: nn.Conv2d, width: int) -> None:
-    """Let every box start upright: at no direction at all the angle has no gradient."""
+def head_boxes(boxes: Tensor, outputs: dict[str, Tensor], long_edge: bool) -> Tensor:
+    """The same rectangles (B, P, 5) with the width along the heading, where the outputs hold `headings` (B,
+    P, 2).
+
+    Of the four directions of a rectangle's sides the nearest is taken; without `long_edge`, of the two of its
+    width.
+    """
+    if "headings" not in outputs:
+        return boxes
+    cx, cy, w, h, angle = boxes.unbind(-1)
+    x, y = outputs["headings"].float().unbind(-1)
+    along, across = angle.cos() * x + angle.sin() * y, angle.cos() * y - angle.sin() * x
+    if long_edge:
+        swap = across.abs() > along.abs()
+        w, h = torch.where(swap, h, w), torch.where(swap, w, h)
+        angle, along = torch.where(swap, angle + math.pi / 2, angle), torch.where(swap, across, along)
+    behind = torch.where(angle > 0, angle - math.pi, angle + math.pi)
+    return torch.stack([cx, cy, w, h, torch.where(along < 0, behind, angle)], dim=-1)
+
+
+def init_oriented(layer: nn.Conv2d) -> None:
+    """Let every box start upright, a little wider than high: at no direction at all the angle has no
+    gradient.
+    """
     assert layer.bias is not None
     with torch.no_grad():
-        layer.bias.view(-1, width)[:, 4] = 1.0
+        bias = layer.bias.view(-1, BOX_WIDTH)
+        bias[:, 2], bias[:, 3], bias[:, 4] = FIRST_LOG_SIDE, -FIRST_LOG_SIDE, 1.0
 
 
 def within(boxes: Tensor, image_sizes: Tensor) -> Tensor:
@@ -67,40 +127,48 @@ def long_edge(boxes: Tensor) -> Tensor:
     return torch.stack([cx, cy, *sides, torch.where(swap, angle + math.pi / 2, angle)], dim=-1)
 
 
-def turned_losses(
-    boxes: Tensor, numbers: Tensor, gt_boxes: Tensor, gt_turned: Tensor, share: Tensor, recipe: TurnedBoxes
+def oriented_losses(
+    boxes: Tensor,
+    outputs: dict[str, Tensor],
+    gt_boxes: Tensor,
+    gt_oriented: Tensor,
+    share: Tensor,
+    recipe: OrientedBoxes,
 ) -> dict[str, Tensor]:
-    """The weighted losses `iou`, `gaussian` and `angle`, with a heading `front`: means over priors by their
-    `share`; scalars.
+    """The weighted losses `iou`, `gaussian`, `angle` and, with a heading, `heading`: means over priors by
+    their `share`; scalars.
 
     Boxes without an angle are compared by their hulls and teach no angle. A square has no direction: a box
     teaches its own by how far it is from one.
 
     Args:
         boxes: (B, P, 5) decoded.
-        numbers: (B, P, 6 or 8) that they were decoded from.
+        outputs: `box_numbers` (B, P, 6) that they were decoded from, and with a heading `headings` (B, P, 2).
         gt_boxes: (B, P, 5) the truth of each prior.
-        gt_turned: (B, P) bool, truth that has an angle.
+        gt_oriented: (B, P) bool, truth that has an angle.
         share: (B, P) how much a prior counts, 0 for background.
         recipe: which losses, and their weights.
     """
-    gt_boxes = gt_boxes if recipe.heading else long_edge(gt_boxes)
-    seen = as_seen(boxes, gt_turned)
+    heading, gt_boxes = gt_boxes[..., 4], long_edge(gt_boxes)
+    seen = as_seen(boxes, gt_oriented)
     w2, h2 = gt_boxes[..., 2:4].square().unbind(-1)
-    length = (w2 - h2).abs() / (w2 + h2).clamp(min=1e-6)  # 0 for a square, 1 for a line
-    angle, numbers = gt_boxes[..., 4], numbers.float()
-    double = torch.stack([(2 * angle).cos(), (2 * angle).sin()], dim=-1)
+    length = (w2 - h2) / (w2 + h2).clamp(min=1e-6)  # 0 for a square, 1 for a line
+    double = outputs["box_numbers"][..., 4:6].float()
     parts = {
         "iou": rotated_iou_loss(seen, gt_boxes),
         "gaussian": GAUSSIAN_LOSSES[recipe.gaussian](seen, gt_boxes),
-        "angle": (numbers[..., 4:6] - double).square().sum(-1) * length * gt_turned,
+        "angle": _distance2(double, 2 * gt_boxes[..., 4]) * length * gt_oriented,
     }
     if recipe.heading:
-        front = torch.stack([angle.cos(), angle.sin()], dim=-1)
-        parts["front"] = (numbers[..., 6:8] - front).square().sum(-1) * gt_turned
+        parts["heading"] = _distance2(outputs["headings"].float(), heading) * gt_oriented
     weights, total = recipe.loss_weights.model_dump(), mean_over_processes(share.sum(), least=1e-6)
     # Background has whatever box of truth: select, don't multiply.
     return {
         name: weights[name] * torch.where(share > 0, part * share, 0.0).sum() / total
         for name, part in parts.items()
     }
+
+
+def _distance2(vectors: Tensor, angle: Tensor) -> Tensor:
+    """Squared distance of (..., 2) to the unit vectors of angles (...)."""
+    return (vectors - torch.stack([angle.cos(), angle.sin()], dim=-1)).square().sum(-1)

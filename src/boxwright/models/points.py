@@ -10,7 +10,7 @@ from boxwright.geometry.torch_rotated import place_in_boxes
 
 
 def targets_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-    """The truth each prior answers for.
+    """The truth assigned to each prior.
 
     Background priors get some box and label, which their zero weight must silence.
 
@@ -32,11 +32,11 @@ def targets_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Ten
 
 
 def rotated_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-    """As `targets_of_points`, of turned boxes.
+    """As `targets_of_points`, of oriented boxes.
 
     Returns:
         gt_boxes: (B, P, 5).
-        gt_turned: (B, P) bool, whether they have an angle.
+        gt_oriented: (B, P) bool, whether they have an angle.
         gt_labels: (B, P).
     """
     index = matched_gt.clamp(min=0)
@@ -44,11 +44,11 @@ def rotated_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Ten
         blank = targets.rotated.new_zeros(*matched_gt.shape, 5)
         return blank, torch.zeros_like(index, dtype=torch.bool), index
     gt_boxes = targets.rotated.gather(1, index[:, :, None].expand(-1, -1, 5))
-    return gt_boxes, targets.turned.gather(1, index), targets.labels.gather(1, index)
+    return gt_boxes, targets.oriented.gather(1, index), targets.labels.gather(1, index)
 
 
 def assignment_in_rotated(points: Tensor, targets: Targets, matched_gt: Tensor) -> Assignment:
-    """As `assignment_of_points`, with ignore regions that are turned boxes."""
+    """As `assignment_of_points`, with ignore regions that are oriented boxes."""
     if targets.boxes.shape[1] == 0 or not targets.any_ignored:
         return Assignment(matched_gt, torch.zeros_like(matched_gt, dtype=torch.bool))
     regions = targets.rotated[:, :, None]
@@ -67,7 +67,7 @@ def assignment_of_points(points: Tensor, targets: Targets, matched_gt: Tensor) -
 
 
 def count_priors(matched_gt: Tensor, targets: Targets) -> Tensor:
-    """(B, G) how many priors (B, P) answer for each box."""
+    """(B, G) how many priors (B, P) are assigned to each box."""
     batch, groups = targets.mask.shape
     counts = torch.zeros(batch, groups + 1, dtype=torch.long, device=matched_gt.device)
     # Background goes to a column of its own, which is cut off.
@@ -76,5 +76,5 @@ def count_priors(matched_gt: Tensor, targets: Targets) -> Tensor:
 
 
 def one_hot(labels: Tensor, num_classes: int) -> Tensor:
-    """(...) int64 to (..., num_classes) bool. torch's own looks at the values first, and waits for them."""
+    """(...) int64 to (..., num_classes) bool. torch's own reads the values first, and so waits for them."""
     return labels[..., None] == torch.arange(num_classes, device=labels.device)

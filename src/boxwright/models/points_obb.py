@@ -1,6 +1,6 @@
-"""FCOS and ATSS for turned boxes: each point says a class, a turned box and how central it is.
+"""FCOS and ATSS for oriented boxes: each point predicts a class, an oriented box and its centerness.
 
-They differ in which points answer for a box alone (Tian et al., TPAMI 2020; Zhang et al., CVPR 2020), so they
+They differ only in label assignment (Tian et al., TPAMI 2020; Zhang et al., CVPR 2020), so they
 are one detector with two assigners.
 """
 
@@ -20,7 +20,15 @@ from boxwright.models.detector import Detector
 from boxwright.models.fcos import RANGE, centerness_of
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
-from boxwright.models.oriented import BOX_WIDTH, decode_at_points, init_turned, turned_losses, within
+from boxwright.models.oriented import (
+    BOX_WIDTH,
+    HeadingBranch,
+    decode_at_points,
+    head_boxes,
+    init_oriented,
+    oriented_losses,
+    within,
+)
 from boxwright.models.points import assignment_in_rotated, one_hot, rotated_of_points
 from boxwright.models.priors import make_level_sizes, make_points
 from boxwright.models.pyramid import make_pyramid
@@ -32,25 +40,27 @@ class PointsOBB(Detector):
     Args:
         backbone, neck: images to a pyramid of `strides`.
         head: logits, numbers of boxes and centerness.
+        heading: None: front and back are one.
         strides: of the pyramid.
         config: which assigner, and the losses.
         selection: thresholds of `decode`.
     """
 
-    turned = True
+    oriented = True
 
     def __init__(
         self,
         backbone: nn.Module,
         neck: nn.Module,
         head: DenseHead,
+        heading: HeadingBranch | None,
         strides: tuple[int, ...],
         config: FCOSOBBConfig | ATSSOBBConfig,
         selection: Selection,
     ):
         super().__init__()
         self.normalize = Normalize()
-        self.backbone, self.neck, self.head = backbone, neck, head
+        self.backbone, self.neck, self.head, self.heading = backbone, neck, head, heading
         self.strides, self.recipe, self.selection = strides, config, selection
         ends = [float(RANGE * stride) for stride in strides[:-1]]
         ranges = torch.tensor(list(zip([-1.0, *ends], [*ends, 1e8])))
@@ -60,30 +70,25 @@ class PointsOBB(Detector):
     def from_config(cls, config: FCOSOBBConfig | ATSSOBBConfig, num_classes: int) -> "PointsOBB":
         """Build the parts that a checked config describes."""
         backbone, neck, strides = make_pyramid(config, "output")
-        width = BOX_WIDTH + 2 * config.heading
-        head = DenseHead(
-            config.neck.channels,
-            num_classes,
-            config.head_depth,
-            config.head_norm,
-            box_width=width,
-            quality="box",
-        )
-        init_turned(head.box, width)
-        return cls(backbone, neck, head, strides, config, Selection(**config.selection.model_dump()))
+        channels, depth, norm = config.neck.channels, config.head_depth, config.head_norm
+        head = DenseHead(channels, num_classes, depth, norm, box_width=BOX_WIDTH, quality="box")
+        init_oriented(head.box)
+        heading = HeadingBranch(channels, depth, norm) if config.heading else None
+        return cls(backbone, neck, head, heading, strides, config, Selection(**config.selection.model_dump()))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.
 
         Returns:
-            cls_logits (B, P, C), box_numbers (B, P, 6 or 8) as `decode_turned` takes them, centerness_logits
-            (B, P), points (P, 2), strides (P,), ranges (P, 2), level_sizes (L,).
+            cls_logits (B, P, C), box_numbers (B, P, 6) as `decode_oriented` takes them,
+            centerness_logits (B, P), points (P, 2), strides (P,), ranges (P, 2), level_sizes (L,); with a
+            heading `headings` (B, P, 2).
         """
         pyramid = self.neck(self.backbone(self.normalize(images)))
         logits, numbers, centerness = self.head(pyramid)
         sizes = [f.shape[-2:] for f in pyramid]
         points, strides = make_points(sizes, self.strides, images)
-        return {
+        outputs = {
             "cls_logits": logits,
             "box_numbers": numbers,
             "centerness_logits": centerness,
@@ -92,6 +97,7 @@ class PointsOBB(Detector):
             "ranges": torch.cat([r.expand(h * w, 2) for r, (h, w) in zip(self.get_buffer("ranges"), sizes)]),
             "level_sizes": make_level_sizes(sizes),
         }
+        return outputs if self.heading is None else outputs | {"headings": self.heading(pyramid)}
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """Points near a box's centre: on the level of its size, or whose squares overlap it best."""
@@ -107,11 +113,11 @@ class PointsOBB(Detector):
         return assignment_in_rotated(points, targets, matched_gt)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """The weighted losses `cls`, `iou`, `gaussian`, `angle`, `centerness`, and `front` with a heading."""
+        """The weighted losses `cls`, `iou`, `gaussian`, `angle`, `centerness`, with a heading `heading`."""
         logits = outputs["cls_logits"]
         assigned = self.assign(outputs, targets)
         positive = assigned.matched_gt >= 0
-        gt_boxes, gt_turned, gt_labels = rotated_of_points(assigned.matched_gt, targets)
+        gt_boxes, gt_oriented, gt_labels = rotated_of_points(assigned.matched_gt, targets)
         weight = positive.float()
         place = place_in_boxes(outputs["points"], gt_boxes)
         half = gt_boxes[..., 2:4] / 2
@@ -122,15 +128,16 @@ class PointsOBB(Detector):
             outputs["centerness_logits"], centerness, reduction="none"
         )
         cls_loss = (focal_loss(logits, wanted) * ~assigned.ignored[..., None]).sum() / positives
-        boxes, numbers = decode_at_points(outputs), outputs["box_numbers"]
+        boxes = decode_at_points(outputs, self.recipe.long_edge)
         return {
             "cls": self.recipe.loss_weights.cls * cls_loss,
             "centerness": (centerness_loss * weight).sum() / positives,
-        } | turned_losses(boxes, numbers, gt_boxes, gt_turned, centerness, self.recipe)
+        } | oriented_losses(boxes, outputs, gt_boxes, gt_oriented, centerness, self.recipe)
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image: thresholds by class score, ranks by class score times centerness."""
-        boxes = decode_at_points(outputs)
+        boxes = decode_at_points(outputs, self.recipe.long_edge)
+        boxes = head_boxes(boxes, outputs, self.recipe.long_edge)
         scores = outputs["cls_logits"].sigmoid() * within(boxes, image_sizes)
         centerness = outputs["centerness_logits"].sigmoid()
         return select_detections(boxes, scores, self.selection, outputs["level_sizes"], centerness)

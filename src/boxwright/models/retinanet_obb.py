@@ -1,7 +1,7 @@
-"""RetinaNet for turned boxes: upright anchors, from which turned boxes are said.
+"""RetinaNet for oriented boxes: upright anchors, from which oriented boxes are regressed.
 
-Lin et al., Focal Loss for Dense Object Detection, ICCV 2017. Anchors answer for a box by their overlap with
-its upright hull; what they say is a turned box.
+Lin et al., Focal Loss for Dense Object Detection, ICCV 2017. Anchors are assigned to a box by their overlap
+with its upright hull.
 """
 
 from torch import Tensor, nn
@@ -15,7 +15,15 @@ from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
-from boxwright.models.oriented import BOX_WIDTH, decode_turned, init_turned, turned_losses, within
+from boxwright.models.oriented import (
+    BOX_WIDTH,
+    HeadingBranch,
+    decode_oriented,
+    head_boxes,
+    init_oriented,
+    oriented_losses,
+    within,
+)
 from boxwright.models.points import one_hot, rotated_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
 from boxwright.models.pyramid import make_pyramid
@@ -28,25 +36,27 @@ class RetinaNetOBB(Detector):
     Args:
         backbone, neck: images to a pyramid of `strides`.
         head: logits and numbers of boxes.
+        heading: None: front and back are one.
         strides: of the pyramid.
         config: anchors, assigner and losses.
         selection: thresholds of `decode`.
     """
 
-    turned = True
+    oriented = True
 
     def __init__(
         self,
         backbone: nn.Module,
         neck: nn.Module,
         head: DenseHead,
+        heading: HeadingBranch | None,
         strides: tuple[int, ...],
         config: RetinaNetOBBConfig,
         selection: Selection,
     ):
         super().__init__()
         self.normalize = Normalize()
-        self.backbone, self.neck, self.head = backbone, neck, head
+        self.backbone, self.neck, self.head, self.heading = backbone, neck, head, heading
         self.strides, self.recipe, self.selection = strides, config, selection
         anchors = config.anchors
         for n, stride in enumerate(strides):
@@ -59,59 +69,55 @@ class RetinaNetOBB(Detector):
     def from_config(cls, config: RetinaNetOBBConfig, num_classes: int) -> "RetinaNetOBB":
         """Build the parts that a checked config describes."""
         backbone, neck, strides = make_pyramid(config, "input")
-        width = BOX_WIDTH + 2 * config.heading
-        head = DenseHead(
-            config.neck.channels,
-            num_classes,
-            config.head_depth,
-            config.head_norm,
-            priors=len(config.anchors.scales) * len(config.anchors.ratios),
-            box_width=width,
-        )
-        init_turned(head.box, width)
-        return cls(backbone, neck, head, strides, config, Selection(**config.selection.model_dump()))
+        channels, depth, norm = config.neck.channels, config.head_depth, config.head_norm
+        priors = len(config.anchors.scales) * len(config.anchors.ratios)
+        head = DenseHead(channels, num_classes, depth, norm, priors, box_width=BOX_WIDTH)
+        init_oriented(head.box)
+        heading = HeadingBranch(channels, depth, norm, priors=priors) if config.heading else None
+        return cls(backbone, neck, head, heading, strides, config, Selection(**config.selection.model_dump()))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.
 
         Returns:
-            cls_logits (B, A, C), box_numbers (B, A, 6 or 8) as `decode_turned` takes them, anchors (A, 4)
-            xyxy pixels, level_sizes (L,).
+            cls_logits (B, A, C), box_numbers (B, A, 6) as `decode_oriented` takes them, anchors (A, 4) xyxy
+            pixels, level_sizes (L,); with a heading `headings` (B, A, 2).
         """
         pyramid = self.neck(self.backbone(self.normalize(images)))
         logits, numbers, _ = self.head(pyramid)
         sizes = [f.shape[-2:] for f in pyramid]
         bases = [self.get_buffer(f"base_anchors_{n}") for n in range(len(sizes))]
-        return {
+        outputs = {
             "cls_logits": logits,
             "box_numbers": numbers,
             "anchors": make_anchors(sizes, self.strides, bases),
             "level_sizes": make_level_sizes(sizes, len(bases[0])),
         }
+        return outputs if self.heading is None else outputs | {"headings": self.heading(pyramid)}
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """Anchors that overlap a box's hull enough, or best."""
         return assign_by_overlap(outputs["anchors"], targets, self.recipe.assigner)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """The weighted losses `cls`, `iou`, `gaussian`, `angle` and, with a heading, `front`; scalars."""
+        """The weighted losses `cls`, `iou`, `gaussian`, `angle` and, with a heading, `heading`; scalars."""
         logits = outputs["cls_logits"]
         assigned = self.assign(outputs, targets)
         weight = (assigned.matched_gt >= 0).float()
-        gt_boxes, gt_turned, gt_labels = rotated_of_points(assigned.matched_gt, targets)
+        gt_boxes, gt_oriented, gt_labels = rotated_of_points(assigned.matched_gt, targets)
         wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
         cls_loss = (focal_loss(logits, wanted) * ~assigned.ignored[..., None]).sum()
         cls_loss = self.recipe.loss_weights.cls * cls_loss / mean_over_processes(weight.sum())
-        boxes, numbers = self._boxes(outputs), outputs["box_numbers"]
-        return {"cls": cls_loss} | turned_losses(boxes, numbers, gt_boxes, gt_turned, weight, self.recipe)
+        boxes = self._boxes(outputs)
+        return {"cls": cls_loss} | oriented_losses(boxes, outputs, gt_boxes, gt_oriented, weight, self.recipe)
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image."""
-        boxes = self._boxes(outputs)
+        boxes = head_boxes(self._boxes(outputs), outputs, self.recipe.long_edge)
         scores = outputs["cls_logits"].sigmoid() * within(boxes, image_sizes)
         return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
 
     def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         anchors = outputs["anchors"]
         sides = anchors[:, 2:] - anchors[:, :2]
-        return decode_turned(anchors[:, :2] + sides / 2, sides, sides, outputs["box_numbers"])
+        return decode_oriented(anchors[:, :2] + sides / 2, sides, sides, outputs, self.recipe.long_edge)

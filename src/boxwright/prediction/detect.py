@@ -11,7 +11,7 @@ from torch import Tensor
 from boxwright.config.experiment import View
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
-from boxwright.data.transforms import invert, transform_boxes, transform_turned
+from boxwright.data.transforms import invert, transform_boxes, transform_oriented
 from boxwright.models.detections import Detections
 from boxwright.models.detector import Detector, full_precision
 from boxwright.prediction.sweep import sweep_images
@@ -37,7 +37,7 @@ def detect(
         views: flips that each image is looked at in; the boxes of several are fused.
         autocast: makes the context of mixed precision.
         tell: called with the number of images of each batch.
-        angles: of a sweep, radians, in place of views: turned boxes from a detector of upright ones.
+        angles: of a sweep, radians, in place of views: oriented boxes from a detector of upright ones.
 
     Returns:
         For each image rows of image, label, score, and x1, y1, x2, y2 or cx, cy, w, h, angle; (N, 7 or 8)
@@ -52,7 +52,7 @@ def detect(
             found = detect_images(model, moved.images, moved.sizes, views, autocast)
         for detections, index, matrix in zip(found, batch.indices, batch.matrices):
             found_boxes = detections.boxes.cpu().numpy().astype(np.float64)
-            move = transform_turned if found_boxes.shape[1] == 5 else transform_boxes
+            move = transform_oriented if found_boxes.shape[1] == 5 else transform_boxes
             boxes = move(found_boxes, invert(matrix.numpy()))
             columns = [np.full(len(boxes), float(index)), detections.labels.cpu(), detections.scores.cpu()]
             rows.append(np.column_stack([*columns, boxes]))

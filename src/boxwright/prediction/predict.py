@@ -56,9 +56,9 @@ def predict(
         views: flips that an image is looked at in; None: those of the experiment.
         max_detections: an image; None: the experiment's, or `Tiling`'s where images are tiled. Images that
             reach it are told.
-        tiling: look at images by tiles; None: fit each into the network's input whole.
-        sweep: turned boxes out of a detector of upright ones, by looking at images turned by as many angles;
-            0: what the detector says.
+        tiling: predict images tile by tile; None: fit each whole image into the network's input.
+        sweep: oriented boxes from a detector of upright ones, by predicting images rotated by this
+            many angles; 0: the detector's own boxes.
         runtime: "torch", or "onnx": the network runs in onnxruntime, faster on a processor.
 
     Returns:
@@ -83,7 +83,7 @@ def predict(
         model = OnnxDetector(model)
     table, faults = _image_table(files, root, large=tiling is not None)
     names = table.images["file_name"]
-    if sweep and (views or model.turned):
+    if sweep and (views or model.oriented):
         raise ConfigError("a sweep is for detectors of upright boxes, and has angles in place of views.")
     views, angles = views or loaded.config.views, sweep_angles(sweep)
     cut = None if tiling is None else tiling.resolve(loaded, max_detections)
@@ -93,8 +93,8 @@ def predict(
         if not sweep and len(views) == 1:  # the boxes of several are fused before
             model.selection = cut.selection_of(model.selection)
         with progress_bar("predict", count_tiles(table.images, cut, model)) as tell:
-            look = partial(sweep_images, angles=angles) if sweep else partial(detect_images, views=views)
-            rows, broken, full = detect_tiles(model, table.images, cut, where, look, batch_size, tell)
+            find = partial(sweep_images, angles=angles) if sweep else partial(detect_images, views=views)
+            rows, broken, full = detect_tiles(model, table.images, cut, where, find, batch_size, tell)
         faults += [Fault("unreadable-image", "error", names[n], e, dropped=True) for n, e in broken]
     else:
         find = partial(detect, model, device=where, views=views, angles=angles)
@@ -137,14 +137,14 @@ def _detect_whole(
     device: torch.device,
     faults: list[Fault],
 ) -> list[np.ndarray]:
-    """Rows of `detect` over images fitted whole; what can't be read joins the faults."""
+    """Rows of `find` over images fitted whole; what can't be read joins the faults."""
     rows = []
 
-    def look(readable: tuple[Batch | None, list[tuple[str, str]]]) -> list[np.ndarray]:
+    def find_readable(readable: tuple[Batch | None, list[tuple[str, str]]]) -> list[np.ndarray]:
         return [] if readable[0] is None else find([readable[0]])
 
     with progress_bar("predict", len(loader)) as tell:
-        for (_, broken), found in in_order(look, loader, device):
+        for (_, broken), found in in_order(find_readable, loader, device):
             faults += [Fault("unreadable-image", "error", *b, dropped=True) for b in broken]
             rows += found
             tell(1)

@@ -1,4 +1,4 @@
-"""Turned boxes out of a detector of upright ones: it looks at each image at several angles.
+"""Oriented boxes from a detector of upright ones: it predicts each image at several angles.
 
 An upright box is tightest where the object lies along the axes. The boxes that several angles give an
 object are all hulls of one rectangle; the one that explains them best is the object's, at an angle that may
@@ -33,30 +33,30 @@ def sweep_angles(count: int) -> list[float]:
 
 @torch.no_grad()
 def sweep_images(model: Detector, images: Tensor, sizes: Tensor, angles: Sequence[float]) -> list[Detections]:
-    """Turned detections of images (B, 3, H, W) whose content is `sizes` (B, 2), width and height.
+    """Oriented detections of images (B, 3, H, W) whose content is `sizes` (B, 2), width and height.
 
     Args:
         model: of upright boxes, in eval mode.
         images: 0..255.
         sizes: pixels.
-        angles: that the images are turned by, radians.
+        angles: that the images are rotated by, radians.
 
     Returns:
         For each image boxes (N, 5) in its pixels, best first.
     """
     found: list[list[np.ndarray]] = [[] for _ in images]
     for n, angle in enumerate(angles):
-        turned, side = turn_images(images, sizes, angle, model.stride)
+        rotated, side = rotate_images(images, sizes, angle, model.stride)
         extent = torch.full_like(sizes, float(side))
-        for image, detections in enumerate(model.decode(full_precision(model(turned)), extent)):
+        for image, detections in enumerate(model.decode(full_precision(model(rotated)), extent)):
             rows = _home(detections, sizes[image].cpu().numpy(), side, angle)
             found[image].append(np.column_stack([rows, np.full(len(rows), float(n))]))
     limit = model.selection.max_detections
     return [fuse_sweep(np.concatenate(rows), angles, limit) for rows in found]
 
 
-def turn_images(images: Tensor, sizes: Tensor, angle: float, stride: int = 32) -> tuple[Tensor, int]:
-    """Images (B, 3, H, W) with their content turned clockwise on the screen, in the middle of a square.
+def rotate_images(images: Tensor, sizes: Tensor, angle: float, stride: int = 32) -> tuple[Tensor, int]:
+    """Images (B, 3, H, W) with their content rotated clockwise on the screen, in the middle of a square.
 
     Returns:
         (B, 3, S, S), and S, which holds the content at any angle.
@@ -115,14 +115,14 @@ def _objects(rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
 
 
 def fit_hulls(sides: np.ndarray, weight: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """The rectangles whose upright hulls, turned by each of some angles, have given sides: least squares over
-    width and height at each of `STEPS` headings, and the heading that leaves least. Many would explain what
-    fewer than `FEW` angles have seen: there the tightest hull is the rectangle.
+    """The rectangles whose upright hulls, rotated by each of some angles, have given sides: least squares
+    over width and height at each of `STEPS` headings, and the heading that leaves least. Many would explain
+    what fewer than `FEW` angles have seen: there the tightest hull is the rectangle.
 
     Args:
         sides: (N, K, 2) width and height of the hulls.
         weight: (N, K), 0 where an angle hasn't seen the object.
-        angles: (K,) that the image was turned by, radians.
+        angles: (K,) that the image was rotated by, radians.
 
     Returns:
         (N, 3) width, height and angle, the width the longer.
@@ -148,8 +148,8 @@ def fit_hulls(sides: np.ndarray, weight: np.ndarray, angles: np.ndarray) -> np.n
 
 
 def _home(found: Detections, size: np.ndarray, side: int, angle: float) -> np.ndarray:
-    """Rows of cx, cy, w, h, angle, score and label, in the image as it was, of upright boxes in a turned one;
-    those whose centres lie beside it are left out.
+    """Rows of cx, cy, w, h, angle, score and label, in the image as it was, of upright boxes in a rotated
+    one; those whose centres lie beside it are left out.
     """
     boxes = found.boxes.double().cpu().numpy()
     x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2 - side / 2).T

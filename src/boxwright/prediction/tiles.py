@@ -18,8 +18,8 @@ from boxwright.prediction.detect import detect_images
 from boxwright.prediction.pipeline import in_order
 
 # Model, images (B, 3, H, W) and sizes of their content (B, 2) to the detections of each.
-Look = Callable[[Detector, torch.Tensor, torch.Tensor], list[Detections]]
-AREA = 4_500_000  # px of a tile, unless somebody says its size: large ones have less overlap
+Detect = Callable[[Detector, torch.Tensor, torch.Tensor], list[Detections]]
+AREA = 4_500_000  # px of a tile, unless its size is given: large ones have less overlap
 OVERLAP = 0.2  # of a tile's shorter side, where nobody knows how long objects are
 CANDIDATES = 10_000  # of a tile, which the image's limit doesn't bind
 EDGE = 2.0  # px of the network's input within which a box touches its tile's edge
@@ -69,7 +69,7 @@ class Tiling:
 
 @dataclass(frozen=True)
 class TilingOptions:
-    """What a user says of tiles; None: what the checkpoint was trained at.
+    """A user's options of tiles; None: what the checkpoint was trained at.
 
     Attributes:
         size: greatest (width, height) of a tile in pixels of the network's input; None: what suits each image
@@ -98,12 +98,14 @@ class TilingOptions:
             ConfigError: more than one of scale, object width and gsd, numbers that can't be meant, or a
                 checkpoint that doesn't know what it was trained at.
         """
-        said = {n: getattr(self, n) for n in ("scale", "object_width", "gsd") if getattr(self, n) is not None}
-        if len(said) > 1:
-            raise ConfigError(f"{' and '.join(said)} both say how large objects are; expected one of them.")
-        if any(value <= 0 for value in said.values()) or not 0 <= (self.overlap or 0) < 1:
+        given = {
+            n: getattr(self, n) for n in ("scale", "object_width", "gsd") if getattr(self, n) is not None
+        }
+        if len(given) > 1:
+            raise ConfigError(f"{' and '.join(given)} both give the size of objects; expected one of them.")
+        if any(value <= 0 for value in given.values()) or not 0 <= (self.overlap or 0) < 1:
             raise ConfigError(
-                f"overlap {self.overlap}, {said}: expected a share below 1, and positive numbers."
+                f"overlap {self.overlap}, {given}: expected a share below 1, and positive numbers."
             )
         if self.merge not in MERGES:
             raise ConfigError(f"merge '{self.merge}', expected one of {', '.join(MERGES)}.")
@@ -144,7 +146,7 @@ def detect_tiles(
     images: pl.DataFrame,
     tiling: Tiling,
     device: torch.device,
-    look: Look = detect_images,
+    detect: Detect = detect_images,
     batch_size: int | None = None,
     tell: Callable[[int], None] = lambda count: None,
 ) -> tuple[list[np.ndarray], list[tuple[int, str]], list[int]]:
@@ -155,7 +157,7 @@ def detect_tiles(
         images: an image table with paths and sizes.
         tiling: how images are cut up.
         device: where the model is.
-        look: finds objects in a batch of tiles.
+        detect: finds objects in a batch of tiles.
         batch_size: tiles at a time; None: as many as have `AREA` pixels.
         tell: called with the number of tiles that were looked at, of `count_tiles`.
 
@@ -170,14 +172,14 @@ def detect_tiles(
 
     def finish(image: int) -> None:
         if any(image == n for n, _ in broken):
-            found.pop(image, None)  # what its first rows held would look like the whole
+            found.pop(image, None)  # what its first rows held would seem the whole
             return
         merged, at_limit = _merge(found.pop(image, []), sizes[image], tiling, model.selection.max_detections)
         rows.append(np.column_stack([np.full(len(merged), float(image)), merged]))
         full.extend([image] if at_limit else [])
 
     batches = _batches(_tiles_of(images, tiling, model, broken), batch_size)
-    for batch, seen in in_order(lambda b: _detect(model, b.tiles, device, look), batches, device):
+    for batch, seen in in_order(lambda b: _detect(model, b.tiles, device, detect), batches, device):
         for tile, detections in zip(batch.tiles, seen):
             found.setdefault(tile.image, []).append((tile.window, detections))
         tell(len(batch.tiles))
@@ -247,7 +249,7 @@ def _read_tiles(row: dict, tiling: Tiling, model: Detector, broken: list[tuple[i
         source.close()
 
 
-def _detect(model: Detector, tiles: list[_Tile], device: torch.device, look: Look) -> list[Detections]:
+def _detect(model: Detector, tiles: list[_Tile], device: torch.device, detect: Detect) -> list[Detections]:
     """Detections of each tile, in the image's pixels."""
     if not tiles:
         return []
@@ -255,7 +257,7 @@ def _detect(model: Detector, tiles: list[_Tile], device: torch.device, look: Loo
     pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(device)
     sizes = torch.tensor([t.content for t in tiles], dtype=torch.float32, device=device)
     moved = []
-    for tile, found in zip(tiles, look(model, pixels, sizes)):
+    for tile, found in zip(tiles, detect(model, pixels, sizes)):
         extent = tile.window[2:] - tile.window[:2]
         factor = torch.tensor(extent / np.array(tile.content), dtype=torch.float64)
         offset = torch.tensor(tile.window[:2], dtype=torch.float64)

@@ -15,8 +15,8 @@ from boxwright.geometry import iou as numpy_iou
 from boxwright.geometry.torch_boxes import pairwise_iou
 from boxwright.models.detections import Detections, suppress
 
-# IoU from which boxes of one class vote together; that of turned boxes falls faster.
-SAME_OBJECT, SAME_TURNED_OBJECT = 0.7, 0.5
+# IoU from which boxes of one class vote together; that of oriented boxes falls faster.
+SAME_OBJECT, SAME_ORIENTED_OBJECT = 0.7, 0.5
 
 
 def to_view(images: Tensor, sizes: Tensor, view: View) -> tuple[Tensor, Tensor]:
@@ -42,7 +42,7 @@ def from_view(detections: Detections, size: Tensor, view: View) -> Detections:
     """Detections in a view in the coordinates of the image, whose content is `size` (width, height)."""
     flips, transposed = _parts(view)
     if detections.boxes.shape[1] == 5:
-        boxes = _turned_from_view(detections.boxes, size, flips, transposed)
+        boxes = _oriented_from_view(detections.boxes, size, flips, transposed)
         return Detections(boxes, detections.scores, detections.labels)
     x1, y1, x2, y2 = detections.boxes[:, [1, 0, 3, 2] if transposed else [0, 1, 2, 3]].unbind(-1)
     if 2 in flips:
@@ -52,8 +52,8 @@ def from_view(detections: Detections, size: Tensor, view: View) -> Detections:
     return Detections(torch.stack([x1, y1, x2, y2], dim=-1), detections.scores, detections.labels)
 
 
-def _turned_from_view(boxes: Tensor, size: Tensor, flips: list[int], transposed: bool) -> Tensor:
-    """Boxes (N, 5) of a view in the coordinates of the image; fronts stay in front."""
+def _oriented_from_view(boxes: Tensor, size: Tensor, flips: list[int], transposed: bool) -> Tensor:
+    """Boxes (N, 5) of a view in the coordinates of the image; headings are kept."""
     cx, cy, w, h, angle = boxes.unbind(-1)
     if transposed:
         cx, cy, angle = cy, cx, math.pi / 2 - angle
@@ -96,14 +96,14 @@ def _fuse_image(found: list[Detections], iou_threshold: float, max_detections: i
     view = torch.cat([torch.full_like(d.labels, n) for n, d in enumerate(found)])
     chosen = suppress(boxes, scores, labels, iou_threshold)
     same_label = labels[chosen, None] == labels[None]
-    turned = boxes.shape[1] == 5
-    iou = _turned_iou(boxes[chosen], boxes) if turned else pairwise_iou(boxes[chosen], boxes)  # (N, M)
-    votes = (iou >= (SAME_TURNED_OBJECT if turned else SAME_OBJECT)) & same_label
+    oriented = boxes.shape[1] == 5
+    iou = _rotated_iou(boxes[chosen], boxes) if oriented else pairwise_iou(boxes[chosen], boxes)  # (N, M)
+    votes = (iou >= (SAME_ORIENTED_OBJECT if oriented else SAME_OBJECT)) & same_label
     # The chosen box votes for itself even where it has no area to overlap.
     votes[torch.arange(len(chosen), device=boxes.device), chosen] = True
     weights = votes * scores
     weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-12)
-    fused = _mean_turned(weights, boxes[chosen], boxes) if turned else weights @ boxes
+    fused = _mean_oriented(weights, boxes[chosen], boxes) if oriented else weights @ boxes
     weights = votes * scores
     by_view = [(weights * (view == n)).amax(1) for n in range(len(found))]
     mean = torch.stack(by_view).mean(0)
@@ -111,17 +111,17 @@ def _fuse_image(found: list[Detections], iou_threshold: float, max_detections: i
     return Detections(fused[order], mean[order], labels[chosen][order])
 
 
-def _turned_iou(a: Tensor, b: Tensor) -> Tensor:
+def _rotated_iou(a: Tensor, b: Tensor) -> Tensor:
     """(N, M) IoU of boxes (N, 5) and (M, 5), on the CPU, where far pairs cost next to nothing."""
     found = numpy_iou.pairwise_iou(a.double().cpu().numpy(), b.double().cpu().numpy())
     return torch.from_numpy(found).to(a)
 
 
-def _mean_turned(weights: Tensor, chosen: Tensor, boxes: Tensor) -> Tensor:
+def _mean_oriented(weights: Tensor, chosen: Tensor, boxes: Tensor) -> Tensor:
     """(N, 5) means of boxes (M, 5) with weights (N, M), each spelled as the chosen box (N, 5) is.
 
-    A rectangle turned by a quarter with its sides exchanged is the same: the nearest spelling is taken. Which
-    end is the front is put to the vote.
+    A rectangle rotated by a quarter turn with its sides exchanged is the same: the nearest spelling is taken.
+    The heading is put to the vote.
     """
     turn = boxes[:, 4] - chosen[:, 4:]  # (N, M)
     quarters = torch.round(turn / (math.pi / 2))

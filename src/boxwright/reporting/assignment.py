@@ -1,4 +1,4 @@
-"""A picture of which anchors or points answer for which box."""
+"""A picture of which anchors or points are assigned to which box."""
 
 import os
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from boxwright.data.tables import Tables
 from boxwright.reporting.gallery import PALETTE, draw_box, draw_label, open_tile, save_picture
 
-MISSING = "#D55E00"  # a box that nothing answers for
+MISSING = "#D55E00"  # a box without an assigned prior
 IGNORED = "#999999"
 SIDE = 960  # px, longest side of the picture
 DOT = 3  # px, radius of a point
@@ -24,7 +24,7 @@ class Assigned:
     Attributes:
         boxes: (G, 4).
         labels: (G,) categories.
-        priors: (K, 4) those that answer for a box; points have no area.
+        priors: (K, 4) those assigned to the box; points have no area.
         matched: (K,) the box of each.
         ignored: (G,) bool, regions that don't count.
     """
@@ -37,7 +37,7 @@ class Assigned:
 
 
 def draw_assignment(tables: Tables, image_id: int, assigned: Assigned) -> Image.Image:
-    """The image, each box in a colour of its own with the anchors or points that answer for it.
+    """The image, each box in a colour of its own with the anchors or points assigned to it.
 
     Raises:
         DataError: the image can't be read.

@@ -87,8 +87,8 @@ def _draw(truth: Tables, predictions: Tables, row: dict, title: str) -> Image.Im
     for other in predictions.boxes.filter(here & (pl.col("score") > SHOWN_SCORE)).iter_rows(named=True):
         draw_box(draw, corners_of(other) * factor, FOUND, 1, ahead=other["angle"] is not None)
     for other in truth.boxes.filter(here).iter_rows(named=True):
-        dashed, turned = other["crowd"] or other["ignore"], other["angle"] is not None
-        draw_box(draw, corners_of(other) * factor, TRUTH, 1, dashed, turned)
+        dashed, oriented = other["crowd"] or other["ignore"], other["angle"] is not None
+        draw_box(draw, corners_of(other) * factor, TRUTH, 1, dashed, oriented)
     corners = corners_of(row) * factor
     draw_box(draw, corners, WRONG, 3, ahead=row["angle"] is not None)
     draw_label(draw, corners, title.replace(", score", ""), WRONG)

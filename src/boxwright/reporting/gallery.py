@@ -114,7 +114,7 @@ def open_tile(tables: Tables, image_id: int, side: int = TILE) -> tuple[Image.Im
 
 
 def corners_of(row: dict) -> np.ndarray:
-    """(4, 2) corners of a box, turned by its angle; the first two are its front where it has one."""
+    """(4, 2) corners of a box, rotated by its angle; the first two are its front end."""
     center = np.array([row["x"] + row["w"] / 2, row["y"] + row["h"] / 2])
     half = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) * np.array([row["w"], row["h"]]) / 2
     angle = row["angle"] or 0.0
@@ -130,7 +130,9 @@ def draw_box(
     dashed: bool = False,
     ahead: bool = False,
 ) -> None:
-    """The outline of a box; `ahead`: with a tick from its centre out of its front, the first two corners."""
+    """The outline of a box; `ahead`: with a tick from its centre through its front end, the first two
+    corners.
+    """
     if ahead:
         front = corners[:2].mean(axis=0)
         step = front - corners.mean(axis=0)

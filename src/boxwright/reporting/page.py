@@ -16,7 +16,7 @@ from boxwright.reporting import plots
 
 @dataclass(frozen=True)
 class Picture:
-    """One example: a data URI (None: its image can't be read), what is said of it, and numbers to sort by."""
+    """One example: a data URI (None: its image can't be read), its caption, and numbers to sort by."""
 
     source: str | None
     title: str

@@ -90,7 +90,7 @@ def _flat(config: Any, path: str = "") -> dict[str, str]:
 
 
 def _differences(config: dict[str, str], all_configs: list[dict[str, str]]) -> list[str]:
-    """What a config says that isn't what most say."""
+    """Settings of a config that differ from most others'."""
     result = []
     for key in sorted({k for c in all_configs for k in c}):
         values = [c.get(key) for c in all_configs]

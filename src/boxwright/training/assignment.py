@@ -27,7 +27,7 @@ def show_assignment(
     limit: int | None = None,
     changes: list[str] | None = None,
 ) -> Coverage:
-    """Draw who answers for whom in some images, and count over the data who gets nobody.
+    """Draw the label assignment of some images, and count over the data the boxes without any prior.
 
     Args:
         experiment: a YAML file, or a run folder or checkpoint, which assigners that follow predictions need.

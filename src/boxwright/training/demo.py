@@ -19,7 +19,7 @@ EPOCHS = 24
 
 
 def demo(runs: str | os.PathLike = "runs", data: str | os.PathLike = "demo-data", seed: int = 0) -> Run:
-    """Make scenes, train the compact detector on their turned boxes, fronts told apart, judge it on others.
+    """Make scenes, train the compact detector on their oriented boxes with headings, judge it on others.
 
     Args:
         runs: folder of run folders; the run is `demo`, and takes the place of an earlier one.

@@ -56,5 +56,5 @@ class TrainingDisplay:
     def tell(self, epoch: int, numbers: dict[str, float], seconds: float) -> None:
         """A line that stays."""
         if self.shown:
-            said = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
-            console.print(f"epoch {epoch}/{self.epochs}  {said}  {seconds:.0f} s")
+            text = "  ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+            console.print(f"epoch {epoch}/{self.epochs}  {text}  {seconds:.0f} s")

@@ -188,7 +188,7 @@ class Trainer:
         return torch.stack(parts).mean(0)
 
     def _log(self, display: TrainingDisplay) -> None:
-        """Look at the losses since the last time: the only wait for the device."""
+        """Check the losses since the last time: the only wait for the device."""
         if not self.recent:
             return
         losses = torch.stack([loss for _, loss, _ in self.recent]).cpu()
@@ -249,7 +249,7 @@ class Trainer:
         save_detector(model, self.config, self.categories, path, self.statistics)
 
     def _save(self) -> None:
-        """Write the state, unless a loss since the last look is not finite."""
+        """Write the state, unless a loss since the last check is not finite."""
         for row, (_, loss, _) in enumerate(self.recent):
             if not loss.isfinite().all():
                 self._report_non_finite(row, torch.stack([r[1] for r in self.recent]).cpu())
@@ -279,7 +279,7 @@ class Trainer:
 
 
 def on_cpu() -> bool:
-    """Whether to train on the processor: where there is nothing else, or ACCELERATE_USE_CPU says so.
+    """Whether to train on the processor: where there is nothing else, or ACCELERATE_USE_CPU is set.
 
     Accelerate starts several processes on processors only when it is told.
     """

@@ -10,6 +10,7 @@ import torch
 
 from boxwright.data.formats.files import write_atomic
 from boxwright.errors import CheckpointError
+from boxwright.models.digest import state_digest
 
 STATE = "state.pt"
 
@@ -36,8 +37,9 @@ class Progress:
 def save_state(path: Path, progress: Progress, parts: dict[str, Any]) -> None:
     """Write the state dicts of `parts`, the progress and torch's random state, atomically."""
     state = {name: part.state_dict() for name, part in parts.items()}
+    state |= {"progress": asdict(progress), "rng": torch.get_rng_state()}
     buffer = io.BytesIO()
-    torch.save(state | {"progress": asdict(progress), "rng": torch.get_rng_state()}, buffer)
+    torch.save(state | {"digest": state_digest(state)}, buffer)
     write_atomic(path, buffer.getvalue())
 
 
@@ -49,6 +51,11 @@ def load_state(path: Path, parts: dict[str, Any]) -> Progress:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        # Those from before 0.2 have none.
+        if "digest" in state and state.pop("digest") != state_digest(state):
+            raise CheckpointError(
+                f"{path}: damaged: its contents don't match their digest; can't go on from it."
+            )
         for name, part in parts.items():
             part.load_state_dict(state[name])
         torch.set_rng_state(state["rng"])

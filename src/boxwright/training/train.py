@@ -27,7 +27,7 @@ from boxwright.reporting.report import report
 from boxwright.training.loop import Trainer, on_cpu
 from boxwright.training.run_folder import CONFIG, choose_folder, start_folder
 
-LOOKED_AT = 2000  # images, before training, for boxes that nothing answers for
+LOOKED_AT = 2000  # images, before training, for boxes without an assigned prior
 TOLERATED = 0.01  # share of such boxes that isn't worth a warning
 
 
@@ -71,7 +71,7 @@ def train(
         config = load_config(config, changes)
     elif changes:
         raise ConfigError("changes apply to a file, not to a checked config.")
-    # One process chooses for all: a folder that another has just made would look taken.
+    # One process chooses for all: a folder that another has just made would seem taken.
     state = PartialState(cpu=on_cpu())
     chosen = [choose_folder(Path(runs), name, resume) if state.is_main_process else None]
     folder = broadcast_object_list(chosen)[0]
@@ -79,8 +79,8 @@ def train(
     if resume:
         config = load_config(folder / CONFIG)
     train_tables, val_tables = load_data(config)
-    if not DETECTORS[config.model.name].turned:
-        # What finds upright boxes is judged by the hulls of turned ones, as it is trained.
+    if not DETECTORS[config.model.name].oriented:
+        # What finds upright boxes is judged by the hulls of oriented ones, as it is trained.
         val_tables = val_tables.without_angles()
     if state.is_main_process and not resume:
         start_folder(folder, config)

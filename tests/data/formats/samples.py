@@ -10,7 +10,7 @@ from PIL import Image
 from boxwright.data import formats
 from boxwright.data.formats import text
 from boxwright.data.formats.options import ReadOptions
-from tests.scenes import small_tables, turned_tables
+from tests.scenes import oriented_tables, small_tables
 
 ODGT = [
     {
@@ -56,7 +56,7 @@ def make_sample(format: str, folder: Path) -> tuple[Path, list[Path], ReadOption
     scores = [0.9, 0.8, 0.7, 0.6] if format == "coco-results" else None
     tables = small_tables(folder, scores)
     if format in ("coco-angle", "dota", "dota-results", "markers"):
-        tables = turned_tables(folder / "images", scores=format == "dota-results")
+        tables = oriented_tables(folder / "images", scores=format == "dota-results")
     options = ReadOptions()
     if format == "odgt":
         source = folder / "sample.odgt"

@@ -1,10 +1,14 @@
 """2,000 damaged copies of each format's input: an exact error or a counted fault, never a traceback."""
 
+import gzip
+
 import numpy as np
+import polars as pl
 import pytest
 
 from boxwright.data import formats
-from boxwright.errors import BoxwrightError
+from boxwright.data.builder import TableBuilder
+from boxwright.errors import BoxwrightError, DataError
 from tests.data.formats.samples import damage, make_sample
 
 COPIES = 2000
@@ -47,3 +51,39 @@ def _every_line_is_there(content: bytes, tables, file) -> bool:
     stems = [name.rpartition(".")[0] for name in tables.images["file_name"]]
     mine = stems.index(file.stem)
     return file.suffix == ".txt" and (tables.boxes["image_id"] == mine).sum() == lines
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_gzip_bomb_is_told_before_it_fills_the_memory(tmp_path, monkeypatch, members):
+    path = tmp_path / "bomb.json.gz"
+    path.write_bytes(gzip.compress(b'{"images": [' + b" " * (2 << 20)) * members)
+    monkeypatch.setenv("BOXWRIGHT_MAX_UNPACKED_GIB", "0.001")
+    with pytest.raises(DataError, match=r"unpacks to more than 0.001 GiB.*raise BOXWRIGHT_MAX"):
+        formats.read(path, "coco")
+    monkeypatch.setenv("BOXWRIGHT_MAX_UNPACKED_GIB", "lots")
+    with pytest.raises(DataError, match="BOXWRIGHT_MAX_UNPACKED_GIB=lots: expected a number"):
+        formats.read(path, "coco")
+
+
+def test_a_gzip_of_several_members_is_read_whole(tmp_path):
+    source, _, options = make_sample("coco", tmp_path)
+    raw = source.read_bytes()
+    packed = source.with_name("packed.json.gz")
+    packed.write_bytes(gzip.compress(raw[:100]) + gzip.compress(raw[100:]))
+    assert len(formats.read(packed, "coco", options).boxes) == len(
+        formats.read(source, "coco", options).boxes
+    )
+
+
+def test_a_parquet_bomb_is_told_before_it_fills_the_memory(tmp_path, monkeypatch):
+    builder = TableBuilder("zeros")
+    image = builder.image("a.jpg", width=10, height=10)
+    builder.category("thing")
+    builder.box(0, image, 0, (0, 0, 5, 5))
+    one = builder.build()
+    path = tmp_path / "bomb.parquet"
+    formats.write(one.with_boxes(pl.concat([one.boxes] * 100_000)), path)
+    assert len(formats.read(path).boxes) == 100_000
+    monkeypatch.setenv("BOXWRIGHT_MAX_UNPACKED_GIB", "0.01")
+    with pytest.raises(DataError, match="a Parquet table that unpacks to more than"):
+        formats.read(path)

@@ -41,7 +41,7 @@ READERS: dict[str, Callable[[Path, ReadOptions], Tables]] = {
 WRITERS: dict[str, Callable[[Tables, Path], None]] = {
     "parquet": parquet.write,
     "coco": coco.write,
-    "coco-angle": coco.write_turned,
+    "coco-angle": coco.write_oriented,
     "coco-results": coco_results.write,
     "voc": voc.write,
     "yolo": yolo.write,

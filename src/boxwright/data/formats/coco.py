@@ -63,17 +63,17 @@ def read(path: Path, options: ReadOptions) -> Tables:
 
 
 def write(tables: Tables, path: Path) -> None:
-    """Write COCO truth; of turned boxes the hulls. Ids that came from COCO stay; else they count from 1."""
+    """Write COCO truth; of oriented boxes the hulls. Ids that came from COCO stay; else they count from 1."""
     _write(tables, path, tables.upright().tolist())
 
 
-def write_turned(tables: Tables, path: Path) -> None:
-    """The same with [cx, cy, w, h, angle in radians, clockwise] for turned boxes, as HIT-UAV has it."""
+def write_oriented(tables: Tables, path: Path) -> None:
+    """The same with [cx, cy, w, h, angle in radians, clockwise] for oriented boxes, as HIT-UAV has it."""
     x, y, w, h = (tables.boxes[c].to_numpy() for c in "xywh")
     spelled = np.stack([x + w / 2, y + h / 2, w, h, tables.boxes["angle"].fill_null(np.nan).to_numpy()], 1)
     boxes = [
-        turned if turned[4] == turned[4] else upright
-        for turned, upright in zip(spelled.tolist(), tables.upright().tolist())
+        oriented if oriented[4] == oriented[4] else upright
+        for oriented, upright in zip(spelled.tolist(), tables.upright().tolist())
     ]
     _write(tables, path, boxes)
 

@@ -66,7 +66,7 @@ def _read_plain(path: Path, raw: bytes, truth: Tables | None) -> TableBuilder | 
 
 
 def write(tables: Tables, path: Path) -> None:
-    """Write the boxes that have a score; of turned ones their upright hulls.
+    """Write the boxes that have a score; of oriented ones their upright hulls.
 
     Raises:
         DataError: a box has none.

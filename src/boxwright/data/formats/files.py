@@ -13,6 +13,8 @@ from boxwright.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_BYTES = 4 << 30  # a JSON of 10 million boxes is about 1.5 GiB
+MAX_UNPACKED_GIB = 1.0  # of a compressed file, unless UNPACKED_VARIABLE says more
+UNPACKED_VARIABLE = "BOXWRIGHT_MAX_UNPACKED_GIB"
 
 
 def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
@@ -39,10 +41,10 @@ def read_lines(path: Path, limit: int = MAX_BYTES) -> tuple[list[str], bool]:
 
 
 def read_content(path: Path) -> bytes:
-    """The bytes of a file, unpacked where it is a gzip.
+    """The bytes of a file, unpacked where it is a gzip, to at most `max_unpacked` bytes.
 
     Raises:
-        DataError: as `read_bytes`, or a damaged gzip.
+        DataError: as `read_bytes`, or a gzip that is damaged or unpacks to more.
     """
     raw = read_bytes(path)
     return _gunzip(path, raw) if raw[:2] == GZIP_MAGIC else raw
@@ -65,15 +67,46 @@ def parse_json(path: Path, raw: bytes) -> Any:
         return _read_lenient_json(path, raw)
 
 
-def _gunzip(path: Path, raw: bytes) -> bytes:
-    decompressor = zlib.decompressobj(wbits=31)
+def max_unpacked() -> int:
+    """Bytes that a compressed file may unpack to: 1 GiB, or BOXWRIGHT_MAX_UNPACKED_GIB of the environment.
+
+    Raises:
+        DataError: the variable isn't a positive number.
+    """
+    text = os.environ.get(UNPACKED_VARIABLE, str(MAX_UNPACKED_GIB))
     try:
-        content = decompressor.decompress(raw, MAX_BYTES)
-    except zlib.error as error:
-        raise DataError(f"{path}: damaged gzip: {error}.") from error
-    if not decompressor.eof:
-        raise DataError(f"{path}: a gzip that is cut off, or unpacks to more than {MAX_BYTES:,} bytes.")
-    return content
+        gib = float(text)
+    except ValueError:
+        gib = 0.0
+    if not 0 < gib < 1e6:
+        raise DataError(f"{UNPACKED_VARIABLE}={text}: expected a number of GiB above 0.")
+    return int(gib * 2**30)
+
+
+def too_large(path: Path, what: str) -> DataError:
+    """The error of a compressed file that unpacks to more than `max_unpacked`."""
+    limit = max_unpacked() / 2**30
+    return DataError(
+        f"{path}: {what} unpacks to more than {limit:.3g} GiB; if you trust it, raise {UNPACKED_VARIABLE}."
+    )
+
+
+def _gunzip(path: Path, raw: bytes) -> bytes:
+    """The content of a gzip, of one or several members."""
+    parts, left = [], max_unpacked()
+    while raw:
+        decompressor = zlib.decompressobj(wbits=31)
+        try:
+            parts.append(decompressor.decompress(raw, left + 1))
+        except zlib.error as error:
+            raise DataError(f"{path}: damaged gzip: {error}.") from error
+        left -= len(parts[-1])
+        if left < 0:
+            raise too_large(path, "a gzip that")
+        if not decompressor.eof:
+            raise DataError(f"{path}: a gzip that is cut off.")
+        raw = decompressor.unused_data.lstrip(b"\0")  # what pads an archive's last block
+    return b"".join(parts)
 
 
 def _read_lenient_json(path: Path, raw: bytes) -> Any:

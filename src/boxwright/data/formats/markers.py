@@ -1,12 +1,12 @@
-"""Vehicle markers: a JSON of oriented boxes with a front, made for marking traffic from above.
+"""Vehicle markers: a JSON of oriented boxes with headings, made for marking traffic from above.
 
     {"format": "boxwright-markers", "version": 1, "images": [
       {"file": "frame_0001.jpg", "width": 3840, "height": 2160, "markers": [
         {"class": "car", "x": 812.5, "y": 440.0, "length": 52.1, "width": 22.4, "heading": 31.5,
          "disabled": false, "score": 0.93, "track": 17}]}]}
 
-`x` and `y` are the centre, `length` lies along the heading, in pixels; `heading` is where the front looks, in
-degrees from the x axis, clockwise on the screen. A `disabled` marker is one that nobody should be judged
+`x` and `y` are the centre, `length` lies along the heading, in pixels; `heading` is where the front points,
+in degrees from the x axis, clockwise on the screen. A `disabled` marker is one that nobody should be judged
 by (parked out of the scene, half under a bridge): it is read as an ignore region. `width` and `height` of the
 image, `disabled`, `score` and any further key of a marker are optional; further keys travel as attributes.
 """
@@ -43,7 +43,7 @@ def read(path: Path, options: ReadOptions) -> Tables:
         raise DataError(f"{path}: version {document.get('version')!r}, expected {VERSION}.")
     if not isinstance(document.get("images"), list):
         raise DataError(f"{path}: 'images' is {document.get('images')!r:.60}, expected a list.")
-    builder = TableBuilder(path.stem, angles="degrees", fronts=True)
+    builder = TableBuilder(path.stem, angles="degrees", headings=True)
     folders = image_folders(path, options)
     for n, record in enumerate(document["images"]):
         place = f"{path}, image {n}"

@@ -13,7 +13,7 @@ BOX_KINDS = ("full", "visible", "head")
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options of the readers; None: not said.
+    """Options of the readers; None: not given.
 
     Attributes:
         list_name: which list or split (VOC's ImageSets/Main, YOLO's train, val, test).
@@ -21,7 +21,7 @@ class ReadOptions:
         boxes: which box of a person (CrowdHuman: full, visible, head; CityPersons: full, visible).
         layout: of the text format: `xyxy` (left top right bottom), `xywh` (left top width height),
             `relative` (centre x, centre y, width, height as shares of the image).
-        angles: convention of turned boxes, a key of `CONVENTIONS`; None: guessed, and told.
+        angles: convention of oriented boxes, a key of `CONVENTIONS`; None: guessed, and told.
         truth: the tables whose image and category ids COCO results refer to.
     """
 
@@ -40,8 +40,8 @@ class ReadOptions:
         """
         for field in fields(self):
             if getattr(self, field.name) is not None and field.name not in taken:
-                said = field.name.removesuffix("_name")
-                raise ConfigError(f"format {format_name} has no option '{said}'.")
+                option = field.name.removesuffix("_name")
+                raise ConfigError(f"format {format_name} has no option '{option}'.")
         for name, known in (("boxes", BOX_KINDS), ("layout", TEXT_LAYOUTS), ("angles", tuple(CONVENTIONS))):
             value = getattr(self, name)
             if value is not None and value not in known:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import polars as pl
 
-from boxwright.data.formats.files import write_atomic
+from boxwright.data.formats.files import max_unpacked, too_large, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
 VERSION = "1"
-MAX_TABLE_BYTES = 1 << 30
+USUAL_RATIO = 50  # of unpacked to packed bytes; honest tables have less
+CELL_BYTES = 16  # at most, of a cell without its text
 
 
 def read(path: Path, options: ReadOptions) -> Tables:
@@ -29,8 +30,8 @@ def read(path: Path, options: ReadOptions) -> Tables:
         metadata = pl.read_parquet_metadata(path)
         if metadata.get("boxwright_version") != VERSION:
             raise DataError(f"{path}: a Parquet file, but not a box table of boxwright's.")
-        images, categories = (_unpack(metadata[name]) for name in ("images", "categories"))
-        boxes = pl.read_parquet(path)
+        images, categories = (_unpack(path, metadata[name]) for name in ("images", "categories"))
+        boxes = _read_bounded(path, path, path.stat().st_size)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
     except (pl.exceptions.PolarsError, OSError, ValueError, KeyError) as error:
@@ -59,7 +60,15 @@ def _pack(table: pl.DataFrame) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _unpack(text: str) -> pl.DataFrame:
-    if len(text) > MAX_TABLE_BYTES:
-        raise ValueError(f"a table of {len(text):,} bytes in the metadata")
-    return pl.read_parquet(io.BytesIO(base64.b64decode(text, validate=True)))
+def _unpack(path: Path, text: str) -> pl.DataFrame:
+    raw = base64.b64decode(text, validate=True)
+    return _read_bounded(path, io.BytesIO(raw), len(raw))
+
+
+def _read_bounded(path: Path, source: Path | io.BytesIO, size: int) -> pl.DataFrame:
+    """A table of `size` packed bytes, unless it would fill the memory."""
+    lazy = pl.scan_parquet(source)
+    unpacked = lazy.select(pl.len()).collect().item() * len(lazy.collect_schema()) * CELL_BYTES
+    if unpacked > max(max_unpacked(), USUAL_RATIO * size):
+        raise too_large(path, "a Parquet table that")
+    return lazy.collect()

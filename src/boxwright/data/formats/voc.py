@@ -1,7 +1,7 @@
-"""Pascal VOC: one XML an image, and ImageSets/Main/*.txt that list images; with roLabelImg's turned boxes.
+"""Pascal VOC: one XML an image, and ImageSets/Main/*.txt that list images; with roLabelImg's oriented boxes.
 
 Everingham et al., The PASCAL VOC development kit. Corners are read as continuous coordinates: width is xmax
-- xmin. A turned box is a `robndbox` of cx, cy, w, h and angle (radians, clockwise). Elements the tables
+- xmin. An oriented box is a `robndbox` of cx, cy, w, h and angle (radians, clockwise). Elements the tables
 have no column for travel as attributes and are written back.
 """
 
@@ -25,7 +25,7 @@ OBJECT_TAGS = {"name", "pose", "truncated", "difficult", "occluded", "occlusion"
     "actions", "point", "id", "attributes", "type", "deleted", "verified", "polygon", "robndbox", "extra",
 }  # fmt: skip
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-TURNED = ("cx", "cy", "w", "h", "angle")
+ORIENTED = ("cx", "cy", "w", "h", "angle")
 
 
 def read(path: Path, options: ReadOptions) -> Tables:
@@ -170,7 +170,7 @@ def _read_object(builder, file: Path, element, number: int, image_id: int) -> No
     if not name:
         builder.error("category", place, "no name.", True)
         return
-    tag, keys = ("robndbox", TURNED) if element.find("bndbox") is None else ("bndbox", CORNERS)
+    tag, keys = ("robndbox", ORIENTED) if element.find("bndbox") is None else ("bndbox", CORNERS)
     box = element.find(tag)
     if box is None:
         builder.error("bbox", place, "neither <bndbox> nor <robndbox>.", True)
@@ -255,6 +255,6 @@ def _to_xml(image: dict, name: str, boxes, category_names: list[str]) -> bytes:
         if box["angle"] is None:
             _append(element, "bndbox", _numbers(CORNERS, (x, y, x + w, y + h)))
         else:
-            _append(element, "robndbox", _numbers(TURNED, (x + w / 2, y + h / 2, w, h, box["angle"])))
+            _append(element, "robndbox", _numbers(ORIENTED, (x + w / 2, y + h / 2, w, h, box["angle"])))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="utf-8")

@@ -1,6 +1,6 @@
 """YOLO txt: a line a box, `class cx cy w h` in shares of the image, and a data.yaml with the names.
 
-Turned boxes (YOLO-OBB) are `class x1 y1 x2 y2 x3 y3 x4 y4`. Either may be followed by a score.
+Oriented boxes (YOLO-OBB) are `class x1 y1 x2 y2 x3 y3 x4 y4`. Either may be followed by a score.
 
 Layout as Ultralytics documents it: `train`, `val`, `test` in data.yaml name image folders, lists of
 images, or several of them; labels stand in `labels/` where the images stand in `images/`.
@@ -56,13 +56,13 @@ def read(path: Path, options: ReadOptions) -> Tables:
 def write(tables: Tables, path: Path) -> None:
     """Write labels/*.txt and data.yaml; images are referred to by the list images.txt, not copied.
 
-    Where a box is turned, all are written with their corners.
+    Where a box is oriented, all are written with their corners.
 
     Raises:
         DataError: an image has no size, which relative coordinates need, or no name.
     """
-    turned = tables.boxes["angle"].is_not_null().any()
-    points = corners(tables.rotated()).reshape(-1, 8) if turned else None
+    oriented = tables.boxes["angle"].is_not_null().any()
+    points = corners(tables.rotated()).reshape(-1, 8) if oriented else None
     rows = tables.rows_by_image()
     records = tables.boxes.to_dicts()
     stems: dict[str, str] = {}

@@ -1,1 +1,1 @@
-"""Backbones: images (B, 3, H, W) to maps of rising stride. Each says its `channels` and `strides`."""
+"""Backbones: images (B, 3, H, W) to maps of rising stride. Each states its `channels` and `strides`."""

@@ -1,4 +1,4 @@
-"""Turned boxes as sources spell them: angles of some convention, or four corners.
+"""Oriented boxes as sources spell them: angles of some convention, or four corners.
 
 What a spelling can't be is told: angles outside its range, a width that is the shorter side where it should
 be the longer one, radians that look like degrees, corners that are none of a rectangle.
@@ -21,15 +21,15 @@ FEW = 10  # angles, of which nothing can be guessed
 
 
 def read_spelled(
-    spelled: np.ndarray, places: list[str], convention: str | None, fronts: bool = False
+    spelled: np.ndarray, places: list[str], convention: str | None, headings: bool = False
 ) -> tuple[np.ndarray, list[Fault]]:
-    """Turned boxes in our spelling, and what is odd about them.
+    """Oriented boxes in our spelling, and what is odd about them.
 
     Args:
         spelled: (N, 5) cx, cy, w, h, angle.
         places: (N,) where each was read.
         convention: a key of `CONVENTIONS`; None: clockwise, degrees if an angle is no radian, else radians.
-        fronts: front and back are told apart: angles in [-pi, pi), else in [-pi/2, pi/2).
+        headings: front and back are told apart: angles in [-pi, pi), else in [-pi/2, pi/2).
 
     Raises:
         ConfigError: an unknown convention.
@@ -41,7 +41,7 @@ def read_spelled(
         convention = "degrees" if beyond.any() else "radians"
         message = (
             f"{len(spelled):,} angles from {angle.min():g} to {angle.max():g} are taken as {convention}, "
-            "clockwise on the screen, the width along them; --angles says another convention."
+            "clockwise on the screen, the width along them; --angles gives another convention."
         )
         faults.append(Fault("angle-convention", "warning", places[0], message))
     boxes = from_convention(spelled, convention)
@@ -64,7 +64,7 @@ def read_spelled(
         short = spelled[:, 2] < spelled[:, 3] * (1 - ROUNDING)
         words = f"boxes are narrower along their angle than across, which {convention} never is"
         faults += _tell(short, spelled[:, 2] / np.maximum(spelled[:, 3], 1e-12), places, "angle-side", words)
-    boxes[:, 4] = wrap(boxes[:, 4], 2 * np.pi if fronts else np.pi)
+    boxes[:, 4] = wrap(boxes[:, 4], 2 * np.pi if headings else np.pi)
     boxes[~np.isfinite(spelled[:, 4]), 0] = np.nan  # told with whatever else isn't finite
     return boxes, faults
 

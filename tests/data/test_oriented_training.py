@@ -1,4 +1,4 @@
-"""Turned boxes on their way to a network: exact under turns, visible parts, what is ignored, how tight."""
+"""Oriented boxes on their way to a network: exact under turns, visible parts, what is ignored, how tight."""
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,7 @@ from shapely import Polygon, box
 from boxwright.config.experiment import AugmentConfig, SourceConfig
 from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset, collate
+from boxwright.data.oriented import fit_error
 from boxwright.data.sources import load_source, select_classes
 from boxwright.data.transforms import (
     random_matrix,
@@ -17,10 +18,9 @@ from boxwright.data.transforms import (
     transform_rotated,
     visible_part,
 )
-from boxwright.data.turned import fit_error
 from boxwright.errors import ConfigError
 from boxwright.geometry.conventions import corners
-from tests.scenes import small_tables, turned_tables
+from tests.scenes import oriented_tables, small_tables
 
 TURNS = AugmentConfig(rotate=180, scale=(0.5, 2.0), flip_horizontal=0.5, flip_vertical=0.5, quarter_turn=0.5)
 sides = st.floats(0.5, 80)
@@ -50,31 +50,31 @@ def test_truth_stays_tight_at_any_angle(seed):
     ahead = transform_points(boxes[:, :2] + np.stack([np.cos(boxes[:, 4]), np.sin(boxes[:, 4])], 1), matrix)
     ahead -= transform_points(boxes[:, :2], matrix)
     assert np.allclose(np.arctan2(ahead[:, 1], ahead[:, 0]), moved[:, 4])
-    # The upright truth is the hull of the turned one, as tight as a hull can be.
+    # The upright truth is the hull of the oriented one, as tight as a hull can be.
     hulls, _ = visible_part(moved + np.array([500, 500, 0, 0, 0]), (1000, 1000))
     points = transform_points(corners(boxes), matrix) + 500
     assert np.allclose(hulls, np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1))
 
 
-def test_a_turned_and_an_upright_box_in_one_batch(tmp_path):
-    tables = turned_tables(tmp_path)
+def test_an_oriented_and_an_upright_box_in_one_batch(tmp_path):
+    tables = oriented_tables(tmp_path)
     angles = tables.boxes["angle"].to_list()
     angles[0] = None
     tables = tables.with_boxes(tables.boxes.with_columns(angle=pl.Series(angles, dtype=pl.Float64)))
     batch = collate([DetectionDataset(tables, (96, 96), TURNS)[(0, n)] for n in range(3)])
     targets = batch.targets
     wanted = targets.mask | targets.ignore
-    assert targets.turned[0].tolist()[: int(wanted[0].sum())].count(False) <= 1
-    assert targets.turned[1:][wanted[1:]].all()
-    upright = targets.rotated[wanted & ~targets.turned]
-    hulls = targets.boxes[wanted & ~targets.turned]
+    assert targets.oriented[0].tolist()[: int(wanted[0].sum())].count(False) <= 1
+    assert targets.oriented[1:][wanted[1:]].all()
+    upright = targets.rotated[wanted & ~targets.oriented]
+    hulls = targets.boxes[wanted & ~targets.oriented]
     assert np.allclose(upright[:, :2] - upright[:, 2:4] / 2, hulls[:, :2], atol=1e-4)
     assert (upright[:, 4] == 0).all()
 
 
 @pytest.mark.parametrize("cut", ["mark", "drop"])
 def test_cut_objects_are_marked_or_dropped_by_the_share_inside(cut, tmp_path):
-    tables = turned_tables(tmp_path, images=20)
+    tables = oriented_tables(tmp_path, images=20)
     augment = AugmentConfig(scale=(2.0, 3.0), min_visible=0.6, cut=cut)
     dataset = DetectionDataset(tables, (96, 96), augment)
     ignored = kept = 0
@@ -89,7 +89,7 @@ def test_cut_objects_are_marked_or_dropped_by_the_share_inside(cut, tmp_path):
 
 
 def test_a_crop_with_focus_holds_an_object(tmp_path):
-    tables = turned_tables(tmp_path, images=10, size=400)
+    tables = oriented_tables(tmp_path, images=10, size=400)
     focused = AugmentConfig(scale=(1.0, 1.0), crop=(64, 64), focus=1.0)
     anywhere = AugmentConfig(scale=(1.0, 1.0), crop=(64, 64))
     found = {}
@@ -107,14 +107,14 @@ def test_ignored_classes_become_regions_of_every_class(tmp_path):
     assert left_out == {}
     assert chosen.boxes["ignore"].to_list() == [False, True, False, True]
     assert (chosen.boxes["category_id"] == 0).all()
-    both, _ = select_classes(turned_tables(tmp_path), ["bright", "dark"])
+    both, _ = select_classes(oriented_tables(tmp_path), ["bright", "dark"])
     assert not both.boxes["ignore"].any()
     with pytest.raises(ConfigError, match="'dog' is both a class and ignored"):
         select_classes(tables, ["cat", "dog"], ["dog"])
 
 
 def test_a_source_that_is_too_loose_is_tightened(tmp_path):
-    tables = turned_tables(tmp_path)
+    tables = oriented_tables(tmp_path)
     formats.write(tables, tmp_path / "t.parquet")
     tight = load_source(SourceConfig(root=str(tmp_path / "t.parquet"), tightness=(0.9, 0.8)))
     own, new = tables.rotated(), tight.rotated()

@@ -1,4 +1,4 @@
-"""Turned boxes through the views of an image, and through the head that says them."""
+"""Oriented boxes through the views of an image, and through the head that predicts them."""
 
 from typing import get_args
 
@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from boxwright.config.experiment import View
-from boxwright.data.transforms import compose, transform_turned
+from boxwright.config.models import OrientedBoxes
+from boxwright.data.transforms import compose, transform_oriented
 from boxwright.geometry.torch_rotated import as_hulls, as_seen, rotated_iou
 from boxwright.models.detections import Detections
-from boxwright.models.oriented import decode_turned, long_edge
+from boxwright.models.oriented import decode_oriented, head_boxes, long_edge, oriented_losses
 from boxwright.prediction.views import from_view, fuse_views, to_view
 
 SIZE = torch.tensor([60.0, 40.0])
@@ -40,7 +41,7 @@ def random_boxes(count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("view", get_args(View))
-def test_boxes_come_home_from_every_view_with_their_fronts(view):
+def test_boxes_return_from_every_view_with_their_headings(view):
     image = torch.zeros(1, 3, 64, 64)
     image[0, :, 7, 52] = 1
     seen, sizes = to_view(image, SIZE[None], view)
@@ -48,7 +49,7 @@ def test_boxes_come_home_from_every_view_with_their_fronts(view):
     assert np.allclose(matrix_of(view) @ [52.5, 7.5, 1], [x + 0.5, y + 0.5])
     assert sizes[0].tolist() == ([40, 60] if view.startswith("transposed") else [60, 40])
     boxes = random_boxes(50)
-    inside = torch.from_numpy(transform_turned(boxes, matrix_of(view)))
+    inside = torch.from_numpy(transform_oriented(boxes, matrix_of(view)))
     home = from_view(detections(inside), SIZE, view).boxes.numpy()
     assert np.allclose(home[:, :4], boxes[:, :4])
     assert np.allclose(np.cos(home[:, 4] - boxes[:, 4]), 1)
@@ -68,22 +69,53 @@ def test_views_vote_whatever_the_spelling():
     assert fused.scores.tolist() == pytest.approx([0.9])
 
 
-def numbers_of(boxes: torch.Tensor, heading: bool) -> torch.Tensor:
-    """What a head says of boxes, from points at their corners, with steps of 8 and sides of 16 px."""
-    way, logs = boxes[:, :2] / 8, (boxes[:, 2:4] / 16).log()
-    angle = boxes[:, 4:]
-    front = [angle.cos(), angle.sin()] if heading else []
-    return torch.cat([way, logs, 3 * (2 * angle).cos(), 3 * (2 * angle).sin(), *front], dim=1)
+def outputs_of(boxes: torch.Tensor, swapped: torch.Tensor) -> dict[str, torch.Tensor]:
+    """A head's outputs for boxes, from points at their corners, with steps of 8 and sides of 16 px; sides
+    stand in either order, the angle is that of the longer.
+    """
+    long = long_edge(boxes)
+    logs, angle = (long[:, 2:4] / 16).log(), 2 * long[:, 4:]
+    logs = torch.where(swapped[:, None], logs.flip(1), logs)
+    numbers = torch.cat([boxes[:, :2] / 8, logs, 3 * angle.cos(), 3 * angle.sin()], dim=1)
+    heading = 0.2 * torch.stack([boxes[:, 4].cos(), boxes[:, 4].sin()], dim=1)
+    return {"box_numbers": numbers[None], "headings": heading[None]}
 
 
 @pytest.mark.parametrize("heading", [False, True])
-def test_what_a_head_says_is_a_box_of_any_angle(heading):
+def test_outputs_of_a_head_give_boxes_of_any_angle(heading):
     boxes = torch.from_numpy(random_boxes(200)).float()
     points, steps, sides = torch.zeros(200, 2), torch.full((200, 1), 8.0), torch.full((200, 1), 16.0)
-    found = decode_turned(points, steps, sides, numbers_of(boxes, heading)[None])[0]
-    assert torch.allclose(found[:, :4], boxes[:, :4], atol=1e-4)
-    turn = found[:, 4] - boxes[:, 4]
+    outputs = outputs_of(boxes, torch.arange(200) % 2 == 0)
+    found = decode_oriented(points, steps, sides, outputs, long_edge=True)
+    expected = boxes if heading else long_edge(boxes)
+    found = (head_boxes(found, outputs, True) if heading else found)[0]
+    assert torch.allclose(found[:, :4], expected[:, :4], atol=1e-4)
+    turn = found[:, 4] - expected[:, 4]
     assert torch.allclose((turn if heading else 2 * turn).cos(), torch.ones(200), atol=1e-5)
+
+
+def test_exchanged_sides_are_no_second_minimum_of_the_loss():
+    """From the other spelling of a box, and from any angle, descent ends at the truth."""
+    truth = torch.tensor([[50.0, 40, 30, 12, 0.4]]).repeat(64, 1)[None]
+    recipe = OrientedBoxes()
+    numbers = torch.zeros(1, 64, 6)
+    start = 0.4 + torch.linspace(-np.pi / 2, np.pi / 2, 64)
+    numbers[0, :, 2:4] = torch.tensor([12 / 16, 30 / 16]).log()
+    numbers[0, :, 4], numbers[0, :, 5] = (2 * start).cos(), (2 * start).sin()
+    numbers[0, :, :2] = torch.tensor([50 / 8, 40 / 8])
+    numbers.requires_grad_()
+    optimizer = torch.optim.Adam([numbers], 0.02)
+    points, steps, sides = torch.zeros(64, 2), torch.full((64, 1), 8.0), torch.full((64, 1), 16.0)
+    mask, share = torch.ones(1, 64, dtype=torch.bool), torch.ones(1, 64)
+    for _ in range(300):
+        outputs = {"box_numbers": numbers}
+        boxes = decode_oriented(points, steps, sides, outputs, long_edge=True)
+        optimizer.zero_grad()
+        sum(oriented_losses(boxes, outputs, truth, mask, share, recipe).values()).backward()
+        optimizer.step()
+    boxes = decode_oriented(points, steps, sides, {"box_numbers": numbers.detach()}, long_edge=True)
+    assert rotated_iou(boxes[0].double(), truth[0].double()).min() > 0.9
+    assert (2 * (boxes[0, :, 4] - 0.4)).cos().min() > 0.98
 
 
 def test_long_edges_and_hulls_are_the_same_rectangles_and_theirs():
@@ -94,17 +126,17 @@ def test_long_edges_and_hulls_are_the_same_rectangles_and_theirs():
     hulls = as_hulls(boxes)
     covered = rotated_iou(boxes, hulls) * (hulls[:, 2] * hulls[:, 3]) / (boxes[:, 2] * boxes[:, 3])
     assert torch.allclose(covered, torch.ones(200, dtype=torch.float64))
-    turned = torch.arange(200) % 2 == 0
-    mixed = as_seen(boxes, turned)
-    assert torch.equal(mixed[turned], boxes[turned])
-    assert torch.equal(mixed[~turned], hulls[~turned])
+    oriented = torch.arange(200) % 2 == 0
+    mixed = as_seen(boxes, oriented)
+    assert torch.equal(mixed[oriented], boxes[oriented])
+    assert torch.equal(mixed[~oriented], hulls[~oriented])
 
 
-def test_views_vote_on_the_front():
-    looks = [(0.3 + np.pi, 0.9), (0.32, 0.6), (0.28, 0.6)]
+def test_views_vote_on_the_heading():
+    votes = [(0.3 + np.pi, 0.9), (0.32, 0.6), (0.28, 0.6)]
     views = [
         [Detections(torch.tensor([[30.0, 20, 24, 10, angle]]), torch.tensor([score]), torch.zeros(1).long())]
-        for angle, score in looks
+        for angle, score in votes
     ]
     (fused,) = fuse_views(views, 0.4, 10)
     assert torch.cos(fused.boxes[0, 4] - 0.3) > 0.999

@@ -1,4 +1,4 @@
-"""Turned boxes in every format that has them: real samples, round trips, contradictions that are told."""
+"""Oriented boxes in every format that has them: real samples, round trips, contradictions that are told."""
 
 import json
 
@@ -10,13 +10,13 @@ from shapely import Polygon
 from boxwright.data import formats
 from boxwright.data.builder import TableBuilder
 from boxwright.data.formats.options import ReadOptions
-from boxwright.data.turned import fit_error, fit_rectangles, wrap
+from boxwright.data.oriented import fit_error, fit_rectangles, wrap
 from boxwright.errors import ConfigError, DataError
 from boxwright.geometry.conventions import CONVENTIONS, corners, min_area_rectangle, to_convention
-from tests.scenes import turned_tables
+from tests.scenes import oriented_tables
 from tests.shared_data import shared_path
 
-# Path, format, options, images, boxes, turned boxes (SOURCE.md has these counts).
+# Path, format, options, images, boxes, oriented boxes (SOURCE.md has these counts).
 SAMPLES = [
     ("hituav_obb/train/rotate.json", "coco", {}, 480, 4868, 4868),
     ("hituav_obb/val/rotate_xml", "voc", {}, 120, 1171, 1171),
@@ -46,12 +46,12 @@ def same_corners(a: np.ndarray, b: np.ndarray) -> float:
     return float(fit_error(corners(a), b).max())
 
 
-@pytest.mark.parametrize(("name", "format", "options", "images", "boxes", "turned"), SAMPLES)
-def test_every_real_sample_reads_whole(name, format, options, images, boxes, turned):
+@pytest.mark.parametrize(("name", "format", "options", "images", "boxes", "oriented"), SAMPLES)
+def test_every_real_sample_reads_whole(name, format, options, images, boxes, oriented):
     tables = read(name, format, options)
     assert len(tables.images) == images
     assert boxes is None or len(tables.boxes) == boxes
-    assert turned is None or tables.boxes["angle"].is_not_null().sum() == turned
+    assert oriented is None or tables.boxes["angle"].is_not_null().sum() == oriented
     assert not any(f.dropped for f in tables.faults)
     angle = tables.boxes["angle"].drop_nulls()
     assert angle.min() >= -np.pi / 2
@@ -83,9 +83,9 @@ def test_one_crowd_in_two_conventions_is_the_same_crowd():
 
 
 @pytest.mark.parametrize("format", WRITTEN)
-@pytest.mark.parametrize(("name", "source", "options", "images", "boxes", "turned"), SAMPLES[:7])
+@pytest.mark.parametrize(("name", "source", "options", "images", "boxes", "oriented"), SAMPLES[:7])
 def test_real_samples_come_back_to_a_thousandth_of_a_pixel(
-    format, name, source, options, images, boxes, turned, tmp_path
+    format, name, source, options, images, boxes, oriented, tmp_path
 ):
     tables = read(name, source, options)
     target = tmp_path / WRITTEN[format]
@@ -146,7 +146,7 @@ def test_dota_corners_are_kept_as_well_as_a_rectangle_can():
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_boxes_of_every_convention_come_back(name, tmp_path):
-    tables = turned_tables(tmp_path)
+    tables = oriented_tables(tmp_path)
     spelled = to_convention(tables.rotated(), name)
     builder = TableBuilder("test", name)
     image, category = builder.image("a.jpg", None, 640, 480), builder.category("car")
@@ -172,9 +172,9 @@ def test_what_a_convention_can_not_be_is_told():
     narrow = [[x, y, h, w, a] for x, y, w, h, a in boxes]
     (fault,) = [f for f in build(narrow, "le135").faults if f.code == "angle-side"]
     assert "20 of 20" in fault.message
-    turned = [[100.0, 100, 40, 20, a] for a in range(0, 180, 9)]
-    assert "angle-unit" in [f.code for f in build(turned, "radians").faults]
-    taken = build(turned, None)
+    oriented = [[100.0, 100, 40, 20, a] for a in range(0, 180, 9)]
+    assert "angle-unit" in [f.code for f in build(oriented, "radians").faults]
+    taken = build(oriented, None)
     assert any("taken as degrees" in f.message for f in taken.faults)
     assert taken.rotated()[1, 4] == pytest.approx(np.radians(9))
     with pytest.raises(ConfigError, match="angles is 'left'"):
@@ -195,8 +195,8 @@ def test_wrapping_keeps_what_is_there_already():
     assert np.allclose(np.tan(wrapped[[1, 3, 4]]), np.tan(angle[[1, 3, 4]]))
 
 
-def test_markers_keep_front_and_back_apart(tmp_path):
-    tables = turned_tables(tmp_path, fronts=True)
+def test_markers_keep_headings(tmp_path):
+    tables = oriented_tables(tmp_path, headings=True)
     boxes = tables.boxes.with_columns(ignore=pl.Series([True] + [False] * (len(tables.boxes) - 1)))
     formats.write(tables.with_boxes(boxes), tmp_path / "m.json", "markers")
     back = formats.read(tmp_path / "m.json")  # told by its content
@@ -211,7 +211,7 @@ def test_markers_keep_front_and_back_apart(tmp_path):
 
 
 def test_merged_results_of_dota_are_judged_against_its_truth(tmp_path):
-    tables = turned_tables(tmp_path, scores=True)
+    tables = oriented_tables(tmp_path, scores=True)
     formats.write(tables, tmp_path / "found", "dota-results")
     back = formats.read(tmp_path / "found")
     assert (
