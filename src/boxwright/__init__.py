@@ -57,9 +57,7 @@ _HOMES = {
     "train": "boxwright.training.train",
 }
 # Modules above that need an extra, by name.
-_EXTRAS = dict.fromkeys(
-    ("predict", "TilingOptions", "train", "import_checkpoint", "show_assignment"), "train"
-)
+_EXTRAS = dict.fromkeys(("predict", "TilingOptions", "import_checkpoint", "show_assignment"), "train")
 __all__ = [
     "TilingOptions",
     "calibrate",

@@ -59,16 +59,37 @@ def test_help_answers_in_half_a_second():
     assert min(times) < 0.5, times
 
 
-def _imported(words: list[str]) -> set[str]:
+def _imported(words: list[str], ends: tuple = (0, None)) -> set[str]:
     code = (
         "import sys\nfrom boxwright.cli import main\n"
         f"sys.argv = ['boxwright', *{words!r}]\n"
-        "try:\n    main()\nexcept SystemExit as end:\n    assert end.code in (0, None), end.code\n"
+        f"try:\n    main()\nexcept SystemExit as end:\n    assert end.code in {ends!r}, end.code\n"
         f"print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.rpartition("HEAVY ")[2].replace("'", '"')))
+
+
+WRONG = [
+    ["train", "nowhere.yaml"],
+    ["train", "good.yaml", "--set", "modle.name=compact"],
+    ["train", "good.yaml", "--set", "data.classes=[bird]"],
+    ["train", "good.yaml", "--set", "data.train.root=broken.json"],
+    ["train", "good.yaml", "--resume"],
+    ["predict", "images", "--checkpoint", "nowhere"],
+    ["predict", "nowhere", "--checkpoint", "good.yaml"],
+    ["assign", "show", "nowhere.yaml"],
+]
+
+
+@pytest.mark.parametrize("words", WRONG, ids=" ".join)
+def test_a_mistake_is_told_without_torch(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    formats.write(small_tables(tmp_path), tmp_path / "truth.json", "coco")
+    (tmp_path / "good.yaml").write_text("data: {train: {root: truth.json}, val: {root: truth.json}}")
+    (tmp_path / "broken.json").write_text('{"images": [')
+    assert _imported(words, (2,)) == set()
 
 
 def test_data_and_evaluate_never_import_torch(tmp_path):
@@ -172,10 +193,12 @@ def test_evaluate_writes_the_keys_of_the_expected_numbers(tmp_path):
     assert max(len(line) for line in text.splitlines()) <= 80
 
 
-def test_a_missing_extra_is_one_line_that_says_what_to_install():
+def test_a_missing_extra_is_one_line_that_says_what_to_install(tmp_path):
+    small_tables(tmp_path)
+    paths = [str(tmp_path / "images"), "--checkpoint", str(tmp_path / "images" / "000.png")]
     code = (
         f"import sys\nsys.modules.update(dict.fromkeys({HEAVY!r}))\nfrom boxwright.cli import main\n"
-        "sys.argv = ['boxwright', 'predict', 'a', '--checkpoint', 'b']\nmain()"
+        f"sys.argv = ['boxwright', 'predict', *{paths!r}]\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2

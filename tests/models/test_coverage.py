@@ -15,7 +15,7 @@ from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError
 from boxwright.models.checkpoint import save_detector
 from boxwright.models.coverage import coverage
-from boxwright.training import train as training
+from boxwright.training import run as training
 from tests.cli.test_cli import run
 from tests.models.test_detectors import CONFIGS, make
 from tests.scenes import square_tables

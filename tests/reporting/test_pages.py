@@ -100,7 +100,7 @@ def test_the_options_of_evaluate_change_the_numbers_they_name(files, tmp_path):
     relative = numbers("--relative-areas", "--areas", f"{1024 / 40000},{9216 / 40000}")
     assert relative["coco"] == pytest.approx(usual["coco"])
     assert numbers("--areas", "400,900")["coco"]["APs"] != usual["coco"]["APs"]
-    few = numbers("--max-dets", "1", "--metric", "bound", "--metric", "tide")
+    few = numbers("--max-detections", "1", "--metric", "bound", "--metric", "tide")
     assert few["coco"].keys() >= {"AR1"}
     assert few["bound"]["overall"]["AP now"] == pytest.approx(few["coco"]["AP"])
     assert few["tide"] == measure(*words[1:3], "tide", max_dets=1).to_dict()

@@ -16,7 +16,7 @@ from boxwright.config import dump_config
 from boxwright.errors import NonFiniteError
 from boxwright.models.checkpoint import load_detector
 from boxwright.models.compact import Compact
-from boxwright.training import train as training
+from boxwright.reporting import report as reports
 from boxwright.training.loop import Trainer
 from boxwright.training.train import train
 from tests.scenes import square_experiment
@@ -37,7 +37,7 @@ def _train(config: Path, runs: Path, counter: Path, resume: bool) -> None:
         return losses
 
     Trainer._step = tell
-    training.report = lambda folder: folder
+    reports.report = lambda folder: folder
     train(config, name="run", runs=runs, resume=resume)
 
 

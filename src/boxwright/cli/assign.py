@@ -30,6 +30,15 @@ def show(
 ) -> None:
     """Draw the anchors assigned to each box; count the boxes without any."""
     from boxwright.cli.tables import print_rows, write_json
+    from boxwright.config import load_config
+    from boxwright.config.places import find_checkpoint
+
+    # A mistake is told before torch is imported.
+    if experiment.suffix in (".yaml", ".yml"):
+        load_config(experiment, changes)
+    else:
+        find_checkpoint(experiment)
+
     from boxwright.training.assignment import show_assignment
 
     found = show_assignment(experiment, output, image, count, part, limit, changes)

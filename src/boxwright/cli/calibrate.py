@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from boxwright.cli.options import PredictionsFormat, TruthFormat, TruthImages
+
 EXAMPLE = "Example: boxwright calibrate val.json predictions.parquet -o calibration.json --by class"
 
 
@@ -17,10 +19,12 @@ def calibrate(
     by: Annotated[str, typer.Option(help="A fit for all boxes, each class, or each source.")] = "class",
     folds: Annotated[int, typer.Option(help="Of the cross-validation.", min=2)] = 5,
     ious: Annotated[str | None, typer.Option(help="IoU grid; 0.50:0.95 if left out.")] = None,
-    max_dets: Annotated[int, typer.Option(help="Detections an image and class.", min=1)] = 100,
+    max_detections: Annotated[int, typer.Option(help="An image and class.", min=1)] = 100,
     report: Annotated[Path | None, typer.Option(help="Write an HTML page with the curves there.")] = None,
-    truth_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
-    predictions_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
+    truth_format: TruthFormat = None,
+    truth_images: TruthImages = None,
+    predictions_format: PredictionsFormat = None,
+    old_max_dets: Annotated[int | None, typer.Option("--max-dets", hidden=True)] = None,
 ) -> None:
     """Fit what makes boxes and scores right.
 
@@ -29,15 +33,15 @@ def calibrate(
     import numpy as np
 
     from boxwright import calibrate as fit
-    from boxwright.cli.options import numbers, read_predictions, read_source, skip_blas
+    from boxwright.cli.options import numbers, read_predictions, read_truth, skip_blas
     from boxwright.cli.tables import print_calibration
     from boxwright.evaluation.coco import IOU_THRESHOLDS
 
     skip_blas()
-    true = read_source(truth, truth_format)
+    true = read_truth(truth, truth_format, truth_images)
     found = read_predictions(predictions, predictions_format, None, None, true)
     grid = np.array(numbers("--ious", ious)) if ious else IOU_THRESHOLDS
-    calibration = fit(true, found, by, folds, grid, max_dets)
+    calibration = fit(true, found, by, folds, grid, old_max_dets or max_detections)
     calibration.save(output)
     print_calibration(calibration)
     typer.echo(f"Calibration: {output}")

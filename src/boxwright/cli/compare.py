@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from boxwright.cli.options import TruthImages
+
 EXAMPLE = "Example: boxwright compare anna.json ben.json --report agreement.html"
 
 
@@ -18,17 +20,18 @@ def compare(
     pairs: Annotated[Path | None, typer.Option(help="Write matched pairs there, as Parquet.")] = None,
     a_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
     b_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
+    truth_images: TruthImages = None,
 ) -> None:
     """What two sets of boxes agree on.
 
     Two annotators, two models, or old labels and new: what matches, and what only one has.
     """
     from boxwright import compare as compare_tables
-    from boxwright.cli.options import read_predictions, read_source, skip_blas, unique_names
+    from boxwright.cli.options import read_predictions, read_truth, skip_blas, unique_names
     from boxwright.cli.tables import print_comparison, write_json
 
     skip_blas()
-    first = read_source(a, a_format)
+    first = read_truth(a, a_format, truth_images)
     comparison = compare_tables(first, read_predictions(b, b_format, None, None, first), iou, min_score)
     print_comparison(comparison)
     if json is not None:

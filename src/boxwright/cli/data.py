@@ -1,11 +1,25 @@
-"""`boxwright data`: check, convert, split, stats, show, anchors, smooth."""
+"""`boxwright data`: check, convert, split, stats, show, anchors, smooth, formats."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from boxwright.cli.options import Angles, Boxes, Format, Images, Layout, ListName, read_source
+from boxwright.cli.options import (
+    Angles,
+    Boxes,
+    Format,
+    Images,
+    Layout,
+    ListName,
+    OldFrom,
+    Place,
+    Target,
+    To,
+    output_of,
+    placing_of,
+    read_source,
+)
 
 app = typer.Typer(
     help="Check, convert, split, count and show annotations; fit anchors to them; smooth tracks.",
@@ -46,37 +60,47 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: boxwright data convert VOC2007 --from voc --to coco truth.json")
+@app.command(epilog="Example: boxwright data convert VOC2007 -o truth.json --format voc")
 def convert(
     source: Annotated[Path, typer.Argument(help="File or folder of annotations.")],
-    target: Annotated[Path, typer.Argument(help="File or folder to write.")],
-    from_format: Annotated[
-        str | None, typer.Option("--from", help="Format to read; told from the path if left out.")
-    ] = None,
-    to: Annotated[
-        str | None, typer.Option("--to", help="Format to write; told from the suffix if left out.")
-    ] = None,
+    target: Target = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File or folder to write.")] = None,
+    to: To = None,
+    place: Place = None,
+    format: Format = None,
     list_name: ListName = None,
     images: Images = None,
     boxes: Boxes = None,
     layout: Layout = None,
     angles: Angles = None,
+    old_from: OldFrom = None,
 ) -> None:
     """Write annotations in another format, and say what it can't hold."""
     from boxwright.cli.tables import print_conversion
     from boxwright.data.conversion import convert as convert_tables
 
-    tables = read_source(source, from_format, list_name, images, boxes, layout, angles)
-    print_conversion(tables, target, convert_tables(tables, target, to))
+    target = output_of(output, target)
+    images, place = placing_of(images, place)
+    tables = read_source(source, format or old_from, list_name, images, boxes, layout, angles)
+    print_conversion(tables, target, convert_tables(tables, target, to, place))
 
 
-@app.command(epilog="Example: boxwright data split labels.json OUT --shares train=0.8,val=0.2 --seed 0")
+@app.command(epilog="Example: boxwright data split labels.json -o OUT --shares train=0.8,val=0.2 --seed 0")
 def split(
     source: Annotated[Path, typer.Argument(help="File or folder of annotations.")],
-    target: Annotated[Path, typer.Argument(help="Folder for one file a part.")],
+    target: Target = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write.")] = None,
     shares: Annotated[str, typer.Option(help="Parts and their shares.")] = "train=0.8,val=0.2",
     seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
-    to: Annotated[str, typer.Option("--to", help="parquet, coco or odgt.")] = "coco",
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="Format to write: coco, parquet and the like, a file a part; yolo or voc, one data set with"
+            " a list of each part.",
+        ),
+    ] = "coco",
+    place: Place = None,
     format: Format = None,
     list_name: ListName = None,
     images: Images = None,
@@ -89,9 +113,19 @@ def split(
     from boxwright.data.splitting import parse_shares, write_split
     from boxwright.data.splitting import split as split_tables
 
+    target = output_of(output, target)
+    images, place = placing_of(images, place)
     tables = read_source(source, format, list_name, images, boxes, layout, angles)
     parts = split_tables(tables, parse_shares(shares), seed)
-    print_split(parts, write_split(parts, target, to))
+    print_split(parts, write_split(parts, target, to, place))
+
+
+@app.command("formats", epilog="Example: boxwright data formats")
+def list_formats() -> None:
+    """List the formats that are read and written."""
+    from boxwright.cli.tables import print_formats
+
+    print_formats()
 
 
 @app.command(epilog="Example: boxwright data stats ../shared/data/bccd --format voc")
@@ -165,10 +199,11 @@ def anchors(
         write_json(fit.to_dict(), json)
 
 
-@app.command(epilog="Example: boxwright data smooth tracked.parquet smooth.parquet --window 3")
+@app.command(epilog="Example: boxwright data smooth tracked.parquet -o smooth.parquet --window 3")
 def smooth(
     source: Annotated[Path, typer.Argument(help="Boxes whose attributes hold a track_id.")],
-    target: Annotated[Path, typer.Argument(help="File or folder to write.")],
+    target: Target = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File or folder to write.")] = None,
     window: Annotated[
         float, typer.Option(help="Frames that angles are averaged over, as a deviation; 0: none.", min=0)
     ] = 2.0,
@@ -178,19 +213,20 @@ def smooth(
             "--headings/--no-headings", help="Rotate boxes by half a turn so that they point where they move."
         ),
     ] = True,
-    from_format: Annotated[
-        str | None, typer.Option("--from", help="Format to read; told from the path if left out.")
-    ] = None,
-    to: Annotated[
-        str | None, typer.Option("--to", help="Format to write; told from the suffix if left out.")
-    ] = None,
+    to: To = None,
+    format: Format = None,
     images: Images = None,
     angles: Angles = None,
+    old_from: OldFrom = None,
+    old_fronts: Annotated[bool | None, typer.Option("--fronts/--no-fronts", hidden=True)] = None,
 ) -> None:
     """Make the angles of oriented boxes agree along their tracks through a video."""
     from boxwright.cli.tables import print_conversion
     from boxwright.data.conversion import convert as convert_tables
     from boxwright.data.smoothing import smooth_angles
 
-    tables = smooth_angles(read_source(source, from_format, None, images, angles=angles), window, headings)
+    target = output_of(output, target)
+    headings = headings if old_fronts is None else old_fronts
+    tables = read_source(source, format or old_from, None, images, angles=angles)
+    tables = smooth_angles(tables, window, headings)
     print_conversion(tables, target, convert_tables(tables, target, to))

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from boxwright.cli.options import OldMaxDets, PredictionsFormat, TruthFormat, TruthImages
+
 EXAMPLE = (
     "Example: boxwright evaluate truth.json a.parquet b.parquet --metric lrp --metric tide --report page.html"
 )
@@ -29,7 +31,7 @@ def evaluate(
     json: Annotated[
         Path | None, typer.Option(help="Write the numbers there; with --report, all that its page holds.")
     ] = None,
-    max_dets: Annotated[
+    max_detections: Annotated[
         str,
         typer.Option(
             help="Limits of detections an image and class; the last is AP's, TIDE's and the bounds'."
@@ -55,29 +57,32 @@ def evaluate(
     calibration: Annotated[
         Path | None, typer.Option(help="A file of `boxwright calibrate`, applied first.")
     ] = None,
-    truth_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
+    truth_format: TruthFormat = None,
     truth_list: Annotated[str | None, typer.Option(help="VOC's list or YOLO's split.")] = None,
     truth_layout: Annotated[str | None, typer.Option(help="Of the text format.")] = None,
     truth_angles: Annotated[str | None, typer.Option(help="Convention of oriented boxes.")] = None,
-    predictions_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
+    truth_images: TruthImages = None,
+    predictions_format: PredictionsFormat = None,
     predictions_layout: Annotated[str | None, typer.Option(help="Of the text format.")] = None,
     predictions_angles: Annotated[str | None, typer.Option(help="Convention of oriented boxes.")] = None,
+    old_max_dets: OldMaxDets = None,
 ) -> None:
     """Judge predictions by COCO's and other metrics.
 
     COCO's twelve numbers, a table by class, any other metric; several models side by side.
     """
     from boxwright import evaluate as evaluate_tables
-    from boxwright.cli.options import numbers, read_predictions, read_source, skip_blas, unique_names
+    from boxwright.cli.options import numbers, read_predictions, read_truth, skip_blas, unique_names
     from boxwright.cli.tables import print_evaluation, print_models, print_readings, write_json
     from boxwright.errors import ConfigError
     from boxwright.evaluation.pairing import read_pair
     from boxwright.progress import track
 
     skip_blas()
-    limits = numbers("--max-dets", max_dets)
+    max_detections = old_max_dets or max_detections
+    limits = numbers("--max-detections", max_detections)
     if any(n != int(n) for n in limits):
-        raise ConfigError(f"--max-dets {max_dets}: expected whole numbers such as 1,10,100.")
+        raise ConfigError(f"--max-detections {max_detections}: expected whole numbers such as 1,10,100.")
     limits = tuple(int(n) for n in limits)
     edges = numbers("--areas", areas, 2)
     shown = tuple(metric or ())
@@ -86,7 +91,8 @@ def evaluate(
         from boxwright.evaluation.metrics import USUAL, find_metric
 
         judges = {name: find_metric(name, limits[-1]) for name in shown or USUAL}
-    true = read_source(truth, truth_format, truth_list, None, None, truth_layout, truth_angles)
+    options = {"list_name": truth_list, "layout": truth_layout, "angles": truth_angles}
+    true = read_truth(truth, truth_format, truth_images, **options)
     grid = numbers("--ious", ious) if ious else None
     evaluations = {}
     for name, path in zip(unique_names(predictions), predictions):

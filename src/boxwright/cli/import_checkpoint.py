@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
-EXAMPLE = "Example: boxwright import-checkpoint atss.pth --from mmdet --config atss.yaml -o atss.safetensors"
+from boxwright.cli.options import OldFrom
+
+EXAMPLE = (
+    "Example: boxwright import-checkpoint atss.pth --toolbox mmdet --config atss.yaml -o atss.safetensors"
+)
 
 
 def import_checkpoint(
@@ -14,13 +18,12 @@ def import_checkpoint(
         Path, typer.Option(help="The experiment whose model it is; data.classes names classes.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
-    origin: Annotated[
-        str, typer.Option("--from", help="The toolbox it comes from: mmdet, torchvision or effdet.")
-    ] = "mmdet",
+    toolbox: Annotated[str, typer.Option(help="That it comes from: mmdet, torchvision or effdet.")] = "mmdet",
     partial: Annotated[
         bool, typer.Option(help="Write it though tensors are missing, unused or of another shape.")
     ] = False,
     every: Annotated[bool, typer.Option("--all", help="Name every such tensor.")] = False,
+    old_from: OldFrom = None,
 ) -> None:
     """Take over another toolbox's weights.
 
@@ -28,7 +31,7 @@ def import_checkpoint(
     """
     from boxwright import import_checkpoint as convert
 
-    report = convert(checkpoint, config, output, origin, partial)
+    report = convert(checkpoint, config, output, old_from or toolbox, partial)
     typer.echo(report.describe())
     if every:
         for what in ("missing", "unused", "mismatched"):

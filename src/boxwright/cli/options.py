@@ -9,23 +9,25 @@ import typer
 if TYPE_CHECKING:
     from boxwright.config.experiment import View
 
+FORMATS = "Told from the path if left out."
 Format = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        help="coco, coco-angle, coco-results, voc, yolo, dota, dota-results, markers, odgt, citypersons,"
-        " eurocity, text or parquet."
-        " Told from the path if left out.",
-    ),
+    str | None, typer.Option("--format", help=f"Of the source, such as voc or coco. {FORMATS}")
 ]
+To = Annotated[str | None, typer.Option("--to", help="Format to write; told from the suffix if left out.")]
 ListName = Annotated[str | None, typer.Option("--list", help="VOC's list or YOLO's split, trainval for one.")]
 Images = Annotated[
     Path | None, typer.Option("--images", help="Folder of the images, where it isn't beside the labels.")
 ]
+Place = Annotated[
+    str | None,
+    typer.Option(
+        "--place",
+        help="copy or link: put the images into the new format's own layout. If left out, they are named"
+        " where they are; linked where the format can't. (--images copy is the same.)",
+    ),
+]
 Boxes = Annotated[str | None, typer.Option("--boxes", help="Which box of a person: full, visible, head.")]
 Layout = Annotated[str | None, typer.Option("--layout", help="Of the text format: xyxy, xywh, relative.")]
-
-
 Angles = Annotated[
     str | None,
     typer.Option(
@@ -35,6 +37,50 @@ Angles = Annotated[
         " out.",
     ),
 ]
+TruthFormat = Annotated[str | None, typer.Option("--truth-format", help="Told from the path if left out.")]
+PredictionsFormat = Annotated[
+    str | None, typer.Option("--predictions-format", help="Told from the path if left out.")
+]
+TruthImages = Annotated[
+    Path | None,
+    typer.Option(
+        "--truth-images",
+        help="COCO file with the ids by which COCO results name images and categories, for truth that"
+        " has none (VOC, YOLO, odgt); joined by file name.",
+    ),
+]
+Target = Annotated[Path | None, typer.Argument(hidden=True)]  # `-o` as it was once given
+OldFrom = Annotated[str | None, typer.Option("--from", hidden=True)]
+OldMaxDets = Annotated[str | None, typer.Option("--max-dets", hidden=True)]
+
+
+def output_of(output: Path | None, target: Path | None) -> Path:
+    """The place to write.
+
+    Raises:
+        ConfigError: none, or two.
+    """
+    from boxwright.errors import ConfigError
+
+    place = output or target
+    if place is None or (output and target):
+        raise ConfigError("expected one place to write: -o PATH.")
+    return place
+
+
+def placing_of(images: Path | None, place: str | None):
+    """The folder of a source's images, and how they are put into the target's layout.
+
+    Raises:
+        ConfigError: neither copy nor link.
+    """
+    from boxwright.errors import ConfigError
+
+    if str(images) in ("copy", "link") and images is not None and not images.is_dir():
+        images, place = None, str(images)
+    if place not in (None, "copy", "link"):
+        raise ConfigError(f"--place {place}: expected copy or link.")
+    return images, place
 
 
 def read_source(
@@ -51,6 +97,16 @@ def read_source(
     from boxwright.data.formats.options import ReadOptions
 
     return formats.read(path, format, ReadOptions(list_name, images, boxes, layout, angles))
+
+
+def read_truth(path: Path, format: str | None, ids: Path | None = None, **options):
+    """Tables of truth, with the image and category ids of the file `ids` where there is one."""
+    truth = read_source(path, format, **options)
+    if ids is None:
+        return truth
+    from boxwright.data.formats.coco_results import with_ids
+
+    return with_ids(truth, read_source(ids, None))
 
 
 def skip_blas() -> None:

@@ -75,15 +75,22 @@ def predict(
 
     The exit code is 1 if an image can't be read.
     """
+    from boxwright.cli.options import size_of, views_of
+    from boxwright.config.places import find_checkpoint
+    from boxwright.data.images import find_images
+
+    # A wrong path is told before torch is imported.
+    find_checkpoint(checkpoint)
+    find_images(images)
+    seen = views_of(views) if views else None
+
     from boxwright import TilingOptions
     from boxwright import predict as predict_files
-    from boxwright.cli.options import size_of, views_of
 
     given = {"overlap": overlap, "scale": scale, "object_width": object_width, "gsd": gsd, "merge": merge}
     given |= {"size": size_of("--tile-size", tile_size) if tile_size else None}
     given = {name: value for name, value in given.items() if value is not None}
     tiling = TilingOptions(**given) if tiles or given else None
-    seen = views_of(views) if views else None
     tables = predict_files(
         images,
         checkpoint,

@@ -64,6 +64,20 @@ def print_conversion(tables, target: Path, lost: dict[str, int]) -> None:
         )
 
 
+def print_formats() -> None:
+    """Every format, whether it is read and written, and what it is."""
+    import inspect
+
+    from boxwright.data.formats import READERS, WRITERS
+
+    table = Table("format", "read", "write", "what it is", box=None, pad_edge=False)
+    for name in sorted({*READERS, *WRITERS}):
+        module = inspect.getmodule(READERS.get(name) or WRITERS[name])
+        about = ((module and module.__doc__) or "").partition("\n\n")[0].replace("\n", " ")
+        table.add_row(name, *("yes" if name in known else "" for known in (READERS, WRITERS)), _plain(about))
+    console.print(table)
+
+
 def print_split(parts: dict, written: dict[str, Path]) -> None:
     """Images and boxes of each part by class."""
     table = Table("part", "images", "boxes", "file", box=None, pad_edge=False)

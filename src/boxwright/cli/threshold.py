@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from boxwright.cli.options import PredictionsFormat, TruthFormat, TruthImages
+
 EXAMPLE = "Example: boxwright threshold val.json predictions.parquet --precision 0.9"
 
 
@@ -15,19 +17,20 @@ def threshold(
     recall: Annotated[float | None, typer.Option(help="Wanted, for the most precision.")] = None,
     iou: Annotated[float, typer.Option(help="From which a detection is true.")] = 0.5,
     json: Annotated[Path | None, typer.Option(help="Write the thresholds there.")] = None,
-    truth_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
-    predictions_format: Annotated[str | None, typer.Option(help="Told from the path if left out.")] = None,
+    truth_format: TruthFormat = None,
+    truth_images: TruthImages = None,
+    predictions_format: PredictionsFormat = None,
 ) -> None:
     """Find the score threshold of each class.
 
     For a precision, for a recall, or (both left out) for the least LRP.
     """
     from boxwright import threshold as find
-    from boxwright.cli.options import read_predictions, read_source, skip_blas
+    from boxwright.cli.options import read_predictions, read_truth, skip_blas
     from boxwright.cli.tables import print_readings, write_json
 
     skip_blas()
-    true = read_source(truth, truth_format)
+    true = read_truth(truth, truth_format, truth_images)
     found = read_predictions(predictions, predictions_format, None, None, true)
     reading = find(true, found, precision, recall, iou)
     print_readings({"": reading})

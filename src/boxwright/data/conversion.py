@@ -5,6 +5,7 @@ import os
 import polars as pl
 
 from boxwright.data import formats
+from boxwright.data.formats.placing import Placing
 from boxwright.data.tables import Tables
 
 COCO = {"score", "crowd", "ignore", "difficult", "area", "attributes", "empty", "category"}
@@ -26,13 +27,19 @@ HOLDS: dict[str, set[str]] = {
 }
 
 
-def convert(tables: Tables, target: str | os.PathLike, format: str | None = None) -> dict[str, int]:
+def convert(
+    tables: Tables,
+    target: str | os.PathLike,
+    format: str | None = None,
+    images: Placing | None = None,
+) -> dict[str, int]:
     """Write tables, and count what the format has no place for.
 
     Args:
         tables: from any reader.
         target: file or folder.
         format: None: told from the suffix.
+        images: as for `formats.write`.
 
     Returns:
         What was lost, with the number of boxes (or categories) concerned; empty: nothing.
@@ -41,7 +48,7 @@ def convert(tables: Tables, target: str | os.PathLike, format: str | None = None
         DataError: the format can't hold these tables at all.
     """
     name = format or formats.format_of_suffix(tables, target)
-    formats.write(tables, target, name)
+    formats.write(tables, target, name, images)
     held = HOLDS[name]
     boxes = tables.boxes
     own_area = (boxes["area"] - boxes["w"] * boxes["h"]).abs() > 1e-6 * boxes["area"].abs()

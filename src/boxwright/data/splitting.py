@@ -6,10 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from boxwright.data import formats
+from boxwright.data.formats import voc, yolo
+from boxwright.data.formats.placing import Placing, place_images
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
 
-FILE_SUFFIX = {"coco": ".json", "parquet": ".parquet", "odgt": ".odgt"}
+FILE_SUFFIX = {"coco": ".json", "coco-angle": ".json", "markers": ".json"} | {
+    "citypersons": ".json", "parquet": ".parquet", "odgt": ".odgt",
+}  # fmt: skip
+FOLDERS = ("dota", "text")  # a folder a part
+SETS = ("yolo", "voc")  # one folder, with a list of each part
 
 
 def parse_shares(text: str) -> dict[str, float]:
@@ -69,15 +75,35 @@ def split(tables: Tables, shares: dict[str, float], seed: int = 0) -> dict[str, 
     return {name: tables.select_images(part == n) for n, name in enumerate(shares)}
 
 
-def write_split(parts: dict[str, Tables], folder: str | os.PathLike, format: str) -> dict[str, Path]:
-    """Write a file a part into `folder`; gives where each is.
+def write_split(
+    parts: dict[str, Tables], folder: str | os.PathLike, format: str, images: Placing | None = None
+) -> dict[str, Path]:
+    """Write the parts into `folder`; gives where each is.
+
+    Args:
+        parts: names and tables.
+        folder: gets a file or a folder a part, or one data set with a list of each (yolo, voc).
+        format: a format of truth.
+        images: as for `formats.write`.
 
     Raises:
-        ConfigError: the format is not of one file.
+        ConfigError: the format isn't one of these.
     """
-    if format not in FILE_SUFFIX:
-        raise ConfigError(f"split writes {', '.join(FILE_SUFFIX)}, not '{format}'.")
-    written = {name: Path(folder) / f"{name}{FILE_SUFFIX[format]}" for name in parts}
-    for name, path in written.items():
-        formats.write(parts[name], path, format)
-    return written
+    place = Path(folder)
+    if format in FILE_SUFFIX or format in FOLDERS:
+        written = {name: place / f"{name}{FILE_SUFFIX.get(format, '')}" for name in parts}
+        for name, path in written.items():
+            formats.write(parts[name], path, format, images)
+        return written
+    if format not in SETS:
+        known = ", ".join([*FILE_SUFFIX, *FOLDERS, *SETS])
+        raise ConfigError(f"split writes {known}, not '{format}'.")
+    placed = {
+        name: place_images(tables, format, place, images, name if format == "yolo" else None)
+        for name, tables in parts.items()
+    }
+    if format == "yolo":
+        yolo.write_parts(placed, place)
+        return {name: place / "images" / name for name in parts}
+    voc.write_parts(placed, place)
+    return {name: place / "ImageSets" / "Main" / f"{name}.txt" for name in parts}

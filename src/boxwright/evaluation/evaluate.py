@@ -149,7 +149,7 @@ def _notes(truth: Tables, predictions: Tables, matching: Matching, max_dets: tup
     if matching.dropped:
         notes.append(
             f"{matching.dropped:,} detections lie beyond the limit of {max_dets[-1]} an image and class and "
-            f"were not counted; raise it with --max-dets."
+            f"were not counted; raise it with --max-detections."
         )
     counted = truth.boxes.filter(~truth.boxes["crowd"] & ~truth.boxes["ignore"])
     if len(counted):

@@ -11,6 +11,8 @@ from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 from boxwright.evaluation.calibration import load_calibration
 
+TABLE = {"image": "images", "category": "categories"}
+
 
 def read_pair(
     truth: Tables | str | os.PathLike,
@@ -37,8 +39,8 @@ def read_pair(
 def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
     """The predictions over the truth's images and categories.
 
-    Images are joined by file name where both have names, else by the id of their source; categories by
-    name, else by the id of their source.
+    Images are joined by file name where both have names (`train/a.jpg` and `a.jpg` are one where no other
+    image ends so), else by the id of their source; categories by name, else by the id of their source.
 
     Raises:
         DataError: a prediction is for an image or a category that the truth doesn't have, or has no score
@@ -64,9 +66,11 @@ def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
             row = int(np.flatnonzero(ids < 0)[0])
             own = table.row(int(boxes[f"{what}_id"][row]), named=True)
             name = own[key] if own[key] is not None else own["source_id"]
+            by_id = own[key] is None and getattr(truth, TABLE[what])["source_id"].null_count()
             raise DataError(
                 f"{int((ids < 0).sum()):,} predictions are for an {what} that the truth doesn't have, "
                 f"first '{name}' (of {predictions.boxes['source'][row]})."
+                + (" The truth has no ids: --truth-images FILE takes them from a COCO file." if by_id else "")
             )
     columns = {
         "image_id": pl.Series(image_id, dtype=pl.Int64),
@@ -92,4 +96,38 @@ def _join(truth: pl.DataFrame, predictions: pl.DataFrame, key: str, what: str) -
             f"two {what} rows of the truth are both '{repeated}'; predictions can't be told apart."
         )
     row_of = {value: n for n, value in enumerate(truth[column]) if value is not None}
-    return np.array([row_of.get(v, -1) for v in predictions[column]], dtype=np.int64)
+    rows = [row_of.get(v, -1) for v in predictions[column]]
+    if column == "file_name" and -1 in rows:
+        rows = _join_ends(list(row_of), predictions[column].to_list(), rows)
+    return np.array(rows, dtype=np.int64)
+
+
+def _join_ends(names: list[str], wanted: list[str], rows: list[int]) -> list[int]:
+    """Rows of names that end as others do, or that others end as, where no second does.
+
+    A file that stands elsewhere calls the same images by another path.
+    """
+    ends: dict[str, int] = {}
+    for n, name in enumerate(names):
+        for end in _ends(name):
+            ends[end] = -1 if end in ends else n
+    whole = {_ends(name)[0]: n for n, name in enumerate(names)}
+    taken: dict[int, int] = {}
+    result = list(rows)
+    for k, (name, row) in enumerate(zip(wanted, rows)):
+        if row < 0:
+            own = _ends(name)
+            row = ends.get(own[0], -1)
+            row = next((whole[end] for end in own[1:] if end in whole), -1) if row < 0 else row
+        if row >= 0 and taken.setdefault(row, k) != k:
+            raise DataError(
+                f"'{name}' and '{wanted[taken[row]]}' of the predictions both are '{names[row]}'."
+            )
+        result[k] = row
+    return result
+
+
+def _ends(name: str) -> list[str]:
+    """A file name without what leads up, and with less and less of its folders."""
+    parts = [p for p in name.split("/") if p not in ("", ".", "..")]
+    return ["/".join(parts[n:]) for n in range(len(parts))] or [name]

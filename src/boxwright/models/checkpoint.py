@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from boxwright.config import ExperimentConfig, check_config
+from boxwright.config.places import find_checkpoint
 from boxwright.data.formats.files import write_atomic
 from boxwright.errors import CheckpointError, ConfigError
 from boxwright.models import build_detector
@@ -19,7 +20,6 @@ from boxwright.models.oriented import BOX_WIDTH
 
 FORMAT = "boxwright-2"
 FIRST_FORMAT = "boxwright-1"  # no digest; headings out of the box's convolution
-BEST, LAST = "best.safetensors", "last.safetensors"
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,6 @@ def save_detector(
         "statistics": json.dumps(statistics or {}),
     }
     write_atomic(path, save(tensors, metadata | {"digest": state_digest([metadata, tensors])}))
-
-
-def find_checkpoint(place: str | os.PathLike) -> Path:
-    """The weights of a run folder (the best, else the last) or of a file.
-
-    Raises:
-        CheckpointError: there are none.
-    """
-    path = Path(place)
-    if path.is_file():
-        return path
-    for name in (BEST, LAST):
-        if (path / "checkpoints" / name).is_file():
-            return path / "checkpoints" / name
-    raise CheckpointError(f"{path}: no weights there; expected a run folder or a .safetensors file.")
 
 
 def load_detector(place: str | os.PathLike) -> LoadedDetector:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from boxwright.geometry.nms import nms as rotated_nms
 
@@ -128,4 +127,6 @@ def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float)
     # Those of another group are moved out of reach; doubles keep the fractions.
     extent = boxes.max() - boxes.min() + 1
     offset = group.double() * extent.double()
+    from torchvision.ops import nms  # a second of imports, which training spends at its first evaluation
+
     return nms(boxes.double() + offset[:, None], scores.double(), iou_threshold)

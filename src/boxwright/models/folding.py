@@ -5,14 +5,13 @@ from itertools import pairwise
 from typing import TypeVar
 
 import torch
-from timm.models._features import FeatureListNet
-from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Model = TypeVar("Model", bound=nn.Module)
-IN_ORDER = (nn.Sequential, FeatureListNet)  # modules that call their children one after the other
-NUMBERED = (BasicBlock, Bottleneck)  # whose convolution convN is followed by bnN
+# By name, so that detectors without timm don't wait for its import.
+IN_ORDER = ("Sequential", "FeatureListNet")  # modules that call their children one after the other
+NUMBERED = ("BasicBlock", "Bottleneck")  # timm's, whose convolution convN is followed by bnN
 
 
 def fold_norms(model: Model) -> Model:
@@ -23,9 +22,12 @@ def fold_norms(model: Model) -> Model:
     """
     folded = copy.deepcopy(model).eval()
     for parent in folded.modules():
-        if isinstance(parent, IN_ORDER):
+        kinds = [
+            kind.__name__ for kind in type(parent).__mro__ if kind.__module__.startswith(("torch.", "timm."))
+        ]
+        if not set(kinds).isdisjoint(IN_ORDER):
             pairs = list(pairwise(parent._modules))
-        elif isinstance(parent, NUMBERED):
+        elif not set(kinds).isdisjoint(NUMBERED):
             pairs = [(f"conv{n}", f"bn{n}") for n in (1, 2, 3)]
         else:
             continue

@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from boxwright.config import check_config
 from boxwright.config.experiment import View
@@ -11,14 +11,17 @@ from boxwright.data import formats
 from boxwright.data.synthetic import make_scenes
 from boxwright.progress import console, progress_bar
 from boxwright.training.run_folder import CONFIG
-from boxwright.training.train import Run, train
+from boxwright.training.train import train
 
 TRAIN_SCENES, VAL_SCENES = 280, 80
+if TYPE_CHECKING:
+    from boxwright.training.run import Run
+
 SIZE = (320, 256)
 EPOCHS = 24
 
 
-def demo(runs: str | os.PathLike = "runs", data: str | os.PathLike = "demo-data", seed: int = 0) -> Run:
+def demo(runs: str | os.PathLike = "runs", data: str | os.PathLike = "demo-data", seed: int = 0) -> "Run":
     """Make scenes, train the compact detector on their oriented boxes with headings, judge it on others.
 
     Args:

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from boxwright.config import ExperimentConfig
+from boxwright.config.places import BEST, LAST
 from boxwright.data.dataset import DetectionDataset, EpochSampler
 from boxwright.data.statistics import input_statistics
 from boxwright.data.targets import Batch
 from boxwright.errors import DataError, NonFiniteError
 from boxwright.evaluation.evaluate import Evaluation, evaluate
-from boxwright.models.checkpoint import BEST, LAST, save_detector
+from boxwright.models.checkpoint import save_detector
 from boxwright.models.detector import Detector, collate_for, full_precision
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console

@@ -7,8 +7,6 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 from boxwright.config import ExperimentConfig, dump_config
 from boxwright.data.formats.files import write_atomic
 from boxwright.errors import ConfigError
@@ -46,6 +44,8 @@ def start_folder(folder: Path, config: ExperimentConfig) -> None:
 
 def describe_environment() -> dict[str, str | int]:
     """Versions, processor, threads, and the commit of the working folder."""
+    import torch  # which names the folder's commands don't wait for
+
     versions = {}
     for package in PACKAGES:
         try:

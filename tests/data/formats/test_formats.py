@@ -230,12 +230,24 @@ def test_a_name_with_half_a_character_is_replaced_and_said(tmp_path):
     assert "encoding" in [f.code for f in tables.faults]
 
 
-def test_a_file_name_never_leads_out_of_its_folder(tmp_path):
-    (tmp_path / "secret.jpg").write_bytes(b"x")
-    (tmp_path / "set").mkdir()
-    document = {"images": [{"id": 1, "file_name": "../secret.jpg", "width": 5, "height": 5}]}
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("../other/a.jpg", True),
+        ("../other/secret", False),
+        ("sub/../../other/a.jpg", False),
+        ("/etc/a.jpg", False),
+    ],
+)
+def test_a_file_name_leads_out_of_its_folder_to_images_alone(name, found, tmp_path):
+    for folder in ("set", "other"):
+        (tmp_path / folder).mkdir()
+    for file in ("a.jpg", "secret"):
+        (tmp_path / "other" / file).write_bytes(b"x")
+    document = {"images": [{"id": 1, "file_name": name, "width": 5, "height": 5}]}
     (tmp_path / "set" / "a.json").write_text(json.dumps(document | {"annotations": [], "categories": []}))
-    assert formats.read(tmp_path / "set" / "a.json").images["path"][0] is None
+    path = formats.read(tmp_path / "set" / "a.json").images["path"][0]
+    assert path is not None if found else path is None
 
 
 @pytest.mark.parametrize("segmentation", [False, True])

@@ -20,8 +20,10 @@ from boxwright.data.formats import (
 )
 from boxwright.data.formats.files import GZIP_MAGIC
 from boxwright.data.formats.options import ReadOptions
+from boxwright.data.formats.placing import FOLDERS, Placing, place_images
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError, nearest
+from boxwright.progress import progress_bar
 
 READERS: dict[str, Callable[[Path, ReadOptions], Tables]] = {
     "parquet": parquet.read,
@@ -79,9 +81,18 @@ def read(path: str | os.PathLike, format: str | None = None, options: ReadOption
     return READERS[name](place, options or ReadOptions())
 
 
-def write(tables: Tables, path: str | os.PathLike, format: str | None = None) -> None:
-    """Write tables in any known format; without `format` by suffix: .parquet, .odgt, or .json (results
-    where every box has a score, else truth).
+def write(
+    tables: Tables, path: str | os.PathLike, format: str | None = None, images: Placing | None = None
+) -> None:
+    """Write tables in any known format, so that they can be read there without further options.
+
+    Args:
+        tables: from any reader.
+        path: a file or folder.
+        format: a key of `WRITERS`; None: by suffix: .parquet, .odgt, or .json (results where every box has a
+            score, else truth).
+        images: put the images into the format's own layout, as copies or links; None: refer to them where
+            they are, or link them where the format can't.
 
     Raises:
         DataError: the format can't hold these tables.
@@ -91,7 +102,10 @@ def write(tables: Tables, path: str | os.PathLike, format: str | None = None) ->
     name = format or format_of_suffix(tables, place)
     if name not in WRITERS:
         raise ConfigError(f"format '{name}' is unknown. {nearest(name, WRITERS)}")
-    WRITERS[name](tables, place)
+    total = len(tables.images) if images or name in FOLDERS else 0
+    with progress_bar(f"put images into {place}", total) as tell:
+        placed = place_images(tables, name, place, images, tell=tell)
+    WRITERS[name](placed, place)
 
 
 def guess_format(path: str | os.PathLike) -> str:
@@ -110,11 +124,7 @@ def guess_format(path: str | os.PathLike) -> str:
             return "coco-results" if start[:1] == b"[" else "coco"
         if path.suffix.lower() in by_suffix:
             return by_suffix[path.suffix.lower()]
-    elif (
-        (path / "Annotations").is_dir()
-        or next(path.glob("*.xml"), None)
-        or next(path.glob("*/Annotations"), None)
-    ):
+    elif voc.is_voc(path):
         return "voc"
     elif any((path / name).is_dir() for name in dota.FOLDERS):
         return "dota"

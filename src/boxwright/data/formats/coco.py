@@ -15,6 +15,7 @@ from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number,
 from boxwright.data.formats import coco_plain
 from boxwright.data.formats.files import parse_json, read_content, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
+from boxwright.data.formats.placing import near
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
@@ -214,8 +215,11 @@ def _read_annotations(builder, path, records, image_of, category_of) -> None:
 
 def read_row(builder: TableBuilder, place: str, record: dict, image_of: dict, category_of: dict):
     """(image_id, category_id, shape) of an annotation or result, or None and a fault."""
+    rows = []
     for key, known in (("image_id", image_of), ("category_id", category_of)):
-        if as_id(record.get(key)) not in known:
+        value = record.get(key)
+        rows.append(known.get(value if isinstance(value, str) and value in known else as_id(value)))
+        if rows[-1] is None:
             found = _short(record.get(key))
             builder.error(key.replace("_", "-"), place, f"{key} is {found}, which is not listed.", True)
             return None
@@ -225,8 +229,7 @@ def read_row(builder: TableBuilder, place: str, record: dict, image_of: dict, ca
         expected = "expected [x, y, width, height], or [cx, cy, width, height, angle]"
         builder.error("bbox", place, f"bbox is {_short(box)}, {expected}.", True)
         return None
-    image_id, category_id = (as_id(record[k]) for k in ("image_id", "category_id"))
-    return image_of[image_id], category_of[category_id], shape
+    return *rows, shape
 
 
 def as_id(value: Any) -> int | str | None:
@@ -237,11 +240,7 @@ def as_id(value: Any) -> int | str | None:
 
 def image_folders(path: Path, options: ReadOptions) -> list[Path]:
     """Where the images of an annotation file may be."""
-    if options.images is not None:
-        return [options.images]
-    near = path.parent
-    usual = [near, near / "images", near.parent / "images", near / path.stem, near.parent / path.stem]
-    return [folder for folder in usual if folder.is_dir()] or [near]
+    return [options.images] if options.images is not None else near(path, path.parent)
 
 
 def _tell_unknown(builder: TableBuilder, path: Path, unknown: Counter, what: str) -> None:

@@ -1,17 +1,20 @@
 """COCO results JSON: a list of {image_id, category_id, bbox, score}.
 
 The ids are those of a truth file, which the reader takes as `truth`. Without it the tables hold the ids
-alone, and `evaluation` joins them to the truth by these.
+alone, and `evaluation` joins them to the truth by these. Ids mean nothing to truth that has none (VOC, YOLO,
+odgt): there results name the image and the category themselves, by the keys `file_name` and `category` or by
+text in place of an id, as YOLO trainers write it; or `with_ids` takes the ids from a COCO file.
 """
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import orjson
+import polars as pl
 
-from boxwright.data.builder import TableBuilder, as_integer, as_number
+from boxwright.data.builder import TableBuilder, as_number
 from boxwright.data.formats import coco_plain
-from boxwright.data.formats.coco import read_row, source_ids
+from boxwright.data.formats.coco import as_id, read_row, source_ids
 from boxwright.data.formats.files import parse_json, read_content, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import Tables
@@ -34,12 +37,11 @@ def read(path: Path, options: ReadOptions) -> Tables:
     if not isinstance(records, list):
         raise DataError(f"{path}: a JSON {type(records).__name__}, expected a list of results.")
     builder = TableBuilder(path.stem)
-    ids = (
-        (as_integer(r.get("image_id")), as_integer(r.get("category_id")))
-        for r in records
-        if isinstance(r, dict)
-    )
+    records = [_named(r) if isinstance(r, dict) else r for r in records]
+    ids = ((as_id(r.get("image_id")), as_id(r.get("category_id"))) for r in records if isinstance(r, dict))
     image_of, category_of = _known_ids(builder, options.truth, ids)
+    if options.truth is not None:
+        _check_ids(path, records, options.truth)
     where = f"{path}, result"
     for n, record in enumerate(records):
         if not isinstance(record, dict):
@@ -51,7 +53,8 @@ def read(path: Path, options: ReadOptions) -> Tables:
             found = f"score is {record.get('score')!r:.60}"
             builder.error("score", f"{where} {n}", f"{found}, expected a number.", True)
         elif row is not None:
-            builder.box((where, n), *row, score=score)
+            image_id, category_id, shape = row
+            builder.box((where, n), image_id, category_id, shape, score=score)
     return builder.build()
 
 
@@ -60,13 +63,18 @@ def _read_plain(path: Path, raw: bytes, truth: Tables | None) -> TableBuilder | 
     plain = coco_plain.decode_results(raw)
     if plain is None:
         return None
+    if truth is not None and not has_ids(truth):
+        return None
     builder = TableBuilder(path.stem)
     known = _known_ids(builder, truth, ((r.image_id, r.category_id) for r in plain))
+    known = tuple({key: row for key, row in ids.items() if isinstance(key, int)} for ids in known)
     return builder if coco_plain.add_results(builder, f"{path}, result", plain, *known) else None
 
 
 def write(tables: Tables, path: Path) -> None:
     """Write the boxes that have a score; of oriented ones their upright hulls.
+
+    Images and categories without ids of their own are numbered from 1, and named beside the number.
 
     Raises:
         DataError: a box has none.
@@ -75,28 +83,103 @@ def write(tables: Tables, path: Path) -> None:
         missing = tables.boxes["score"].null_count()
         raise DataError(f"{path}: {missing:,} boxes have no score; truth is written as format 'coco'.")
     image_ids, category_ids = source_ids(tables.images), source_ids(tables.categories)
+    names: list[dict] = [{} for _ in image_ids]
+    if not has_ids(tables):
+        names = [{"file_name": name} for name in tables.images["file_name"]]
+    categories = tables.categories["name"].to_list()
     records = [
         {"image_id": image_ids[row["image_id"]], "category_id": category_ids[row["category_id"]]}
         | {"bbox": box, "score": row["score"]}
+        | names[row["image_id"]]
+        | ({"category": categories[row["category_id"]]} if names[row["image_id"]] else {})
         for row, box in zip(tables.boxes.iter_rows(named=True), tables.upright().tolist())
     ]
     write_atomic(path, orjson.dumps(records))
 
 
+def has_ids(tables: Tables) -> bool:
+    """Whether every image and category has an id of its own. YOLO's class numbers alone are no COCO ids."""
+    columns = tables.images["source_id"], tables.categories["source_id"]
+    return all(ids.null_count() == 0 and ids.n_unique() == len(ids) for ids in columns)
+
+
+def with_ids(truth: Tables, given: Tables) -> Tables:
+    """Truth whose images and categories have the ids that they have in other tables, by file name and name.
+
+    Raises:
+        DataError: an image or a category of the truth isn't there, or has no id there.
+    """
+    columns = {}
+    for what, key in (("images", "file_name"), ("categories", "name")):
+        own, other = getattr(truth, what), getattr(given, what)
+        id_of = _by_name(other[key], other["source_id"].to_list())
+        ids = [id_of.get(name, id_of.get(PurePosixPath(name or "").name)) for name in own[key]]
+        missing = [name for name, source_id in zip(own[key], ids) if source_id is None]
+        if missing:
+            raise DataError(
+                f"{len(missing):,} of the truth's {len(own):,} {what} have no id in the file that is to give"
+                f" their ids, first '{missing[0]}'."
+            )
+        columns[what] = own.with_columns(source_id=pl.Series(ids, dtype=pl.Int64))
+    return Tables(columns["images"], truth.boxes, columns["categories"], truth.faults)
+
+
+def _named(record: dict) -> dict:
+    """A result whose names stand in place of its ids."""
+    for key, name in (("image_id", "file_name"), ("category_id", "category")):
+        if isinstance(record.get(name), str):
+            record = record | {key: record[name]}
+    return record
+
+
+def _by_name(names: Iterable[str | None], values: Iterable) -> dict:
+    """Values by file name, by its last part and by its stem, where those are of one file."""
+    result: dict = {}
+    several: set[str] = set()
+    for name, value in zip(names, values):
+        path = PurePosixPath(name or "")
+        for short in {path.name, path.stem} - {name}:
+            several.update({short} & result.keys())
+            result[short] = value
+    for short in several:
+        del result[short]
+    return result | dict(zip(names, values))
+
+
+def _check_ids(path: Path, records: list, truth: Tables) -> None:
+    """Refuse ids of a truth that has none: they would be taken for rows, perhaps shifted by one."""
+    if has_ids(truth):
+        return
+    for key, what in (("image_id", "image"), ("category_id", "category")):
+        found = next((r[key] for r in records if isinstance(r, dict) and isinstance(r.get(key), int)), None)
+        if found is not None:
+            raise DataError(
+                f"{path}: names each {what} by an id (first {found}), and the truth's format has no ids."
+                " --truth-images FILE takes them from a COCO file with the same file names and categories; or"
+                " let the results hold 'file_name' and 'category'."
+            )
+
+
 def _known_ids(builder: TableBuilder, truth: Tables | None, named: Iterable) -> tuple[dict, dict]:
-    """Ids to rows: of the truth where there is one, else of whatever ids the results name."""
+    """Ids and names to rows: of the truth where there is one, else of whatever the results name."""
     if truth is not None:
         for row in truth.images.iter_rows(named=True):
             builder.image(row["file_name"], row["path"], row["width"], row["height"], row["source_id"])
         for row in truth.categories.iter_rows(named=True):
             builder.category(row["name"], row["source_id"])
-        return (
-            {source: n for n, source in enumerate(source_ids(truth.images))},
-            {source: n for n, source in enumerate(source_ids(truth.categories))},
-        )
+        known = []
+        for table, key in ((truth.images, "file_name"), (truth.categories, "name")):
+            ids = source_ids(table) if has_ids(truth) else []
+            rows = range(len(table))
+            names = _by_name(table[key], rows) if key == "file_name" else dict(zip(table[key], rows))
+            known.append(names | dict(zip(ids, rows)))
+        return known[0], known[1]
     pairs = list(named)
-    images, categories = (sorted({p[k] for p in pairs if p[k] is not None}) for k in (0, 1))
+    images, categories = (
+        sorted({p[k] for p in pairs if p[k] is not None}, key=lambda i: (isinstance(i, str), i))
+        for k in (0, 1)
+    )
     return (
-        {i: builder.image(None, source_id=i) for i in images},
-        {i: builder.category(str(i), i) for i in categories},
+        {i: builder.image(i) if isinstance(i, str) else builder.image(None, source_id=i) for i in images},
+        {i: builder.category(str(i), i if isinstance(i, int) else None) for i in categories},
     )

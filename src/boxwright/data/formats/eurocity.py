@@ -12,6 +12,7 @@ import orjson
 from boxwright.data.builder import TableBuilder, as_integer, as_numbers, unpack
 from boxwright.data.formats.files import read_json, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
+from boxwright.data.formats.placing import near, short_names
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
@@ -49,7 +50,7 @@ def read(path: Path, options: ReadOptions) -> Tables:
         size = [as_integer(record.get(f"image{side}")) for side in ("width", "height")]
         if None in size:
             builder.warning("image-size", str(file), f"size {size[0]} x {size[1]}, expected integers.")
-        folders = [options.images] if options.images else [file.parent]
+        folders = [options.images] if options.images else near(file, file.parent)
         extra = {
             k: v for k, v in record.items() if k not in ("imagename", "imagewidth", "imageheight", "children")
         }
@@ -64,18 +65,14 @@ def write(tables: Tables, path: Path) -> None:
     """Write one JSON an image into the folder `path`.
 
     Raises:
-        DataError: an image has no name or size, or two share a file.
+        DataError: an image has no name or size, or two images are one file.
     """
     names = tables.categories["name"].to_list()
     by_image = tables.boxes.partition_by("image_id", as_dict=True)
-    written: set[Path] = set()
-    for row in tables.images.iter_rows(named=True):
+    stems = short_names(*(tables.images[c].to_list() for c in ("file_name", "path")), flat=True)
+    for row, stem in zip(tables.images.iter_rows(named=True), stems):
         if row["file_name"] is None or row["width"] is None:
             raise DataError(f"image {row['image_id']}: EuroCity needs a file name and a size.")
-        target = (path / row["file_name"]).with_suffix(".json")
-        if target in written:
-            raise DataError(f"{row['file_name']}: {target} is another image's too.")
-        written.add(target)
         boxes = by_image.get((row["image_id"],))
         records = boxes.iter_rows(named=True) if boxes is not None else ()
         document = {
@@ -85,7 +82,7 @@ def write(tables: Tables, path: Path) -> None:
             **unpack(row["attributes"]),
             "children": [_to_child(box, names[box["category_id"]]) for box in records],
         }
-        write_atomic(target, orjson.dumps(document))
+        write_atomic(path / f"{Path(stem or '').stem}.json", orjson.dumps(document))
 
 
 def _read_children(

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from boxwright.data.images import IMAGE_SUFFIXES
 from boxwright.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -157,8 +158,13 @@ def safe_relative(name: str) -> bool:
 
 
 def resolve_image(name: str, folders: list[Path]) -> str | None:
-    """Where an image is: the first of `folders` that holds `name`, else the first folder's guess."""
-    if not safe_relative(name) or len(name) > 1000:
+    """Where an image is: the first of `folders` that holds `name`, else the first folder's guess.
+
+    A name may climb out of its folder (`../images/a.jpg`), as that of a file that stands elsewhere has to;
+    but to nothing that isn't named as an image. An absolute name leads nowhere.
+    """
+    climbs = name.startswith("../") and safe_relative(name.replace("../", "")) and _is_image(name)
+    if not (climbs or safe_relative(name)) or len(name) > 1000:
         return None
     # Not pathlib: a file may list half a million images.
     paths = [os.path.join(folder, name) for folder in folders]
@@ -167,3 +173,7 @@ def resolve_image(name: str, folders: list[Path]) -> str | None:
     except ValueError:
         return None
     return found or (paths[0] if paths else None)
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES

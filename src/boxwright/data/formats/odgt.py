@@ -14,7 +14,7 @@ from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_numbers
 from boxwright.data.formats.coco import image_folders
 from boxwright.data.formats.files import read_json, read_lines, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
-from boxwright.data.images import image_size
+from boxwright.data.images import IMAGE_SUFFIXES, image_size
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
@@ -69,16 +69,20 @@ def write(tables: Tables, path: Path) -> None:
         DataError: an image has no name.
     """
     by_image = tables.boxes.partition_by("image_id", as_dict=True)
-    lines = []
+    lines, written = [], set()
     names = tables.categories["name"].to_list()
     for row in tables.images.iter_rows(named=True):
         if row["file_name"] is None:
             raise DataError(f"image {row['image_id']}: odgt needs a file name.")
+        identity = Path(row["file_name"]).stem
+        if identity in written:
+            raise DataError(f"{row['file_name']}: another image's ID is '{identity}' too.")
+        written.add(identity)
         boxes = by_image.get((row["image_id"],))
         records = boxes.iter_rows(named=True) if boxes is not None else ()
         gtboxes = [_to_gtbox(box, names[box["category_id"]]) for box in records]
         extra = unpack(row["attributes"])
-        lines.append(orjson.dumps({"ID": Path(row["file_name"]).stem, **extra, "gtboxes": gtboxes}))
+        lines.append(orjson.dumps({"ID": identity, **extra, "gtboxes": gtboxes}))
     write_atomic(path, b"".join(line + b"\n" for line in lines))
 
 
@@ -103,8 +107,8 @@ def _read_sizes(builder: TableBuilder, path: Path) -> dict[str, tuple[int, int]]
 
 
 def _read_record(builder: TableBuilder, place: str, record: dict, kind: str, folders, sizes) -> None:
-    name = f"{record['ID']}.jpg"
-    where = resolve_image(name, folders)
+    # The format has no suffixes: CrowdHuman's images are JPEG, those of others may not be.
+    name, where = _find_image(record["ID"], folders)
     size = sizes.get(record["ID"], (None, None))
     if size == (None, None) and where is not None and Path(where).is_file():
         try:
@@ -115,6 +119,15 @@ def _read_record(builder: TableBuilder, place: str, record: dict, kind: str, fol
     image_id = builder.image(name, where, *size, attributes=extra)
     for n, box in enumerate(record["gtboxes"]):
         _read_gtbox(builder, f"{place}, box", n, box, kind, image_id)
+
+
+def _find_image(identity: str, folders: list[Path]) -> tuple[str, str | None]:
+    places = {
+        f"{identity}{suffix}": resolve_image(f"{identity}{suffix}", folders) for suffix in IMAGE_SUFFIXES
+    }
+    found = (name for name, place in places.items() if place is not None and Path(place).is_file())
+    name = next(found, f"{identity}.jpg")
+    return name, places[name]
 
 
 def _read_gtbox(builder, where: str, n: int, record: Any, kind: str, image_id: int) -> None:

@@ -5,6 +5,7 @@ One file holds all three, so predictions can be sent to a colleague and judged w
 
 import base64
 import io
+import os
 from pathlib import Path
 
 import polars as pl
@@ -34,10 +35,10 @@ def read(path: Path, options: ReadOptions) -> Tables:
         boxes = _read_bounded(path, path, path.stat().st_size)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
-    except (pl.exceptions.PolarsError, OSError, ValueError, KeyError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, KeyError) as error:
         raise DataError(f"{path}: not a usable Parquet file: {error}.") from error
     try:
-        return Tables(images, boxes, categories)
+        return Tables(_from_file(images, path), boxes, categories)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -46,12 +47,28 @@ def write(tables: Tables, path: Path) -> None:
     """Write the three tables into one file, atomically."""
     metadata = {
         "boxwright_version": VERSION,
-        "images": _pack(tables.images),
+        "images": _pack(_beside_file(tables.images, path)),
         "categories": _pack(tables.categories),
     }
     buffer = io.BytesIO()
     tables.boxes.write_parquet(buffer, metadata=metadata)
     write_atomic(path, buffer.getvalue())
+
+
+def _beside_file(images: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """The image table with paths relative to the folder of the file."""
+    start = os.path.realpath(path.parent)
+    paths = [p and os.path.relpath(os.path.realpath(p), start) for p in images["path"]]
+    return images.with_columns(path=pl.Series(paths, dtype=pl.String))
+
+
+def _from_file(images: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """The image table with paths that a process in any folder can open."""
+    paths = [p and os.path.join(path.parent, p) for p in images["path"]]
+    first = next((n for n, p in enumerate(paths) if p), None)
+    if first is not None and not os.path.isfile(paths[first]) and os.path.isfile(images["path"][first]):
+        return images  # written before 0.2, with paths from the working directory
+    return images.with_columns(path=pl.Series(paths, dtype=pl.String))
 
 
 def _pack(table: pl.DataFrame) -> str:
@@ -71,4 +88,4 @@ def _read_bounded(path: Path, source: Path | io.BytesIO, size: int) -> pl.DataFr
     unpacked = lazy.select(pl.len()).collect().item() * len(lazy.collect_schema()) * CELL_BYTES
     if unpacked > max(max_unpacked(), USUAL_RATIO * size):
         raise too_large(path, "a Parquet table that")
-    return lazy.collect()
+    return pl.read_parquet(source)

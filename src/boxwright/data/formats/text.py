@@ -28,7 +28,9 @@ def read(path: Path, options: ReadOptions) -> Tables:
         raise DataError(f"{path}: no .txt file there.")
     builder = TableBuilder(path.stem)
     layout = options.layout or "xyxy"
-    folders = [options.images] if options.images else [path, path.parent / "images", path.parent]
+    folders = (
+        [options.images] if options.images else [path, path / "images", path.parent / "images", path.parent]
+    )
     for file in files:
         image = _find_image(file.stem, folders)
         size = _size(builder, image)

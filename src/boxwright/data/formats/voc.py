@@ -48,30 +48,55 @@ def read(path: Path, options: ReadOptions) -> Tables:
 
 
 def write(tables: Tables, path: Path) -> None:
-    """Write Annotations/*.xml and ImageSets/Main/all.txt; images are referred to, not copied.
+    """Write Annotations/*.xml and ImageSets/Main/all.txt, beside the folder JPEGImages.
 
     Raises:
         DataError: two images would share one XML file.
     """
+    write_parts({"all": tables}, path)
+
+
+def write_parts(parts: dict[str, Tables], path: Path) -> None:
+    """Write the XML files of all parts, and a list ImageSets/Main/PART.txt of each.
+
+    Raises:
+        DataError: as `write`.
+    """
     stems: dict[str, str] = {}
-    by_image = tables.boxes.partition_by("image_id", as_dict=True)
-    names = tables.categories["name"].to_list()
-    for row in tables.images.iter_rows(named=True):
-        name = row["file_name"] or f"{row['image_id']:06d}.jpg"
-        stem = str(Path(name).with_suffix("")).replace("/", "__")
-        if stem in stems:
-            raise DataError(f"{name} and {stems[stem]} would both be Annotations/{stem}.xml.")
-        stems[stem] = name
-        boxes = by_image.get((row["image_id"],))
-        records = boxes.iter_rows(named=True) if boxes is not None else ()
-        write_atomic(path / "Annotations" / f"{stem}.xml", _to_xml(row, name, records, names))
-    write_atomic(path / "ImageSets" / "Main" / "all.txt", "".join(f"{s}\n" for s in stems).encode())
+    for part, tables in parts.items():
+        by_image = tables.boxes.partition_by("image_id", as_dict=True)
+        names = tables.categories["name"].to_list()
+        listed = []
+        for row in tables.images.iter_rows(named=True):
+            name = row["file_name"] or f"{row['image_id']:06d}.jpg"
+            stem = str(Path(name).with_suffix("")).replace("/", "__")
+            if stem in stems:
+                raise DataError(f"{name} and {stems[stem]} would both be Annotations/{stem}.xml.")
+            stems[stem] = name
+            listed.append(f"{stem}\n")
+            boxes = by_image.get((row["image_id"],))
+            records = boxes.iter_rows(named=True) if boxes is not None else ()
+            write_atomic(path / "Annotations" / f"{stem}.xml", _to_xml(row, name, records, names))
+        write_atomic(path / "ImageSets" / "Main" / f"{part}.txt", "".join(listed).encode())
+
+
+def is_voc(path: Path) -> bool:
+    """Whether a folder holds annotations, or folders that do."""
+    return _annotation_folder(path) is not None or any(
+        (f / "Annotations").is_dir() for f in path.glob("*") if f.is_dir()
+    )
 
 
 def _annotation_folder(root: Path) -> Path | None:
+    """`Annotations`, as VOC has it; `annotations` and the like, where people put XML files; or the folder
+    itself.
+    """
     if (root / "Annotations").is_dir():
         return root / "Annotations"
-    return root if root.is_dir() and next(root.glob("*.xml"), None) else None
+    if not root.is_dir():
+        return None
+    named = [f for f in root.iterdir() if f.name.lower() in ("annotations", "xmls", "labels") and f.is_dir()]
+    return next((f for f in [root, *sorted(named)] if next(f.glob("*.xml"), None)), None)
 
 
 def _read_folder(builder: TableBuilder, root: Path, prefix: str, options: ReadOptions) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from boxwright.data.builder import TableBuilder, as_integer, as_number, as_shape
-from boxwright.data.formats.files import read_bytes, read_lines, write_atomic
+from boxwright.data.formats.files import read_bytes, read_lines, safe_relative, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.images import IMAGE_SUFFIXES, image_size
 from boxwright.data.tables import Tables
@@ -54,33 +54,58 @@ def read(path: Path, options: ReadOptions) -> Tables:
 
 
 def write(tables: Tables, path: Path) -> None:
-    """Write labels/*.txt and data.yaml; images are referred to by the list images.txt, not copied.
+    """Write labels/*.txt, the list images.txt and data.yaml, beside the folder images/.
 
     Where a box is oriented, all are written with their corners.
 
     Raises:
         DataError: an image has no size, which relative coordinates need, or no name.
     """
+    _write_labels(tables, path)
+    listed = "".join(f"./images/{name}\n" for name in tables.images["file_name"])
+    write_atomic(path / "images.txt", listed.encode())
+    _write_config(tables, path, {"train": "images.txt", "val": "images.txt"})
+
+
+def write_parts(parts: dict[str, Tables], path: Path) -> None:
+    """Write labels/PART/*.txt of each part, whose file names are PART/..., and one data.yaml.
+
+    Raises:
+        DataError: as `write`.
+    """
+    for tables in parts.values():
+        _write_labels(tables, path)
+    places = {name: f"images/{name}" for name in parts}
+    # Other trainers want both keys.
+    first = next(iter(places.values()))
+    _write_config(next(iter(parts.values())), path, {"train": first, "val": first} | places)
+
+
+def _write_labels(tables: Tables, path: Path) -> None:
     oriented = tables.boxes["angle"].is_not_null().any()
     points = corners(tables.rotated()).reshape(-1, 8) if oriented else None
     rows = tables.rows_by_image()
     records = tables.boxes.to_dicts()
     stems: dict[str, str] = {}
-    listed = []
     for row in tables.images.iter_rows(named=True):
         if row["width"] is None or row["file_name"] is None:
             raise DataError(f"{row['file_name'] or row['image_id']}: YOLO needs a file name and a size.")
         stem = str(Path(row["file_name"]).with_suffix(""))
         if stem in stems:
             raise DataError(f"{row['file_name']} and {stems[stem]} would both be labels/{stem}.txt.")
+        if not safe_relative(stem):
+            raise DataError(
+                f"{row['file_name']}: the image isn't there, and its labels would stand elsewhere."
+            )
         stems[stem] = row["file_name"]
         mine = rows[row["image_id"]]
         lines = [_line(records[n], row, None if points is None else points[n]) for n in mine]
         write_atomic(path / "labels" / f"{stem}.txt", "".join(lines).encode())
-        listed.append(f"./images/{row['file_name']}\n")
-    names = dict(enumerate(tables.categories["name"]))
-    config = {"path": ".", "train": "images.txt", "val": "images.txt", "names": names}
-    write_atomic(path / "images.txt", "".join(listed).encode())
+
+
+def _write_config(tables: Tables, path: Path, places: dict[str, str]) -> None:
+    """No `path`: without it every trainer takes the folder of the file itself."""
+    config = places | {"names": dict(enumerate(tables.categories["name"]))}
     write_atomic(path / "data.yaml", yaml.safe_dump(config, allow_unicode=True, sort_keys=False).encode())
 
 

@@ -1,0 +1,114 @@
+"""A run: from checked data to weights, numbers and a report in a folder."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from boxwright.config import ExperimentConfig
+from boxwright.config.places import BEST
+from boxwright.data import formats
+from boxwright.data.dataset import DetectionDataset
+from boxwright.data.formats.files import write_atomic
+from boxwright.data.tables import Tables
+from boxwright.evaluation.evaluate import Evaluation
+from boxwright.models import build_detector
+from boxwright.models.checkpoint import load_detector
+from boxwright.models.coverage import coverage
+from boxwright.models.detector import Detector
+from boxwright.progress import console, progress_bar
+from boxwright.training.loop import Trainer, on_cpu
+from boxwright.training.run_folder import choose_folder, start_folder
+
+LOOKED_AT = 2000  # images, before training, for boxes without an assigned prior
+TOLERATED = 0.01  # share of such boxes that isn't worth a warning
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and its last evaluation, by the best weights."""
+
+    folder: Path
+    evaluation: Evaluation
+
+
+def run(
+    config: ExperimentConfig, tables: tuple[Tables, Tables], name: str, runs: Path, resumed: Path | None
+) -> Run:
+    """Train and judge.
+
+    Args:
+        config: a checked experiment.
+        tables: of training and validation.
+        name, runs: of a new run's folder.
+        resumed: the folder of a run to go on with; None: a new one.
+
+    Raises:
+        NonFiniteError, KeyboardInterrupt: see `train`.
+    """
+    train_tables, val_tables = tables
+    # One process chooses for all: a folder that another has just made would seem taken.
+    state = PartialState(cpu=on_cpu())
+    first = state.is_main_process
+    folder = broadcast_object_list([resumed or choose_folder(runs, name, False) if first else None])[0]
+    assert isinstance(folder, Path)
+    if first and resumed is None:
+        start_folder(folder, config)
+    categories = train_tables.categories["name"].to_list()
+    console.print(
+        f"[bold]{folder}[/]: {config.model.name}, {len(train_tables.images):,} images to train on, "
+        f"{len(val_tables.images):,} to judge by, {len(categories)} classes"
+    )
+    torch.manual_seed(config.train.seed)
+    cache = int(config.train.cache_gib * 2**30)
+    train_set = DetectionDataset(train_tables, config.image_size, config.augment, config.train.seed, cache)
+    val_set = DetectionDataset(val_tables, config.image_size, None, config.train.seed, cache)
+    for what, dataset in (("train", train_set), ("val", val_set)):
+        with progress_bar(f"decode {what} images", len(dataset)) as tell:
+            held = dataset.fill_cache(tell)
+        if held < len(dataset):
+            console.print(
+                f"{held:,} of {len(dataset):,} {what} images fit into {config.train.cache_gib} GiB."
+            )
+    model = build_detector(config.model, len(categories))
+    if first:
+        _warn_of_lost_boxes(model, train_tables, config)
+    trainer = Trainer(model, config, folder, train_set, val_set, categories, resumed is not None)
+    trainer.run()
+    return _conclude(trainer, folder, val_tables)
+
+
+def _warn_of_lost_boxes(model: Detector, tables: Tables, config: ExperimentConfig) -> None:
+    """Say when objects have no anchor or point: they would be learnt as background."""
+    found = coverage(model.eval(), DetectionDataset(tables, config.image_size), LOOKED_AT, possible=True)
+    model.train()
+    if found.none > TOLERATED * len(found.priors):
+        lost = found.sizes[found.priors == 0]
+        side = np.median(np.sqrt(lost.prod(axis=1)))
+        console.print(
+            f"[yellow]{found.none:,} of {len(found.priors):,} boxes get no anchor or point[/], half of them "
+            f"smaller than {side:.0f} px at {config.image_size[0]} x {config.image_size[1]}: they are learnt "
+            "as background. See boxwright assign show."
+        )
+
+
+def _conclude(trainer: Trainer, folder: Path, truth: Tables) -> Run:
+    """Write the predictions, numbers and report of the best weights."""
+    trainer.accelerator.wait_for_everyone()
+    evaluation = trainer.best_evaluation
+    if evaluation is None:
+        evaluation = trainer.judge(load_detector(folder / "checkpoints" / BEST).model)
+    if trainer.accelerator.is_main_process:
+        formats.write(truth, folder / "truth.parquet")
+        formats.write(evaluation.predictions, folder / "predictions.parquet")
+        numbers = evaluation.to_dict()
+        write_atomic(folder / "evaluation.json", json.dumps(numbers, indent=2, ensure_ascii=False).encode())
+        from boxwright.reporting.report import report  # with matplotlib
+
+        report(folder)
+    trainer.accelerator.wait_for_everyone()
+    return Run(folder, evaluation)

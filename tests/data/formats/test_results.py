@@ -1,0 +1,135 @@
+"""COCO results against truth of every kind: by ids where there are any, by file names, or not at all."""
+
+import json
+
+import numpy as np
+import pytest
+
+from boxwright.data import formats
+from boxwright.data.formats.coco_results import with_ids
+from boxwright.data.formats.options import ReadOptions
+from boxwright.errors import DataError
+from boxwright.evaluation.evaluate import evaluate
+from boxwright.evaluation.pairing import align, read_pair
+from tests.cli.test_cli import run
+from tests.scenes import small_tables
+
+SCORES = [0.9, 0.8, 0.7, 0.6]
+
+
+def write_results(path, change=lambda record: record, first=0):
+    """Perfect results whose image ids count from `first`, and category ids too."""
+    tables = small_tables(path.parent)
+    records = [
+        {"image_id": row["image_id"] + first, "category_id": row["category_id"] + first, "score": score}
+        | {"bbox": [row[c] for c in "xywh"]}
+        for row, score in zip(tables.boxes.iter_rows(named=True), SCORES)
+    ]
+    path.write_text(json.dumps([change(r) for r in records]))
+    return path
+
+
+def truth_of(format, folder):
+    """Truth of a format without ids."""
+    place = folder / ("truth.odgt" if format == "odgt" else format)
+    formats.write(small_tables(folder), place, format)
+    return place
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo", "odgt", "text"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_ids_are_never_taken_for_rows(format, first, tmp_path):
+    truth = truth_of(format, tmp_path)
+    results = write_results(tmp_path / "results.json", first=first)
+    message = f"results.json: names each image by an id .first {first}., and the truth's format has no ids"
+    with pytest.raises(DataError, match=message):
+        read_pair(truth, results)
+    done = run("evaluate", truth, results, "--truth-format", format, check=2)
+    assert "--truth-images FILE" in done.stderr
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo", "text"])
+def test_a_coco_file_gives_the_ids(format, tmp_path):
+    truth = truth_of(format, tmp_path)
+    own = small_tables(tmp_path)
+    ids = {"image_id": [40, 7, 900], "category_id": [3, 1]}
+    images = [
+        {"id": i, "file_name": f"deep/{n}", "width": 96, "height": 64}
+        for i, n in zip(ids["image_id"], own.images["file_name"])
+    ]
+    categories = [{"id": i, "name": n} for i, n in zip(ids["category_id"], own.categories["name"])]
+    document = {"images": images[::-1], "annotations": [], "categories": categories}
+    (tmp_path / "ids.json").write_text(json.dumps(document))
+    results = write_results(
+        tmp_path / "results.json",
+        lambda r: r | {key: ids[key][r[key]] for key in ("image_id", "category_id")},
+    )
+    numbers = tmp_path / "numbers.json"
+    run("evaluate", truth, results, "--truth-format", format, "--truth-images", tmp_path / "ids.json",
+        "--json", numbers)  # fmt: skip
+    assert json.loads(numbers.read_text())["coco"]["AP"] == pytest.approx(1.0)
+    document["images"] = images[1:]
+    (tmp_path / "ids.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"1 of the truth's 3 images have no id .* first '000.png'"):
+        with_ids(formats.read(truth, format), formats.read(tmp_path / "ids.json"))
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo"])
+def test_results_that_name_files_need_no_ids(format, tmp_path):
+    truth = formats.read(truth_of(format, tmp_path), format)
+    own = small_tables(tmp_path)
+    names, classes = own.images["file_name"].to_list(), own.categories["name"].to_list()
+
+    def stems(record):
+        """As YOLO trainers write them."""
+        return record | {
+            "image_id": names[record["image_id"]].removesuffix(".png")
+            + ("" if record["image_id"] else ".png"),
+            "category_id": classes[record["category_id"]],
+        }
+
+    def keys(record):
+        return record | {"file_name": names[record["image_id"]], "category": classes[record["category_id"]]}
+
+    for change in (stems, keys):
+        results = write_results(tmp_path / "results.json", change)
+        found = formats.read(results, "coco-results", ReadOptions(truth=truth))
+        assert not [f for f in found.faults if f.dropped]
+        assert evaluate(truth, align(truth, found)).coco["AP"] == pytest.approx(1.0)
+
+
+def test_results_written_of_tables_without_ids_come_back(tmp_path):
+    truth = formats.read(truth_of("yolo", tmp_path), "yolo")
+    found = small_tables(tmp_path, SCORES)
+    formats.write(found, tmp_path / "results.json", "coco-results")
+    back = formats.read(tmp_path / "results.json", "coco-results", ReadOptions(truth=truth))
+    assert evaluate(truth, align(truth, back)).coco["AP"] == pytest.approx(1.0)
+    assert evaluate(*read_pair(truth, tmp_path / "results.json")).coco["AP"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("truth", "predictions", "rows"),
+    [
+        (["a/1.jpg", "b/1.jpg"], ["b/1.jpg", "a/1.jpg"], [1, 0]),
+        (["train/x.jpg", "train/y.jpg"], ["y.jpg", "x.jpg"], [1, 0]),
+        (["x.jpg", "y.jpg"], ["../data/images/y.jpg", "val/x.jpg"], [1, 0]),
+        (["a/1.jpg", "b/1.jpg"], ["1.jpg", "b/1.jpg"], None),
+        (["a/1.jpg", "b/2.jpg"], ["b/1.jpg", "b/2.jpg"], None),
+        (["1.jpg", "2.jpg"], ["a/1.jpg", "b/1.jpg"], None),
+    ],
+)
+def test_images_are_joined_by_the_end_of_their_names_where_it_is_one(truth, predictions, rows, tmp_path):
+    import polars as pl
+
+    tables = small_tables(tmp_path, SCORES).select_images(np.array([True, True, False]))
+
+    def named(names):
+        images = tables.images.with_columns(file_name=pl.Series(names))
+        return type(tables)(images, tables.boxes, tables.categories)
+
+    if rows is None:
+        with pytest.raises(DataError, match="predictions"):
+            align(named(truth), named(predictions))
+        return
+    aligned = align(named(truth), named(predictions))
+    assert aligned.boxes["image_id"].to_list() == [rows[i] for i in tables.boxes["image_id"]]
