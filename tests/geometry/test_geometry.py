@@ -1,5 +1,6 @@
 """Geometry against pycocotools, torchvision, shapely and finite differences."""
 
+import os
 import subprocess
 import sys
 
@@ -217,7 +218,8 @@ def test_kernels_compile_where_no_folder_can_be_written():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[0.33333333]"
-    assert done.stderr == ""
+    assert done.stderr.startswith("compiling boxwright.geometry.iou")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("angle", [1e-300, 1e-16, 1.6030588143794226e-14, 1e-13, 1e-12, 1e-10])
@@ -227,3 +229,16 @@ def test_boxes_that_are_all_but_parallel_lose_nothing(angle):
     assert aligned_iou(np.array(small), np.array(large), "coverage")[0] == pytest.approx(0.25, abs=1e-9)
     shared = rotated_intersection(torch.tensor(small).double(), torch.tensor(large).double())
     assert shared.item() == pytest.approx(0.25 * 0.75, abs=1e-9)
+
+
+def test_compiling_is_told_and_what_is_cached_is_silent(tmp_path):
+    code = (
+        "import numpy as np\nfrom boxwright.geometry.iou import pairwise_iou\n"
+        "pairwise_iou(np.ones((1, 4)), np.ones((1, 4)))"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    told = [
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True).stderr
+        for _ in range(2)
+    ]
+    assert told == ["compiling boxwright.geometry.iou, once after an install: about 5 s\n", ""]

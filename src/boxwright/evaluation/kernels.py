@@ -5,132 +5,7 @@ import numpy as np
 from boxwright.geometry.compilation import kernel
 from boxwright.geometry.kernels import overlap
 
-SMALL_RUN = 32  # an insertion sort is faster below
-DIGIT = 11  # bits that a pass of the radix sort takes
-
-
-@kernel
-def counting_order(key, buckets, rows):
-    """`rows` by their key, stable, and where each key starts."""
-    start = np.zeros(buckets + 1, dtype=np.int64)
-    for row in rows:
-        start[key[row] + 1] += 1
-    for k in range(buckets):
-        start[k + 1] += start[k]
-    place, result = start.copy(), np.empty_like(rows)
-    for row in rows:
-        result[place[key[row]]] = row
-        place[key[row]] += 1
-    return result, start
-
-
-@kernel
-def sort_within(rows, start, image, images, score, first, last):
-    """Sort `rows`, which stand by category, by image and descending score; categories `first` to `last`."""
-    for k in range(first, last):
-        part, _ = counting_order(image, images, rows[start[k] : start[k + 1]])
-        rows[start[k] : start[k + 1]] = part
-        begin = start[k]
-        for n in range(start[k] + 1, start[k + 1] + 1):
-            if n == start[k + 1] or image[rows[n]] != image[rows[begin]]:
-                _sort_run(rows, begin, n, score)
-                begin = n
-
-
-@kernel
-def _sort_run(order, start, end, score):
-    if end - start > SMALL_RUN:
-        run = order[start:end].copy()
-        by_score = np.argsort(-score[run], kind="mergesort")
-        for n in range(len(run)):
-            order[start + n] = run[by_score[n]]
-        return
-    for n in range(start + 1, end):
-        row, m = order[n], n
-        while m > start and score[order[m - 1]] < score[row]:
-            order[m] = order[m - 1]
-            m -= 1
-        order[m] = row
-
-
-@kernel
-def places_in_group(category, image):
-    """(N,) int32: 0, 1, 2 ... within each run of one category and image."""
-    result = np.zeros(len(category), dtype=np.int32)
-    for n in range(1, len(category)):
-        if category[n] == category[n - 1] and image[n] == image[n - 1]:
-            result[n] = result[n - 1] + 1
-    return result
-
-
-@kernel
-def gather(rows, values, areas, low, high, first, last, sorted_values, outside):
-    """Fill `sorted_values` (N, V) and `outside` (A, N) from columns `values` (V, M) and `areas` (M,)."""
-    for n in range(first, last):
-        row = rows[n]
-        for v in range(len(values)):
-            sorted_values[n, v] = values[v, row]
-        for a in range(len(low)):
-            outside[a, n] = areas[row] < low[a] or areas[row] > high[a]
-
-
-@kernel
-def order_by_score(score, start, first, last, order):
-    """Fill `order` with places by descending score, stable, within categories `first` to `last`."""
-    for k in range(first, last):
-        order[start[k] : start[k + 1]] = start[k] + _descending(score[start[k] : start[k + 1]])
-
-
-@kernel
-def _descending(values):
-    """Places by descending value, stable: a radix sort of the bits of the floats."""
-    # Bits of positive floats ascend with them, of negative ones descend; + 0.0 makes -0.0 the same as 0.0.
-    bits = (values + 0.0).view(np.int64)
-    key = np.empty(len(bits), dtype=np.uint64)
-    for n in range(len(bits)):
-        key[n] = np.uint64(~bits[n] & 0x7FFFFFFFFFFFFFFF) if bits[n] >= 0 else np.uint64(bits[n])
-    order, other = np.arange(len(key)), np.empty(len(key), dtype=np.int64)
-    start = np.empty((1 << DIGIT) + 1, dtype=np.int64)
-    mask = np.uint64((1 << DIGIT) - 1)
-    for shift in range(0, 64, DIGIT):
-        step = np.uint64(shift)
-        start[:] = 0
-        for n in range(len(key)):
-            start[((key[n] >> step) & mask) + np.uint64(1)] += 1
-        if start.max() == len(key):
-            continue
-        for n in range(1 << DIGIT):
-            start[n + 1] += start[n]
-        for row in order:
-            digit = (key[row] >> step) & mask
-            other[start[digit]] = row
-            start[digit] += 1
-        order, other = other, order
-    return order
-
-
-@kernel
-def truth_of_detections(det_category, det_image, gt_category, gt_image, begin, end):
-    """Fill the range of truth that lies in each detection's category and image: `begin`, `end` (D,) int32."""
-    g = g_end = 0
-    for d in range(len(det_category)):
-        if d > 0 and det_category[d] == det_category[d - 1] and det_image[d] == det_image[d - 1]:
-            begin[d], end[d] = begin[d - 1], end[d - 1]
-            continue
-        g = g_end
-        while g < len(gt_category) and (
-            gt_category[g] < det_category[d]
-            or (gt_category[g] == det_category[d] and gt_image[g] < det_image[d])
-        ):
-            g += 1
-        g_end = g
-        while (
-            g_end < len(gt_category)
-            and gt_category[g_end] == det_category[d]
-            and gt_image[g_end] == det_image[d]
-        ):
-            g_end += 1
-        begin[d], end[d] = g, g_end
+EPSILON = float(np.spacing(1.0))  # as in pycocotools
 
 
 @kernel
@@ -265,7 +140,8 @@ def accumulate(
             tp, fp = np.zeros(thresholds, dtype=np.int64), np.zeros(thresholds, dtype=np.int64)
             within = np.zeros((thresholds, len(limits)), dtype=np.int64)
             alone = 0  # false positives at every threshold
-            for d in order[start[k] : start[k + 1]]:
+            for place in range(start[k], start[k + 1]):
+                d = order[place]
                 c = candidate[d]
                 if c < 0:
                     alone += not outside[a, d]
@@ -275,7 +151,7 @@ def accumulate(
                     if g < 0:
                         fp[t] += not outside[a, d]
                     elif not gt_ignored[a, g]:
-                        exact[t, tp[t]] = (tp[t] + 1.0) / (fp[t] + alone + tp[t] + 1.0 + np.spacing(1.0))
+                        exact[t, tp[t]] = (tp[t] + 1.0) / (fp[t] + alone + tp[t] + 1.0 + EPSILON)
                         at[t, tp[t]] = score[d]
                         tp[t] += 1
                         for m in range(len(limits)):
@@ -283,10 +159,15 @@ def accumulate(
             for t in range(thresholds):
                 for m in range(len(limits)):
                     recall[t, k, a, m] = within[t, m] / counts[k, a]
-                _sample(
-                    exact[t, : tp[t]], at[t, : tp[t]], counts[k, a], recall_points, precision[t, :, k, a],
-                    scores[t, :, k, a],
-                )  # fmt: skip
+                # The envelope of precision, and the score, at each recall point.
+                for n in range(tp[t] - 2, -1, -1):
+                    exact[t, n] = max(exact[t, n], exact[t, n + 1])
+                n = 0
+                for r in range(len(recall_points)):
+                    while n < tp[t] and (n + 1) / counts[k, a] < recall_points[r]:
+                        n += 1
+                    precision[t, r, k, a] = exact[t, n] if n < tp[t] else 0.0
+                    scores[t, r, k, a] = at[t, n] if n < tp[t] else 0.0
                 if start[k + 1] > start[k]:
                     scores[t, 0, k, a] = score[order[start[k]]]
 
@@ -309,7 +190,8 @@ def accumulate_weighted(
                 continue
             tp, fp = np.zeros(thresholds), np.zeros(thresholds)
             steps, alone = np.zeros(thresholds, dtype=np.int64), 0.0
-            for d in order[start[k] : start[k + 1]]:
+            for place in range(start[k], start[k + 1]):
+                d = order[place]
                 c = candidate[d]
                 if weight[d] == 0:
                     continue
@@ -335,16 +217,3 @@ def accumulate_weighted(
                         n += 1
                     total += exact[t, n] if n < steps[t] else 0.0
                 ap[t, k, a] = total / len(recall_points)
-
-
-@kernel
-def _sample(exact, at, count, recall_points, precision, scores):
-    """The envelope of precision, and the score, at each recall point; `exact` is at each true positive."""
-    for n in range(len(exact) - 2, -1, -1):
-        exact[n] = max(exact[n], exact[n + 1])
-    n = 0
-    for r in range(len(recall_points)):
-        while n < len(exact) and (n + 1) / count < recall_points[r]:
-            n += 1
-        precision[r] = exact[n] if n < len(exact) else 0.0
-        scores[r] = at[n] if n < len(exact) else 0.0

@@ -159,11 +159,10 @@ def match(
     absorbs = regions | (flags[:, 2] & skip_difficult)
     ignored = gt.outside | absorbs
     thresholds = np.asarray(iou_thresholds, dtype=np.float64)
-    order = np.lexsort((det.row, -det.score, det.category)) if rule == "voc" else np.empty_like(det.row)
-    if rule == "coco":
-        in_parts(
-            det.starts, lambda first, last: kernels.order_by_score(det.score, det.starts, first, last, order)
-        )
+    if rule == "voc":
+        order = np.lexsort((det.row, -det.score, det.category))
+    else:
+        order = stable_order(det.category, categories, by_score(det.score))
     candidate, matches = _find_matches(rule, det, gt, regions, absorbs, ignored, thresholds)
     return Matching(
         det_row=det.row,
@@ -201,34 +200,51 @@ class _Sorted:
         ranges,
     ):
         boxes = tables.boxes
-        image, category = places[boxes["image_id"].to_numpy()], boxes["category_id"].to_numpy()
+        image, category = (
+            places[boxes["image_id"].to_numpy()],
+            boxes["category_id"].to_numpy().astype(np.int64),
+        )
         if class_agnostic:
             category = np.zeros_like(category)
         score = boxes["score"].fill_null(0.0).to_numpy()
-        row, self.starts = kernels.counting_order(category, categories, np.arange(len(boxes)))
-        images = len(tables.images)
-        in_parts(
-            self.starts,
-            lambda first, last: kernels.sort_within(row, self.starts, image, images, score, first, last),
-        )
-        rank = kernels.places_in_group(category[row], image[row])
+        images = max(len(tables.images), 1)
+        row = stable_order(image, images, by_score(score))
+        row = stable_order(category, categories, row)
+        group = category[row] * images + image[row]
+        first = np.flatnonzero(np.diff(group, prepend=-1))  # of each image and category
+        rank = (np.arange(len(row)) - np.repeat(first, np.diff(first, append=len(row)))).astype(np.int32)
         kept = rank < limit
         self.dropped = len(kept) - int(np.count_nonzero(kept))
         if self.dropped:
-            row, rank = row[kept], rank[kept]
-            self.starts = np.searchsorted(category[row], np.arange(categories + 1))
-        self.row, self.rank, self.category, self.image = row, rank, category[row], image[row]
-        values = np.stack([*columns, score])
-        gathered = np.empty((len(row), len(values)))
-        self.outside = np.empty((len(ranges), len(row)), dtype=bool)
-        low, high = np.ascontiguousarray(ranges[:, 0]), np.ascontiguousarray(ranges[:, 1])
-        in_parts(
-            self.starts,
-            lambda first, last: kernels.gather(
-                row, values, areas, low, high, self.starts[first], self.starts[last], gathered, self.outside
-            ),
-        )
-        self.boxes, self.score = gathered[:, :-1], gathered[:, -1].copy()
+            row, rank, group = row[kept], rank[kept], group[kept]
+        self.row, self.rank, self.group = row, rank, group
+        self.category, self.image = category[row], image[row]
+        self.starts = np.searchsorted(self.category, np.arange(categories + 1))
+        self.boxes = np.empty((len(row), len(columns)))
+        for n, column in enumerate(columns):
+            self.boxes[:, n] = column[row]
+        own = areas[row]
+        self.outside = (own < ranges[:, :1]) | (own > ranges[:, 1:])
+        self.score = score[row]
+
+
+def by_score(score: np.ndarray) -> np.ndarray:
+    """Places by descending score, stable."""
+    return np.argsort(-score, kind="stable")
+
+
+def stable_order(key: np.ndarray, keys: int, rows: np.ndarray) -> np.ndarray:
+    """`rows` by their key of 0 to `keys`, stable; of 16 bits, where these do, NumPy's radix sort takes it."""
+    own = key[rows]
+    return rows[np.argsort(own.astype(np.uint16) if keys <= 1 << 16 else own, kind="stable")]
+
+
+def _ranges(queries: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) first and last + 1 of the sorted `groups` that are each of the sorted `queries`."""
+    at = np.flatnonzero(np.diff(queries, prepend=-1))
+    repeats = np.diff(at, append=len(queries))
+    begin, end = (np.searchsorted(groups, queries[at], side) for side in ("left", "right"))
+    return np.repeat(begin, repeats), np.repeat(end, repeats)
 
 
 def _find_matches(rule, det: _Sorted, gt: _Sorted, regions, absorbs, ignored, thresholds):
@@ -236,8 +252,7 @@ def _find_matches(rule, det: _Sorted, gt: _Sorted, regions, absorbs, ignored, th
     if rule == "voc":
         regions = np.zeros_like(regions)
     dets, gts, starts = prepare(det.boxes), prepare(gt.boxes), det.starts
-    begin, end = np.zeros(len(dets), dtype=np.int32), np.zeros(len(dets), dtype=np.int32)
-    kernels.truth_of_detections(det.category, det.image, gt.category, gt.image, begin, end)
+    begin, end = _ranges(det.group, gt.group)
     overlaps = np.zeros(len(dets), dtype=bool)
     least = min(thresholds.min(), 1 - 1e-10)
     in_parts(

@@ -7,9 +7,35 @@ from typing import Any
 
 import numba
 from numba import njit
+from numba.core import event
+
+from boxwright.progress import console
 
 PACKAGE = Path(__file__).parents[1]
 config: Any = numba.config
+
+
+class _Notice(event.Listener):
+    """Says which file's kernels are being compiled, once each: it takes seconds, and looks like a standstill."""
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()
+        self.depth = 0
+
+    def on_start(self, event: Any) -> None:
+        """Numba begins to compile a function that no cache holds."""
+        module = event.data["dispatcher"].py_func.__module__
+        self.depth += 1
+        if self.depth == 1 and module.startswith("boxwright.") and module not in self.told:
+            self.told.add(module)
+            console.print(f"[dim]compiling {module}, once after an install: about 5 s[/]")
+
+    def on_end(self, event: Any) -> None:
+        """A function is done, perhaps one of those that another calls."""
+        self.depth -= 1
+
+
+event.register("numba:compile", _Notice())
 
 
 def _digest() -> str:
