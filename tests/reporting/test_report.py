@@ -58,7 +58,13 @@ def test_the_numbers_of_the_run_are_those_of_evaluate(run):
 def test_the_page_holds_everything_and_asks_for_nothing(run):
     page = (run / "report" / "index.html").read_text()
     assert page.count("data:image/jpeg;base64,") >= 4
-    assert page.count("<svg") == 7
+    assert page.count("<svg") == 9  # seven curves, and precision, recall and F1 of two classes
+    assert (
+        page.count('class="mark"') == 8
+    )  # the operating point on their three lines, and on precision and recall
+    assert all(
+        f"<h2>{title}</h2>" in page for title in ("In use", "What is taken for what", "True positives")
+    )
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     assert "width: 0.25" in page
     assert "bright" in page

@@ -153,7 +153,13 @@ def show(
     output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write.")] = Path("boxes.jpg"),
     count: Annotated[int, typer.Option(help="Images in the picture.", min=1, max=100)] = 9,
     seed: Annotated[int, typer.Option(help="Chooses the images.")] = 0,
-    min_score: Annotated[float, typer.Option(help="Predictions below it aren't drawn.")] = 0.3,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            help="Predictions below it aren't drawn; if left out, the operating thresholds of their detector,"
+            " else 0.3."
+        ),
+    ] = None,
     format: Format = None,
     list_name: ListName = None,
     images: Images = None,

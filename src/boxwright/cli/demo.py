@@ -17,9 +17,10 @@ def demo(
 
     Draw the scenes, train the compact detector on them, judge it, write a report.
     """
-    from boxwright.cli.tables import print_evaluation
+    from boxwright.cli.tables import print_evaluation, print_operating
     from boxwright.errors import import_extra
 
     run = import_extra("boxwright.training.demo", "train").demo(runs, data, seed)
     print_evaluation(run.evaluation)
+    print_operating(run.operating)
     typer.echo(f"Report: {run.folder / 'report' / 'index.html'}")

@@ -64,6 +64,17 @@ def print_conversion(tables, target: Path, lost: dict[str, int]) -> None:
         )
 
 
+def print_operating(operating) -> None:
+    """The score thresholds that pictures and reports use."""
+    goal = "greatest F1" if operating.precision is None else f"precision {operating.precision:g}"
+    table = Table("class", "score from", "precision", "recall", "F1", box=None, pad_edge=False)
+    table.title, table.title_justify = f"operating thresholds, {goal} at IoU 0.5", "left"
+    for name, point in operating.points.items():
+        numbers = (point.threshold, point.precision, point.recall, point.f1)
+        table.add_row(_plain(name), *(f"{n:.3f}" for n in numbers))
+    console.print(table)
+
+
 def print_formats() -> None:
     """Every format, whether it is read and written, and what it is."""
     import inspect

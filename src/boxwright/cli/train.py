@@ -21,7 +21,7 @@ def train(
 ) -> None:
     """Train a detector, judge it, and write a report."""
     from boxwright import train
-    from boxwright.cli.tables import print_evaluation
+    from boxwright.cli.tables import print_evaluation, print_operating
 
     try:
         run = train(config, changes, name, runs, resume)
@@ -31,4 +31,6 @@ def train(
         typer.echo(f"Stopped. Go on with: boxwright train {config}{wanted}{where} --resume", err=True)
         raise typer.Exit(130) from None
     print_evaluation(run.evaluation)
+    if run.operating is not None:
+        print_operating(run.operating)
     typer.echo(f"Report: {run.folder / 'report' / 'index.html'}")

@@ -103,7 +103,9 @@ class TrainConfig(Part):
     clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
     workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 on a CPU, else up to 8
     cache_gib: Annotated[float, Field(ge=0)] = 4.0  # memory for decoded pixels at training size
-    evaluate_every: Positive = 10  # epochs
+    evaluate_every: Positive | None = None  # epochs; None: about ten times a run, where that costs under 5 %
+    # of each class's operating threshold; None: the threshold of greatest F1
+    wanted_precision: Annotated[float, Field(gt=0, le=1)] | None = None
     checkpoint_every: Positive | None = None  # steps; None: an epoch
     log_every: Positive = 20  # steps
 

@@ -10,6 +10,7 @@ from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 from boxwright.evaluation.calibration import load_calibration
+from boxwright.evaluation.confident import thresholds_by_name, with_thresholds
 
 TABLE = {"image": "images", "category": "categories"}
 
@@ -49,7 +50,8 @@ def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
     if scored and predictions.boxes["score"].null_count():
         count = predictions.boxes["score"].null_count()
         raise DataError(f"{count:,} of the predicted boxes have no score; is this truth?")
-    if predictions.images is truth.images and predictions.categories is truth.categories:
+    named = predictions.categories["name"].equals(truth.categories["name"])
+    if predictions.images is truth.images and named:
         return predictions
     image_of = _join(truth.images, predictions.images, "file_name", "image")
     category_of = _join(truth.categories, predictions.categories, "name", "category")
@@ -76,7 +78,8 @@ def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
         "image_id": pl.Series(image_id, dtype=pl.Int64),
         "category_id": pl.Series(category_id, dtype=pl.Int32),
     }
-    return Tables(truth.images, boxes.with_columns(**columns), truth.categories, predictions.faults)
+    categories = with_thresholds(truth.categories, thresholds_by_name(predictions.categories))
+    return Tables(truth.images, boxes.with_columns(**columns), categories, predictions.faults)
 
 
 def _join(truth: pl.DataFrame, predictions: pl.DataFrame, key: str, what: str) -> np.ndarray:

@@ -12,6 +12,8 @@ from boxwright.evaluation.matching import match
 from boxwright.evaluation.pairing import read_pair
 from boxwright.evaluation.reading import Curves, Reading, by_category, last_of_equal
 
+GOALS = {"lrp": "least LRP", "f1": "greatest F1"}
+
 
 def threshold(
     truth: Tables | str | os.PathLike,
@@ -19,8 +21,9 @@ def threshold(
     precision: float | None = None,
     recall: float | None = None,
     iou: float = 0.5,
+    best: str = "lrp",
 ) -> Reading:
-    """The score threshold of each class for a wanted precision or recall; for neither, the one of least LRP.
+    """The score threshold of each class for a wanted precision or recall; for neither, the best one.
 
     For a precision it is the lowest threshold that still has it, for the most recall; for a recall the
     highest that has it, for the most precision. None where the wanted can't be had.
@@ -29,10 +32,11 @@ def threshold(
         truth, predictions: tables or paths.
         precision, recall: one of them, in (0, 1].
         iou: from which a detection is true.
+        best: of least "lrp", or of greatest "f1".
 
     Raises:
         DataError: a file can't be read.
-        ConfigError: both are wanted, or a value outside (0, 1].
+        ConfigError: both are wanted, a value outside (0, 1], or an unknown `best`.
 
     Example:
         >>> boxwright.threshold("truth.json", "predictions.parquet", precision=0.9).rows[0]["threshold"]
@@ -42,6 +46,8 @@ def threshold(
         raise ConfigError("both a precision and a recall are wanted; one threshold can't promise both.")
     if wanted is not None and not 0 < wanted <= 1:
         raise ConfigError(f"a wanted value of {wanted}, expected above 0 and at most 1.")
+    if best not in GOALS:
+        raise ConfigError(f"best '{best}', expected one of {', '.join(GOALS)}.")
     truth, predictions = read_pair(truth, predictions)
     matching = match(truth, predictions, np.array([iou]))
     counts, (hit, _) = matching.truth_counts(), matching.outcomes()
@@ -60,7 +66,9 @@ def threshold(
         elif recall is not None:
             reached = np.flatnonzero(at_recall >= recall)
             place = reached[0] if len(reached) else None
-        elif least[k] is not None:
+        elif best == "f1" and counts[k] and len(last):
+            place = int(np.argmax(2 * tp / (last + 1 + counts[k])))
+        elif best == "lrp" and least[k] is not None:
             place = int(np.flatnonzero(score[last] == least[k])[0])
         row: dict[str, Any] = {"class": name, "truth": int(counts[k]), "threshold": None}
         row |= dict.fromkeys(("precision", "recall", "F1"))
@@ -71,7 +79,7 @@ def threshold(
         rows.append(row)
         shown = np.unique(np.linspace(0, len(last) - 1, 300).astype(int)) if len(last) else last
         curves[name] = score[last[shown]].tolist(), at_precision[shown].tolist(), at_recall[shown].tolist()
-    goal = "least LRP"
+    goal = GOALS[best]
     if wanted is not None:
         goal = f"{'precision' if precision is not None else 'recall'} of {wanted:g}"
     missing = [row["class"] for row in rows if row["threshold"] is None]

@@ -16,7 +16,7 @@ config: Any = numba.config
 
 
 class _Notice(event.Listener):
-    """Says which file's kernels are being compiled, once each: it takes seconds, and looks like a standstill."""
+    """Says which file's kernels are being compiled, once each: it takes seconds."""
 
     def __init__(self) -> None:
         self.told: set[str] = set()

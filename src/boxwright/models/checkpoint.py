@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -13,6 +13,7 @@ from boxwright.config import ExperimentConfig, check_config
 from boxwright.config.places import find_checkpoint
 from boxwright.data.formats.files import write_atomic
 from boxwright.errors import CheckpointError, ConfigError
+from boxwright.evaluation.operating import Operating
 from boxwright.models import build_detector
 from boxwright.models.detector import Detector
 from boxwright.models.digest import state_digest
@@ -30,6 +31,7 @@ class LoadedDetector:
     config: ExperimentConfig
     categories: list[str]
     statistics: dict[str, float]  # of what it was trained on, see `input_statistics`; empty: unknown
+    operating: Operating = field(default_factory=lambda: Operating({}))
 
 
 def save_detector(
@@ -38,14 +40,18 @@ def save_detector(
     categories: list[str],
     path: Path,
     statistics: dict[str, float] | None = None,
+    operating: Operating | None = None,
 ) -> None:
-    """Write weights, config, categories and statistics of the training data into one file, atomically."""
+    """Write weights, config, categories, statistics of the training data and operating thresholds into one
+    file, atomically.
+    """
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     metadata = {
         "format": FORMAT,
         "config": config.model_dump_json(),
         "categories": json.dumps(categories, ensure_ascii=False),
         "statistics": json.dumps(statistics or {}),
+        "operating": json.dumps((operating or Operating({})).to_dict(), ensure_ascii=False),
     }
     write_atomic(path, save(tensors, metadata | {"digest": state_digest([metadata, tensors])}))
 
@@ -81,11 +87,14 @@ def load_detector(place: str | os.PathLike) -> LoadedDetector:
         config = without_pretrained(check_config(content, str(path)))
         categories = [str(name) for name in json.loads(metadata["categories"])]
         statistics = {n: float(v) for n, v in json.loads(metadata.get("statistics", "{}")).items()}
+        operating = Operating({})
+        if "operating" in metadata:
+            operating = Operating.from_dict(json.loads(metadata["operating"]))
         model = build_detector(config.model, len(categories))
         model.load_state_dict(tensors)
     except (ValueError, KeyError, TypeError, AttributeError, ConfigError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its config and weights don't fit: {error}") from error
-    return LoadedDetector(model.eval(), config, categories, statistics)
+    return LoadedDetector(model.eval(), config, categories, statistics, operating)
 
 
 def _split_headings(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -106,7 +106,7 @@ def predict(
         message = f"the limit of {limit:,} detections was reached: there may be more; see --max-detections."
         faults.append(Fault("detection-limit", "warning", names[image], message))
     tables = to_tables(rows, table.images, loaded.categories, Path(checkpoint).name)
-    tables = Tables(tables.images, tables.boxes, tables.categories, tuple(faults))
+    tables = loaded.operating.apply(Tables(tables.images, tables.boxes, tables.categories, tuple(faults)))
     if tiling is not None:
         tables = with_positions(tables)
     if correction is not None:

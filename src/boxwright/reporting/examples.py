@@ -1,4 +1,4 @@
-"""Pictures of single boxes in their surroundings: what an error looks like."""
+"""Pictures of single boxes in their surroundings: what is right and what is wrong."""
 
 import math
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from PIL import Image, ImageDraw
 
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
+from boxwright.evaluation.confident import confident
 from boxwright.geometry.conventions import respell
 from boxwright.geometry.iou import pairwise_iou
 from boxwright.reporting.gallery import corners_of, draw_box, draw_label, open_tile, to_data_uri
 from boxwright.reporting.page import Picture
 
 TRUTH, FOUND, WRONG = "#009E73", "#56B4E9", "#D55E00"
-SHOWN_SCORE = 0.3  # other detections below it aren't drawn
 CANDIDATES = 200  # of the worst, among which images are varied
 LEAST_REACH = 120.0  # px of the tile around a box's centre
 
@@ -36,12 +36,13 @@ def pictures_of(
     fresh = [n for n, r in enumerate(rows) if not (r["image_id"] in seen or seen.add(r["image_id"]))]
     order = fresh + [n for n in range(len(rows)) if n not in set(fresh)]
     names = truth.categories["name"].to_list()
+    shown = predictions.with_boxes(predictions.boxes.filter(confident(predictions)))
     pictures = []
     for row in (rows[n] for n in order[:count]):
         name = names[row["category_id"]]
         title = name if row["score"] is None else f"{name}, score {row['score']:.2f}"
         try:
-            source = to_data_uri(_draw(truth, predictions, row, title))
+            source = to_data_uri(_draw(truth, shown, row, title))
         except DataError:
             # The images have moved since; the text says more than an empty frame.
             source = None
@@ -84,7 +85,7 @@ def _draw(truth: Tables, predictions: Tables, row: dict, title: str) -> Image.Im
     picture, factor = open_tile(truth, row["image_id"])
     draw = ImageDraw.Draw(picture)
     here = pl.col("image_id") == row["image_id"]
-    for other in predictions.boxes.filter(here & (pl.col("score") > SHOWN_SCORE)).iter_rows(named=True):
+    for other in predictions.boxes.filter(here).iter_rows(named=True):
         draw_box(draw, corners_of(other) * factor, FOUND, 1, ahead=other["angle"] is not None)
     for other in truth.boxes.filter(here).iter_rows(named=True):
         dashed, oriented = other["crowd"] or other["ignore"], other["angle"] is not None

@@ -13,6 +13,7 @@ from boxwright.data.formats.files import write_atomic
 from boxwright.data.images import load_image
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
+from boxwright.evaluation.confident import confident
 
 # Colours that stay apart for most kinds of colour blindness (Okabe and Ito, 2008).
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
@@ -20,7 +21,7 @@ TILE = 480  # px, longest side of an image in a gallery
 
 
 def show(
-    tables: Tables, output: str | os.PathLike, count: int = 9, seed: int = 0, min_score: float = 0.3
+    tables: Tables, output: str | os.PathLike, count: int = 9, seed: int = 0, min_score: float | None = None
 ) -> int:
     """Draw the boxes of some images side by side in one picture.
 
@@ -29,7 +30,8 @@ def show(
         output: picture to write, .jpg or .png.
         count: images; those with boxes come first.
         seed: chooses them.
-        min_score: predictions below it aren't drawn.
+        min_score: predictions below it aren't drawn; None: below the operating thresholds of the detector
+            that made them, else 0.3.
 
     Returns:
         How many images were drawn.
@@ -38,7 +40,7 @@ def show(
         DataError: none of the images can be read, or the suffix is of no picture.
     """
     _picture_suffix(output)
-    shown = tables.with_boxes(tables.boxes.filter(tables.boxes["score"].fill_null(1.0) >= min_score))
+    shown = tables.with_boxes(tables.boxes.filter(confident(tables, min_score)))
     filled = set(shown.boxes["image_id"].unique())
     order = np.random.default_rng(seed).permutation(len(tables.images)).tolist()
     order.sort(key=lambda i: i not in filled)

@@ -25,7 +25,7 @@ from boxwright.reporting.page import Section, section_of, write_page
 
 EXAMPLES = 20  # pictures of each kind of error
 EXAMPLES_OF_CELL = 5  # and of each cell of a table of slices
-KEY = "Orange: the box in question; green: truth; blue: detections above 0.3."
+KEY = "Orange: the box in question; green: truth; blue: detections above their class's threshold."
 
 
 def judgement_page(

@@ -47,7 +47,6 @@ def demo(runs: str | os.PathLike = "runs", data: str | os.PathLike = "demo-data"
         # Long vehicles are told apart last: many small steps, and a class that counts twice.
         "train": {
             "epochs": EPOCHS,
-            "evaluate_every": EPOCHS,
             "batch_size": 4,
             "seed": seed,
             "optimizer": {"lr": 3e-3},

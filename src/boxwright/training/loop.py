@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from boxwright.config import ExperimentConfig
+from boxwright.config.experiment import View
 from boxwright.config.places import BEST, LAST
 from boxwright.data.dataset import DetectionDataset, EpochSampler
 from boxwright.data.statistics import input_statistics
@@ -29,6 +30,9 @@ from boxwright.training.display import TrainingDisplay
 from boxwright.training.metrics import MetricsLog
 from boxwright.training.optimization import make_average, make_optimizer, make_schedule
 from boxwright.training.state import STATE, Progress, load_state, save_state
+
+ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
+EVALUATION_SHARE = 0.05
 
 
 class Trainer:
@@ -96,6 +100,13 @@ class Trainer:
         if resume and (folder / "checkpoints" / STATE).is_file():
             self.progress = load_state(folder / "checkpoints" / STATE, self._parts())
         self.best_evaluation: Evaluation | None = None  # None too where the best was found before a resume
+        times, share = evaluations_of(settings.epochs, len(train_set), len(val_set))
+        self.evaluate_every: int = settings.evaluate_every or -(-settings.epochs // times)
+        if settings.evaluate_every is None and self.accelerator.is_main_process:
+            console.print(
+                f"judged every {self.evaluate_every} epochs, about {share:.1%} of the run"
+                " (train.evaluate_every)"
+            )
         self.stop_requested = False
 
     def run(self) -> None:
@@ -115,7 +126,7 @@ class Trainer:
             with TrainingDisplay(total, progress.step, self.steps_per_epoch, shown) as display:
                 while progress.epoch < epochs:
                     self._run_epoch(display)
-                    if progress.epoch % self.config.train.evaluate_every == 0 or progress.epoch == epochs:
+                    if progress.epoch % self.evaluate_every == 0 or progress.epoch == epochs:
                         self._evaluate(display)
                     self._save()
         finally:
@@ -124,11 +135,11 @@ class Trainer:
             if self.metrics is not None:
                 self.metrics.close()
 
-    def judge(self, model: Detector) -> Evaluation:
-        """Evaluate weights on the validation data; every process gets the result."""
+    def judge(self, model: Detector, views: Sequence[View]) -> Evaluation:
+        """Evaluate weights on the validation data in some views; every process gets the result."""
         model = model.to(self.accelerator.device).eval()
         device, autocast = self.accelerator.device, lambda: self.accelerator.autocast()
-        rows = detect(model, self.val_loader, device, self.config.views, autocast)
+        rows = detect(model, self.val_loader, device, views, autocast)
         gathered = gather_object(rows) if self.accelerator.num_processes > 1 else rows
         tables = to_tables(gathered, self.val_tables.images, self.categories, self.folder.name)
         return evaluate(self.val_tables, tables)
@@ -224,7 +235,7 @@ class Trainer:
         self._log(display)
         model = self.average.module if self.average is not None else self.detector
         assert isinstance(model, Detector)
-        evaluation = self.judge(model)
+        evaluation = self.judge(model, ONE_VIEW)
         model.train()
         numbers = {name: evaluation.coco[name] for name in ("AP", "AP50", "AP75")}
         if self.metrics is not None:
@@ -277,6 +288,17 @@ class Trainer:
         except ValueError:
             # Signals belong to the main thread; in any other one there is nothing to catch.
             return {}
+
+
+def evaluations_of(epochs: int, train_images: int, val_images: int) -> tuple[int, float]:
+    """How often a run is judged, and the share of its time that this takes, as far as can be told before.
+
+    Ten times, or as often as takes under `EVALUATION_SHARE`; an image that is judged is seen forwards alone,
+    and takes about a third of one that is learnt.
+    """
+    cost = val_images / (3 * max(train_images, 1) * epochs)
+    times = min(10, epochs, max(1, int(EVALUATION_SHARE / max(cost, 1e-9))))
+    return times, times * cost
 
 
 def on_cpu() -> bool:

@@ -16,12 +16,13 @@ from boxwright.data.dataset import DetectionDataset
 from boxwright.data.formats.files import write_atomic
 from boxwright.data.tables import Tables
 from boxwright.evaluation.evaluate import Evaluation
+from boxwright.evaluation.operating import Operating, fit_operating
 from boxwright.models import build_detector
-from boxwright.models.checkpoint import load_detector
+from boxwright.models.checkpoint import load_detector, save_detector
 from boxwright.models.coverage import coverage
 from boxwright.models.detector import Detector
 from boxwright.progress import console, progress_bar
-from boxwright.training.loop import Trainer, on_cpu
+from boxwright.training.loop import ONE_VIEW, Trainer, on_cpu
 from boxwright.training.run_folder import choose_folder, start_folder
 
 LOOKED_AT = 2000  # images, before training, for boxes without an assigned prior
@@ -30,10 +31,13 @@ TOLERATED = 0.01  # share of such boxes that isn't worth a warning
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder and its last evaluation, by the best weights."""
+    """A finished run: its folder, the evaluation of its best weights, and where their scores are cut in use
+    (None: in a process that isn't the first).
+    """
 
     folder: Path
     evaluation: Evaluation
+    operating: Operating | None
 
 
 def run(
@@ -97,18 +101,22 @@ def _warn_of_lost_boxes(model: Detector, tables: Tables, config: ExperimentConfi
 
 
 def _conclude(trainer: Trainer, folder: Path, truth: Tables) -> Run:
-    """Write the predictions, numbers and report of the best weights."""
+    """Fit the operating thresholds; write them, the predictions, numbers and report of the best weights."""
     trainer.accelerator.wait_for_everyone()
-    evaluation = trainer.best_evaluation
-    if evaluation is None:
-        evaluation = trainer.judge(load_detector(folder / "checkpoints" / BEST).model)
+    evaluation, best, views = trainer.best_evaluation, folder / "checkpoints" / BEST, trainer.config.views
+    if evaluation is None or views != ONE_VIEW:
+        evaluation = trainer.judge(load_detector(best).model, views)
+    operating = None
     if trainer.accelerator.is_main_process:
+        operating = fit_operating(truth, evaluation.predictions, trainer.config.train.wanted_precision)
+        loaded = load_detector(best)
+        save_detector(loaded.model, loaded.config, loaded.categories, best, loaded.statistics, operating)
         formats.write(truth, folder / "truth.parquet")
-        formats.write(evaluation.predictions, folder / "predictions.parquet")
-        numbers = evaluation.to_dict()
+        formats.write(operating.apply(evaluation.predictions), folder / "predictions.parquet")
+        numbers = evaluation.to_dict() | {"operating": operating.to_dict()}
         write_atomic(folder / "evaluation.json", json.dumps(numbers, indent=2, ensure_ascii=False).encode())
-        from boxwright.reporting.report import report  # with matplotlib
+        from boxwright.reporting.report import report  # which training doesn't wait for
 
         report(folder)
     trainer.accelerator.wait_for_everyone()
-    return Run(folder, evaluation)
+    return Run(folder, evaluation, operating)
