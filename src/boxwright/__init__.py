@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from boxwright.data.anchors import fit_anchors as fit_anchors
     from boxwright.data.checking import check as check
     from boxwright.data.conversion import convert as convert
+    from boxwright.data.drafting import init as init
     from boxwright.data.formats import read as read
     from boxwright.data.formats import write as write
     from boxwright.data.smoothing import smooth_angles as smooth_angles
@@ -38,6 +39,7 @@ _HOMES = {
     "write": "boxwright.data.formats",
     "check": "boxwright.data.checking",
     "convert": "boxwright.data.conversion",
+    "init": "boxwright.data.drafting",
     "smooth_angles": "boxwright.data.smoothing",
     "split": "boxwright.data.splitting",
     "stats": "boxwright.data.statistics",
@@ -67,6 +69,7 @@ __all__ = [
     "evaluate",
     "fit_anchors",
     "import_checkpoint",
+    "init",
     "measure",
     "predict",
     "read",

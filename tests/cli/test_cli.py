@@ -18,6 +18,7 @@ HEAVY = ("torch", "torchvision", "timm", "accelerate")
 JUDGES = [["evaluate"], ["compare"], ["calibrate"], ["threshold"]]
 COMMANDS = [
     [],
+    ["init"],
     ["train"],
     *JUDGES,
     ["predict"],
@@ -26,7 +27,7 @@ COMMANDS = [
     ["demo"],
     ["import-checkpoint"],
     ["assign", "show"],
-] + [["data", *c] for c in ([], ["check"], ["convert"], ["split"], ["stats"], ["show"], ["anchors"])]
+] + [["data", *c] for c in ([], ["check"], ["convert"], ["split"], ["stats"], ["show"], ["anchors"], ["smooth"], ["formats"])]
 
 
 def run(*words: object, check: int | None = 0) -> subprocess.CompletedProcess:

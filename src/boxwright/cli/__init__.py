@@ -12,6 +12,7 @@ from boxwright.cli import (
     demo,
     evaluate,
     import_checkpoint,
+    init,
     predict,
     report,
     runs,
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(assign.app, name="assign")
+app.command(epilog=init.EXAMPLE)(init.init)
 app.command(epilog=train.EXAMPLE)(train.train)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(epilog=compare.EXAMPLE)(compare.compare)

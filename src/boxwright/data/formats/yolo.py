@@ -33,8 +33,8 @@ def read(path: Path, options: ReadOptions) -> Tables:
         DataError: no names, no images, or no such split.
     """
     options.only("yolo", "list_name", "images")
-    config_file = _find_config(path)
-    config = _read_config(config_file) if config_file else {}
+    config_file = find_config(path)
+    config = read_config(config_file) if config_file else {}
     root = config_file.parent if config_file else path
     if isinstance(config.get("path"), str) and (root / config["path"]).is_dir():
         root = root / config["path"]
@@ -121,7 +121,8 @@ def _line(box: dict, image: dict, points: np.ndarray | None) -> str:
     return f"{box['category_id']} " + " ".join(f"{v:.17g}" for v in numbers) + "\n"
 
 
-def _find_config(path: Path) -> Path | None:
+def find_config(path: Path) -> Path | None:
+    """The data.yaml of a folder or what is one itself; None: a folder without."""
     if path.is_file():
         return path
     if not path.is_dir():
@@ -131,7 +132,12 @@ def _find_config(path: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _read_config(file: Path) -> dict[str, Any]:
+def read_config(file: Path) -> dict[str, Any]:
+    """The keys of a data.yaml.
+
+    Raises:
+        DataError: it isn't YAML of keys.
+    """
     try:
         config = yaml.safe_load(read_bytes(file, MAX_YAML_BYTES))
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -184,6 +190,15 @@ def _find_split_images(builder: TableBuilder, root: Path, config: dict, options:
     if not images:
         raise DataError(f"{root}: no images (looked in {', '.join(wanted) or 'images/'}).")
     return list(images)
+
+
+def split_images(file: Path, config: dict, split: str) -> list[Path]:
+    """The images of a split of a data.yaml; none where its places aren't there."""
+    root = file.parent
+    if isinstance(config.get("path"), str) and (root / config["path"]).is_dir():
+        root = root / config["path"]
+    entries = config[split] if isinstance(config[split], list) else [config[split]]
+    return [image for entry in entries for image in _entry_images(root, entry) or []]
 
 
 def _entry_images(root: Path, entry: Any) -> list[Path] | None:

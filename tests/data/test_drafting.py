@@ -1,0 +1,130 @@
+"""`boxwright init`: what it chooses by what it finds, and that what it writes trains."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+import boxwright
+from boxwright.config import load_config
+from boxwright.data import formats
+from boxwright.data.drafting import find_parts, suggest_size
+from boxwright.data.sources import load_source
+from boxwright.data.splitting import split, write_split
+from boxwright.errors import ConfigError, DataError
+from tests.cli.test_cli import run
+from tests.data.formats.samples import make_sample
+from tests.scenes import oriented_tables, small_tables, square_tables
+from tests.shared_data import shared_path
+
+
+def parts_of(draft):
+    config = load_config(draft.path)
+    return [load_source(source) for source in (config.data.train, config.data.val)]
+
+
+@pytest.mark.parametrize("format", sorted(set(formats.READERS) - {"coco-results", "dota-results"}))
+def test_data_of_every_format_becomes_an_experiment_that_reads(format, tmp_path, monkeypatch):
+    source, _, options = make_sample(format, tmp_path / "data")
+    tables = formats.read(source, format, options)
+    if len(tables.images) < 2:
+        with pytest.raises(DataError, match="1 image, expected two"):
+            boxwright.init(source, tmp_path / "e.yaml", format)
+        return
+    draft = boxwright.init(source, tmp_path / "e.yaml", format)
+    monkeypatch.chdir(tmp_path / "data")
+    train, val = parts_of(draft)
+    assert len(train.images) + len(val.images) == len(tables.images)
+    assert min(len(train.images), len(val.images)) >= 1
+    config = load_config(draft.path)
+    assert config.model.name == ("compact_obb" if tables.boxes["angle"].is_not_null().any() else "compact")
+    assert set(config.data.classes or ()) == set(train.categories["name"])
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ("train.json", "val.json"),
+        ("annotations/instances_train2017.json", "annotations/instances_val2017.json"),
+        ("train/_annotations.coco.json", "valid/_annotations.coco.json"),
+        ("labels-train.parquet", "labels-test.parquet"),
+    ],
+)
+def test_parts_that_the_data_names_are_taken(train, val, tmp_path):
+    parts = split(square_tables(tmp_path / "images", 10), {"train": 0.7, "val": 0.3})
+    for name, part in zip((train, val), parts.values()):
+        formats.write(part, tmp_path / "set" / name)
+    found = find_parts(tmp_path / "set", None, None)
+    assert [p and p.root.relative_to(tmp_path / "set").as_posix() for p in found] == [train, val]
+    draft = boxwright.init(tmp_path / "set", tmp_path / "e.yaml")
+    assert [len(t.images) for t in parts_of(draft)] == [7, 3]
+    assert draft.split is None
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo"])
+def test_the_lists_of_voc_and_yolo_are_taken(format, tmp_path):
+    parts = split(square_tables(tmp_path / "images", 10), {"train": 0.7, "val": 0.3})
+    write_split(parts, tmp_path / "set", format)
+    draft = boxwright.init(tmp_path / "set", tmp_path / "e.yaml")
+    assert [len(t.images) for t in parts_of(draft)] == [7, 3]
+
+
+def test_several_files_without_a_part_are_asked_about(tmp_path):
+    for name in ("old.json", "new.json"):
+        formats.write(small_tables(tmp_path), tmp_path / "set" / name, "coco")
+    with pytest.raises(DataError, match=r"which of its files holds the labels: new.json, old.json"):
+        boxwright.init(tmp_path / "set", tmp_path / "e.yaml")
+
+
+def test_a_file_that_is_there_is_kept(tmp_path):
+    (tmp_path / "e.yaml").write_text("mine")
+    formats.write(small_tables(tmp_path), tmp_path / "a.json", "coco")
+    with pytest.raises(ConfigError, match="is there already"):
+        boxwright.init(tmp_path / "a.json", tmp_path / "e.yaml")
+
+
+@pytest.mark.parametrize(
+    ("image", "side", "expected", "crop"),
+    [
+        ((640, 480), 100, (320, 256), False),  # large objects: small images do
+        ((640, 480), 20, (640, 480), False),  # never larger than the images
+        ((4000, 3000), 240, (384, 288), False),
+        ((4000, 3000), 24, (4000, 3008), True),  # small objects in large images: crops
+        ((96, 64), 30, (96, 64), False),
+    ],
+)
+def test_the_image_size_follows_the_objects(image, side, expected, crop, tmp_path):
+    tables = small_tables(tmp_path)
+    images = tables.images.with_columns(width=pl.lit(image[0], pl.Int32), height=pl.lit(image[1], pl.Int32))
+    boxes = tables.boxes.with_columns(w=pl.lit(float(side)), h=pl.lit(float(side)))
+    size, crops = suggest_size(type(tables)(images, boxes, tables.categories))
+    assert size == expected
+    assert (crops is not None) == crop
+
+
+def test_headings_are_found_by_angles_that_only_they_have(tmp_path):
+    for headings in (False, True):
+        tables = oriented_tables(tmp_path / str(headings), 8, headings=headings)
+        target = tmp_path / f"{headings}.json"
+        formats.write(tables, target, "markers")
+        assert np.abs(tables.boxes["angle"].to_numpy()).max() > 0.5
+        draft = boxwright.init(target, tmp_path / f"{headings}.yaml")
+        assert load_config(draft.path).model.heading == headings
+
+
+def test_two_commands_lead_from_a_folder_to_a_trained_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    formats.write(square_tables(tmp_path / "pictures", 10), tmp_path / "my data", "voc")
+    told = run("init", "my data").stdout
+    assert "10 images with 20 boxes of 2 classes" in told
+    command = told.strip().splitlines()[-1].split()
+    assert command[:2] == ["boxwright", "train"]
+    quick = ["train.epochs=1", "train.precision=fp32", "model.width=0.25", "image_size=[64,64]"]
+    run(*command[1:], *[word for change in quick for word in ("--set", change)])
+    assert (tmp_path / "runs" / "my-data" / "report" / "index.html").is_file()
+
+
+def test_real_data_is_understood(tmp_path):
+    draft = boxwright.init(shared_path("data/bccd"), tmp_path / "e.yaml")
+    config = load_config(draft.path)
+    assert config.image_size == (320, 256)
+    assert [len(t.images) for t in parts_of(draft)] == [205, 87]
