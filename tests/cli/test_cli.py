@@ -27,7 +27,20 @@ COMMANDS = [
     ["demo"],
     ["import-checkpoint"],
     ["assign", "show"],
-] + [["data", *c] for c in ([], ["check"], ["convert"], ["split"], ["stats"], ["show"], ["anchors"], ["smooth"], ["formats"])]
+] + [
+    ["data", *c]
+    for c in (
+        [],
+        ["check"],
+        ["convert"],
+        ["split"],
+        ["stats"],
+        ["show"],
+        ["anchors"],
+        ["smooth"],
+        ["formats"],
+    )
+]
 
 
 def run(*words: object, check: int | None = 0) -> subprocess.CompletedProcess:

@@ -24,6 +24,11 @@ HOLDS: dict[str, set[str]] = {
     "odgt": {"ignore", "attributes"},
     "eurocity": {"attributes", "category"},
     "text": {"score", "category"},
+    "cvat": {"angle", "category", "empty"},
+    "labelme": {"angle", "score", "difficult", "category"},
+    "labelstudio": {"angle", "score", "category"},
+    "via": {"angle", "category"},
+    "fiftyone": {"score", "attributes", "category", "empty"},
 }
 
 

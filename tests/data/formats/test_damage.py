@@ -46,8 +46,10 @@ def _every_line_is_there(content: bytes, tables, file) -> bool:
     A list of lines says nowhere how many there should be: a file cut off between them is a shorter file.
     """
     lines = sum(bool(line.strip()) for line in content.decode(errors="replace").splitlines())
-    if file.suffix == ".odgt":
+    if file.suffix in (".odgt", ".jsonl"):
         return len(tables.images) == lines
+    if file.suffix == ".csv":
+        return len(tables.boxes) == lines - 1
     stems = [name.rpartition(".")[0] for name in tables.images["file_name"]]
     mine = stems.index(file.stem)
     return file.suffix == ".txt" and (tables.boxes["image_id"] == mine).sum() == lines

@@ -21,8 +21,8 @@ from tests.shared_data import shared_path
 
 RESULTS = ("coco-results", "dota-results")  # name images of a truth, and hold no places
 TARGETS = sorted(set(formats.WRITERS) - set(RESULTS))
-SUFFIX = {"parquet": ".parquet", "odgt": ".odgt"} | dict.fromkeys(
-    ("coco", "coco-angle", "citypersons", "markers"), ".json"
+SUFFIX = {"parquet": ".parquet", "odgt": ".odgt", "cvat": ".xml"} | dict.fromkeys(
+    ("coco", "coco-angle", "citypersons", "markers", "via", "labelstudio"), ".json"
 )
 REAL = [
     ("bccd", "voc"),

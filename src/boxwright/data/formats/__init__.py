@@ -3,18 +3,32 @@
 import os
 import zlib
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from boxwright.data.formats import (
+    bdd100k,
     citypersons,
     coco,
     coco_results,
+    createml,
+    csv_boxes,
+    cvat,
     dota,
     eurocity,
+    fiftyone,
+    imagefolder,
+    kitti,
+    labelme,
+    labelstudio,
     markers,
     odgt,
     parquet,
+    supervisely,
     text,
+    via,
+    visdrone,
     voc,
     yolo,
 )
@@ -39,6 +53,18 @@ READERS: dict[str, Callable[[Path, ReadOptions], Tables]] = {
     "citypersons": citypersons.read,
     "eurocity": eurocity.read,
     "text": text.read,
+    "cvat": cvat.read,
+    "labelme": labelme.read,
+    "labelstudio": labelstudio.read,
+    "via": via.read,
+    "supervisely": supervisely.read,
+    "createml": createml.read,
+    "csv": csv_boxes.read,
+    "kitti": kitti.read,
+    "visdrone": visdrone.read,
+    "bdd100k": bdd100k.read,
+    "imagefolder": imagefolder.read,
+    "fiftyone": fiftyone.read,
 }
 WRITERS: dict[str, Callable[[Tables, Path], None]] = {
     "parquet": parquet.write,
@@ -54,6 +80,11 @@ WRITERS: dict[str, Callable[[Tables, Path], None]] = {
     "citypersons": citypersons.write,
     "eurocity": eurocity.write,
     "text": text.write,
+    "cvat": cvat.write,
+    "labelme": labelme.write,
+    "labelstudio": labelstudio.write,
+    "via": via.write,
+    "fiftyone": fiftyone.write,
 }
 
 
@@ -109,44 +140,84 @@ def write(
 
 
 def guess_format(path: str | os.PathLike) -> str:
-    """The format of a path: by suffix, by a JSON's first bracket, by what a folder holds.
+    """The format of a path: by suffix, by how the file begins, by what a folder holds.
 
     Raises:
         DataError: nothing fits.
     """
     path = Path(path)
     if path.is_file():
-        by_suffix = {".parquet": "parquet", ".odgt": "odgt", ".yaml": "yolo", ".yml": "yolo", ".txt": "text"}
-        if path.suffix.lower() in (".json", ".gz"):
-            start = _start(path)
-            if markers.NAME.encode() in start:
-                return "markers"
-            return "coco-results" if start[:1] == b"[" else "coco"
-        if path.suffix.lower() in by_suffix:
-            return by_suffix[path.suffix.lower()]
-    elif voc.is_voc(path):
-        return "voc"
-    elif any((path / name).is_dir() for name in dota.FOLDERS):
-        return "dota"
-    elif next(path.glob(f"{dota.TASK}*.txt"), None):
-        return "dota-results"
-    elif next(path.glob("*.yaml"), None) or (path / "labels").is_dir():
-        return "yolo"
-    elif next(path.glob("*.txt"), None):
-        return "text"
-    raise DataError(f"{path}: can't tell its format; say it with --format. {nearest('', READERS)}")
+        name = _guess_file(path)
+    else:
+        name = _guess_folder(path) if path.is_dir() else None
+    if name is None:
+        raise DataError(f"{path}: can't tell its format; say it with --format. {nearest('', READERS)}")
+    return name
+
+
+SUFFIXES = {".parquet": "parquet", ".odgt": "odgt", ".yaml": "yolo", ".yml": "yolo", ".txt": "text"}
+
+
+def _guess_file(path: Path) -> str | None:
+    suffix = path.suffix.lower()
+    if suffix == ".xml":
+        return "cvat" if b"<annotations" in _start(path) else None
+    if suffix == ".csv":
+        return "via" if b"region_shape_attributes" in _start(path) else "csv"
+    if suffix == ".jsonl":
+        return "imagefolder"
+    if suffix in (".json", ".gz"):
+        return _guess_json(path, _start(path))
+    return SUFFIXES.get(suffix)
+
+
+def _guess_json(path: Path, start: bytes) -> str:
+    """By keys that others don't have, as far as they stand near the beginning."""
+    if markers.NAME.encode() in start:
+        return "markers"
+    if start[:1] == b"[":
+        if b'"rectanglelabels"' in start or (b'"data"' in start and b'"annotations"' in start):
+            return "labelstudio"
+        if b'"coordinates"' in start or (b'"annotations"' in start and b'"image"' in start):
+            return "createml"
+        return "bdd100k" if bdd100k.is_bdd100k(start) else "coco-results"
+    if b'"shapes"' in start:
+        return "labelme"
+    if via.is_via(start):
+        return "via"
+    if path.name in (fiftyone.LABELS, fiftyone.SAMPLES) and b'"annotations"' not in start:
+        return "fiftyone"
+    return "bdd100k" if b'"frames"' in start and bdd100k.is_bdd100k(start) else "coco"
+
+
+def _guess_folder(path: Path) -> str | None:
+    """By the names of folders and files; those that others have too stand last."""
+    checks: dict[str, Callable[[], Any]] = {
+        "supervisely": lambda: supervisely.is_supervisely(path),
+        "fiftyone": lambda: fiftyone.is_fiftyone(path),
+        "imagefolder": lambda: imagefolder.is_imagefolder(path),
+        "kitti": lambda: (path / "label_2").is_dir() or path.name == "label_2",
+        "voc": lambda: voc.is_voc(path),
+        "dota": lambda: any((path / name).is_dir() for name in dota.FOLDERS),
+        "dota-results": lambda: next(path.glob(f"{dota.TASK}*.txt"), None),
+        "visdrone": lambda: visdrone.is_visdrone(path),
+        "yolo": lambda: next(path.glob("*.yaml"), None) or next((path / "labels").rglob("*.txt"), None),
+        "text": lambda: next(path.glob("*.txt"), None),
+        "labelme": lambda: any(_guess_file(f) == "labelme" for f in islice(path.glob("*.json"), 1)),
+    }
+    return next((name for name, fits in checks.items() if fits()), None)
 
 
 def _start(path: Path) -> bytes:
-    """The first characters of a JSON that mean anything."""
+    """The first characters of a file that mean anything."""
     with path.open("rb") as file:
         start = file.read(4096)
     if start[:2] == GZIP_MAGIC:
         try:
-            start = zlib.decompressobj(wbits=31).decompress(start, 256)
+            start = zlib.decompressobj(wbits=31).decompress(start, 4096)
         except zlib.error as error:
             raise DataError(f"{path}: damaged gzip: {error}.") from error
-    return start.removeprefix(b"\xef\xbb\xbf").lstrip()[:256]
+    return start.removeprefix(b"\xef\xbb\xbf").lstrip()
 
 
 def format_of_suffix(tables: Tables, path: str | os.PathLike) -> str:

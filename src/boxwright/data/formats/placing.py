@@ -19,10 +19,14 @@ from boxwright.errors import DataError
 Placing = Literal["copy", "link"]
 
 # The folder of the images in formats that can't name a file elsewhere; those that find them by stem are flat.
-FOLDERS = {"voc": "JPEGImages", "yolo": "images", "dota": "images", "text": "images", "odgt": "images"}
-FLAT = {"dota", "text", "odgt"}
-NAMED = {"coco", "coco-angle", "citypersons", "markers", "eurocity"}  # hold a path relative to themselves
-OF_FOLDERS = {"voc", "yolo", "dota", "text", "eurocity"}  # written into a folder, not a file
+FOLDERS = {"voc": "JPEGImages", "fiftyone": "data"} | dict.fromkeys(
+    ("yolo", "dota", "text", "odgt", "cvat", "labelstudio"), "images"
+)
+FLAT = {"dota", "text", "odgt", "fiftyone"}
+# Those that hold a path relative to themselves.
+NAMED = {"coco", "coco-angle", "citypersons", "markers", "eurocity", "labelme", "via"}
+# Those that are written into a folder, not a file.
+OF_FOLDERS = {"voc", "yolo", "dota", "text", "eurocity", "labelme", "fiftyone"}
 
 
 def place_images(

@@ -9,7 +9,8 @@ from pathlib import Path
 from boxwright.data.builder import TableBuilder, as_number, as_numbers
 from boxwright.data.formats.files import read_lines, write_atomic
 from boxwright.data.formats.options import ReadOptions
-from boxwright.data.images import IMAGE_SUFFIXES, image_size
+from boxwright.data.formats.records import find_by_stem
+from boxwright.data.images import image_size
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
@@ -32,7 +33,7 @@ def read(path: Path, options: ReadOptions) -> Tables:
         [options.images] if options.images else [path, path / "images", path.parent / "images", path.parent]
     )
     for file in files:
-        image = _find_image(file.stem, folders)
+        image = find_by_stem(file.stem, folders)
         size = _size(builder, image)
         if layout == "relative" and size is None:
             builder.error("missing-image", str(file), "relative numbers need the image's size.", True)
@@ -75,11 +76,6 @@ def write(tables: Tables, path: Path, layout: str = "xyxy") -> None:
         records = boxes.iter_rows(named=True) if boxes is not None else ()
         lines = [_to_line(box, names[box["category_id"]], layout, row) for box in records]
         write_atomic(path / f"{stem}.txt", "".join(lines).encode())
-
-
-def _find_image(stem: str, folders: list[Path]) -> Path | None:
-    candidates = (f / f"{stem}{s}" for f in folders for s in IMAGE_SUFFIXES)
-    return next((c for c in candidates if c.is_file()), None)
 
 
 def _size(builder: TableBuilder, image: Path | None) -> tuple[int, int] | None:
