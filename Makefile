@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint format bench bench-evaluate bench-models bench-tiling clean
+.PHONY: help install demo docs test test-all lint format bench bench-startup bench-evaluate bench-models bench-tiling clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
@@ -38,6 +38,11 @@ format: install  ## format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+docs: install  ## build the site into site/, with its references made from the code; a dead link is an error
+	$(BIN)/uv sync --frozen --inexact --extra train --group dev --group docs
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: install  ## measure the blood-cell runs that README's table shows
 	$(BIN)/python -m benchmarks.bccd
 
@@ -47,6 +52,9 @@ bench-evaluate: install  ## evaluation and geometry beside the other implementat
 	$(BIN)/python -m benchmarks.evaluation
 	$(BIN)/python -m benchmarks.geometry
 
+bench-startup: install  ## seconds until a mistake is told and until training begins
+	$(BIN)/python -m benchmarks.startup
+
 bench-tiling: install  ## tiled prediction of large scenes beside SAHI's
 	$(BIN)/uv sync --frozen --inexact --extra train --extra bench --extra aerial --extra onnx --group dev
 	$(BIN)/python -m benchmarks.tiling
@@ -55,4 +63,4 @@ bench-models: install  ## training and inference beside torchvision's detectors
 	$(BIN)/python -m benchmarks.models
 
 clean:  ## remove the environment and the demo's files
-	rm -rf $(VENV) runs demo-data
+	rm -rf $(VENV) runs demo-data site docs/reference
