@@ -3,8 +3,8 @@
 python -m tests.margins --seeds 5 --threads 1 2        # all of them: an hour on two cores
 
 Each detector overfits eight images as in `test_detectors.py`; the table shows the AP50 that the test asks for
-and the least that was met. A test whose least isn't clearly above needs more steps. ATEN_CPU_CAPABILITY=default
-in the environment stands for an old processor.
+and the least that was met. A test whose least isn't clearly above needs more steps.
+ATEN_CPU_CAPABILITY=default in the environment stands for an old processor.
 """
 
 import argparse

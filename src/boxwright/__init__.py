@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from boxwright.training.assignment import show_assignment as show_assignment
     from boxwright.training.train import train as train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 # Public name to the module that holds it.
 _HOMES = {

@@ -1,4 +1,4 @@
-"""SimOTA: the cheapest priors of each box, as many as its predictions are good."""
+"""SimOTA: each box takes its cheapest priors, more of them the better its predictions are."""
 
 import torch
 from torch import Tensor

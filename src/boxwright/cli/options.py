@@ -179,7 +179,7 @@ def views_of(text: str) -> "tuple[View, ...]":
 
 
 def unique_names(paths: list[Path]) -> list[str]:
-    """Short names of files: their stems, with as many folders before them as tell them apart."""
+    """Short unique names of files: their stems, after parent folders where stems repeat."""
     for depth in range(1, max(len(p.parts) for p in paths) + 1):
         names = ["/".join((*p.parts[-depth:-1], p.name.split(".")[0] or p.name)) for p in paths]
         if len(set(names)) == len(names):

@@ -7,7 +7,8 @@ from typing import Any, TextIO
 
 
 class LeavingReader:
-    """A text stream that drops what nobody reads any more: the command goes on, and writes its files.
+    """A text stream that drops its output once the reader has gone: the command goes on, and writes its
+    files.
 
     Args:
         stream: standard output or standard error.

@@ -36,7 +36,9 @@ def predict(
     max_detections: Annotated[
         int | None,
         typer.Option(
-            help="An image; the experiment's if left out, 10,000 with tiles. Reaching it is told.", min=1
+            help="An image; the experiment's if left out, 10,000 with tiles. A warning names images that"
+            " reach it.",
+            min=1,
         ),
     ] = None,
     sweep: Annotated[
@@ -52,7 +54,9 @@ def predict(
     ] = False,
     tile_size: Annotated[
         str | None,
-        typer.Option(help="1280x1024, at most, in pixels of the network's input; what suits if left out."),
+        typer.Option(
+            help="1280x1024, at most, in pixels of the network's input; chosen by the image if left out."
+        ),
     ] = None,
     overlap: Annotated[
         float | None,

@@ -295,7 +295,7 @@ class TableBuilder:
             return
         first = boxes.select(pl.struct(key).is_first_distinct()).to_series()
         for i in np.flatnonzero(~first.to_numpy()):
-            self.warning("duplicate", place(i), "the same box stands there before.")
+            self.warning("duplicate", place(i), "a duplicate of an earlier box.")
 
     def _check_empty(self, boxes, images, categories) -> None:
         used = np.bincount(boxes["category_id"].to_numpy(), minlength=len(categories))

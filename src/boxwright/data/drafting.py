@@ -262,7 +262,7 @@ def _shorter_sides(tables: Tables) -> np.ndarray:
 
 
 def _to_yaml(train: Source, val: Source, options: ReadOptions, tables: Tables, found: Sequence[str]) -> str:
-    """The experiment with a word on every choice."""
+    """The experiment as YAML, every choice explained by a comment."""
     size, crop = suggest_size(tables)
     oriented = tables.boxes["angle"].is_not_null().any()
     epochs = int(np.clip(round(SEEN / max(len(tables.images), 1)), *EPOCHS))

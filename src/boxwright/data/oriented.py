@@ -1,7 +1,7 @@
 """Oriented boxes as sources spell them: angles of some convention, or four corners.
 
-What a spelling can't be is told: angles outside its range, a width that is the shorter side where it should
-be the longer one, radians that look like degrees, corners that are none of a rectangle.
+What contradicts a spelling is reported: angles outside its range, a width that is the shorter side where it
+should be the longer one, radians that look like degrees, corners that are none of a rectangle.
 """
 
 import numpy as np

@@ -59,7 +59,7 @@ def calibrate(
     if by not in GROUPS:
         raise ConfigError(f"calibrate by '{by}', expected one of {', '.join(GROUPS)}.")
     if not 2 <= folds <= len(truth.images):
-        raise ConfigError(f"{folds} folds of {len(truth.images)} images, expected 2 to as many.")
+        raise ConfigError(f"{folds} folds of {len(truth.images)} images, expected 2 to {len(truth.images)}.")
     fold = np.random.default_rng(seed).permutation(np.arange(len(truth.images)) % folds)
     groups = sorted(set(group_names(predictions, by)))
     names = np.array(group_names(predictions, by), dtype=object)

@@ -279,7 +279,7 @@ def _find_matches(rule, det: _Sorted, gt: _Sorted, regions, absorbs, ignored, th
 
 
 def in_parts(starts: np.ndarray, work: Callable[[int, int], None]) -> None:
-    """Call `work(first, last)` for parts of the categories that hold about as many detections, in threads."""
+    """Call `work(first, last)` in threads, for parts of the categories with about equally many detections."""
     categories, total = len(starts) - 1, int(starts[-1])
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if total < FEW or categories < 2 or threads == 1:

@@ -1,8 +1,8 @@
 """Large images in tiles: where they lie, and one detection an object of what several tiles have seen.
 
 An object no larger than the overlap is whole in at least one tile. Another may hold a piece of it, whose box
-overlaps the whole one's too little for non-maximum suppression: a piece is told by the tile's edge that it
-touches, and goes when a whole box covers it.
+overlaps the whole one's too little for non-maximum suppression: a piece is recognised by the tile's edge that
+it touches, and goes when a whole box covers it.
 """
 
 import math

@@ -43,8 +43,8 @@ class Selection:
     per_level: bool = False
 
     def limited_to(self, count: int) -> "Selection":
-        """With as many detections an image, and candidates enough for them: fewer would cut a crowd without
-        a word, since a limit counts as reached where as many are left.
+        """The same selection with another limit of detections an image, and at least as many candidates: with
+        fewer, a crowd would be cut without the limit being reached.
         """
         return replace(self, max_detections=count, candidates=max(self.candidates, count))
 

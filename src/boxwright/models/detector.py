@@ -1,4 +1,4 @@
-"""The interface of every detector: three verbs, and its label assignment."""
+"""The interface of every detector: forward, assign, loss and decode."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -21,7 +21,7 @@ from boxwright.errors import DataError
 
 IMAGE_KEYS = {"id", "file_name", "filename", "im_name", "width", "height"}
 BOX_KEYS = {"image_id", "category_id", "bbox", "iscrowd", "ignore", "difficult", "area", "score"}
-# Keys that are expected beside those of the tables; any other is told of, once.
+# Keys that are expected beside those of the tables; any other is reported once.
 USUAL_KEYS = {"id", "segmentation", "keypoints", "num_keypoints", "attributes", "caption", "license"} | {
     "coco_url", "flickr_url", "date_captured", "pose", "truncated", "occluded", "vis_bbox", "vis_ratio",
     "height", "supercategory", "skeleton", "extra",
@@ -131,9 +131,9 @@ def _read_categories(builder: TableBuilder, path: Path, records: list) -> dict[i
         if source_id is None or not isinstance(record.get("name"), str):
             builder.error("category", place, f"{_short(record)}, expected an id and a name.", True)
         elif source_id in category_of:
-            builder.error("category", place, f"id {source_id} stands there before.", True)
+            builder.error("category", place, f"id {source_id} is a duplicate.", True)
         elif builder.has_category(record["name"]):
-            builder.error("category", place, f"name '{record['name']}' stands there before.")
+            builder.error("category", place, f"name '{record['name']}' is a duplicate.")
             category_of[source_id] = builder.category(record["name"])
         else:
             extra = {k: v for k, v in record.items() if k not in ("id", "name")}
@@ -152,7 +152,7 @@ def _read_images(
         if source_id is None:
             builder.error("image", place, f"{_short(record)}, expected an id.", True)
         elif source_id in usable:
-            builder.error("image", place, f"id {source_id} stands there before.", True)
+            builder.error("image", place, f"id {source_id} is a duplicate.", True)
         else:
             usable[source_id] = record
     folders = image_folders(path, options)
@@ -186,7 +186,7 @@ def _read_annotations(builder, path, records, image_of, category_of) -> None:
             continue
         own_id = as_integer(record.get("id"))
         if own_id is not None and own_id in seen:
-            builder.warning("annotation", f"{where} {n}", f"id {own_id} stands there before.")
+            builder.warning("annotation", f"{where} {n}", f"id {own_id} is a duplicate.")
         if own_id is not None:
             seen.add(own_id)
         row = read_row(builder, f"{where} {n}", record, image_of, category_of)

@@ -2,7 +2,7 @@
 
 https://github.com/wkentaro/labelme. Rectangles are two corners; polygons are read as their upright hulls,
 keeping their points as an attribute; four points of the shape `rotation` (X-AnyLabeling) or
-`oriented_rectangle` are an oriented box. Other shapes (lines, points, circles) are told and left out.
+`oriented_rectangle` are an oriented box. Other shapes (lines, points, circles) are reported and left out.
 """
 
 from pathlib import Path

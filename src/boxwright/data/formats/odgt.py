@@ -53,7 +53,7 @@ def read(path: Path, options: ReadOptions) -> Tables:
         if not isinstance(name, str) or not isinstance(record.get("gtboxes"), list):
             builder.error("annotation", place, f"'{line:.60}', expected an ID and gtboxes.", True)
         elif name in seen:
-            builder.error("image", place, f"ID '{name}' stands there before.", True)
+            builder.error("image", place, f"ID '{name}' is a duplicate.", True)
         else:
             seen.add(name)
             for key in record.keys() - {"ID", "gtboxes"}:

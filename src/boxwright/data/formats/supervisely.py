@@ -1,7 +1,7 @@
 """Supervisely: a project of data sets with `ann/IMAGE.json` beside `img/IMAGE`, and meta.json.
 
 https://docs.supervisely.com/data-organization/00_ann_format_navi. Rectangles are two corners; polygons, lines
-and points of more than one are read as their upright hulls; bitmaps are told and left out.
+and points of more than one are read as their upright hulls; bitmaps are reported and left out.
 """
 
 from pathlib import Path

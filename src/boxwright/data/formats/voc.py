@@ -155,7 +155,7 @@ def _listed(builder: TableBuilder, root: Path, list_name: str) -> list[str]:
         if words and (len(words) > 2 or "/" in words[0] or "\0" in words[0]):
             builder.error("list", f"{file}, line {number}", f"'{line:.60}', expected an image id.", True)
         elif words and words[0] in stems:
-            builder.warning("list", f"{file}, line {number}", f"'{words[0]}' stands there before.")
+            builder.warning("list", f"{file}, line {number}", f"'{words[0]}' is a duplicate.")
         elif words:
             stems.append(words[0])
     return stems

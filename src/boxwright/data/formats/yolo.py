@@ -163,7 +163,7 @@ def _read_names(builder: TableBuilder, file: Path | None, config: dict) -> None:
         raise DataError(f"{file}: names is {names!r:.80}, expected a list of strings.")
     for n, name in enumerate(map(str, names)):
         if builder.has_category(name):
-            builder.error("category", f"{file}, name {n}", f"'{name}' stands there before.")
+            builder.error("category", f"{file}, name {n}", f"'{name}' is a duplicate.")
             name = f"{name} ({n})"
         builder.category(name, n)
     declared = as_integer(config.get("nc"))
