@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from boxwright.data.builder import TableBuilder, as_number
-from boxwright.data.formats.files import read_lines
 from boxwright.data.formats.options import ReadOptions
-from boxwright.data.formats.records import find_by_stem, size_of
+from boxwright.data.formats.records import lines_of_images
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
 LABELS, IMAGES = ("label_2", "labels", "label"), ("image_2", "images", "image")
 IGNORED = "DontCare"
 PLAIN, SCORED = 15, 16  # words of a line
-MAX_BYTES = 16 << 20
 
 
 def read(path: Path, options: ReadOptions) -> Tables:
@@ -35,16 +33,8 @@ def read(path: Path, options: ReadOptions) -> Tables:
     root = folder.parent
     folders = [options.images] if options.images else [*(root / name for name in IMAGES), folder]
     builder = TableBuilder(path.resolve().name)
-    for file in files:
-        image = find_by_stem(file.stem, folders)
-        name = image.name if image else f"{file.stem}.png"
-        image_id = builder.image(name, str(image) if image else None, *size_of(builder, image))
-        lines, clean = read_lines(file, MAX_BYTES)
-        if not clean:
-            builder.warning("encoding", str(file), "bytes that are not UTF-8.")
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                _read_line(builder, f"{file}, line", number, line.split(), image_id)
+    for where, number, line, image_id in lines_of_images(builder, files, folders, ".png"):
+        _read_line(builder, where, number, line.split(), image_id)
     return builder.build()
 
 

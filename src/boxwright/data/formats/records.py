@@ -1,13 +1,15 @@
 """What readers of JSON and of folders have in common."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from boxwright.data.builder import Corners, TableBuilder, as_numbers, as_shape
-from boxwright.data.formats.files import read_json
+from boxwright.data.formats.files import read_json, read_lines
 from boxwright.data.images import IMAGE_SUFFIXES, image_size
 from boxwright.errors import DataError
+
+MAX_BYTES = 64 << 20  # of the labels of an image
 
 
 def tell_unknown(builder: TableBuilder, place: str, record: dict, known: Iterable[str], whose: str) -> None:
@@ -93,3 +95,27 @@ def size_of(builder: TableBuilder, path: str | Path | None) -> tuple[int | None,
     except DataError as error:
         builder.error("unreadable-image", str(path), str(error))
         return None, None
+
+
+def lines_of_images(
+    builder: TableBuilder, files: Sequence[Path], folders: Sequence[Path], suffix: str
+) -> Iterator[tuple[str, int, str, int]]:
+    """The lines of label files that are called as their images are: where, its number, the line, the image's
+    id.
+
+    Args:
+        builder: gets an image a file.
+        files: of labels.
+        folders: where the images may be.
+        suffix: that an image which isn't there is taken to have.
+    """
+    for file in files:
+        image = find_by_stem(file.stem, folders)
+        name = image.name if image else f"{file.stem}{suffix}"
+        image_id = builder.image(name, str(image) if image else None, *size_of(builder, image))
+        lines, clean = read_lines(file, MAX_BYTES)
+        if not clean:
+            builder.warning("encoding", str(file), "bytes that are not UTF-8.")
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield f"{file}, line", number, line, image_id

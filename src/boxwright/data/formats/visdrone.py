@@ -10,7 +10,7 @@ from pathlib import Path
 from boxwright.data.builder import TableBuilder, as_integer, as_number
 from boxwright.data.formats.files import read_lines
 from boxwright.data.formats.options import ReadOptions
-from boxwright.data.formats.records import find_by_stem, size_of
+from boxwright.data.formats.records import lines_of_images
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
@@ -37,16 +37,8 @@ def read(path: Path, options: ReadOptions) -> Tables:
     builder = TableBuilder(path.resolve().name)
     for n, name in enumerate(NAMES):
         builder.category(name, n)
-    for file in files:
-        image = find_by_stem(file.stem, folders)
-        name = image.name if image else f"{file.stem}.jpg"
-        image_id = builder.image(name, str(image) if image else None, *size_of(builder, image))
-        lines, clean = read_lines(file, MAX_BYTES)
-        if not clean:
-            builder.warning("encoding", str(file), "bytes that are not UTF-8.")
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                _read_line(builder, f"{file}, line", number, line, image_id)
+    for where, number, line, image_id in lines_of_images(builder, files, folders, ".jpg"):
+        _read_line(builder, where, number, line, image_id)
     return builder.build()
 
 
