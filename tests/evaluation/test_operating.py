@@ -14,6 +14,7 @@ from boxwright.evaluation.evaluate import evaluate
 from boxwright.evaluation.matching import match
 from boxwright.evaluation.operating import Operating, OperatingPoint, fit_operating
 from boxwright.evaluation.pairing import align
+from boxwright.evaluation.platt import fit_platt, probability
 from tests.evaluation.oracles import random_case
 
 SEEDS = st.integers(0, 10_000)
@@ -35,7 +36,6 @@ def test_no_threshold_has_a_greater_f1(seed):
     truth, found = random_case(seed)
     operating = fit_operating(truth, found)
     calibrated = operating.apply(found)
-    assert 0.25 <= operating.temperature <= 4
     for name, point in operating.points.items():
         measured = at(truth, calibrated, name, point.threshold)
         assert measured == pytest.approx((point.precision, point.recall, point.f1))
@@ -57,7 +57,45 @@ def test_a_wanted_precision_is_had_or_falls_back_to_the_greatest_f1():
 @settings(max_examples=10, deadline=None)
 def test_calibration_of_scores_changes_no_ap(seed):
     truth, found = random_case(seed)
-    assert evaluate(truth, fit_operating(truth, found).apply(found)).coco == evaluate(truth, found).coco
+    calibrated = fit_operating(truth, found).apply(found)
+    before, after = (evaluate(truth, tables).coco for tables in (found, calibrated))
+    assert after == pytest.approx(before, abs=1e-12)
+
+
+@given(slope=st.floats(0.3, 3), shift=st.floats(-2, 2), seed=SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_the_curve_of_scores_is_found_again(slope, shift, seed):
+    """Of draws with known probabilities; and no curve nearby is likelier, by finite differences."""
+    rng = np.random.default_rng(seed)
+    score = rng.uniform(0.02, 0.98, 20_000)
+    true = rng.random(len(score)) < probability(score, slope, shift)
+    found = fit_platt(score, true)
+    assert found == pytest.approx((slope, shift), abs=0.15)
+
+    def likelihood(a, b):
+        p = probability(score, a, b)
+        return np.where(true, np.log(p), np.log1p(-p)).sum()
+
+    best = likelihood(*found)
+    for da, db in ((0.02, 0), (-0.02, 0), (0, 0.02), (0, -0.02)):
+        assert likelihood(found[0] + da, found[1] + db) <= best + 0.05
+
+
+def test_scores_that_say_nothing_and_classes_without_truth_stay():
+    score = np.array([0.2, 0.9])
+    assert fit_platt(score, np.array([True, True])) == (1.0, 0.0)
+    assert probability(np.array([0.0, 1.0]), 2.0, 1.0) == pytest.approx([0, 1], abs=1e-5)
+
+
+def test_scores_that_are_all_too_low_become_probabilities():
+    """Correct detections of 0.3 to 0.6 above false ones of 0 to 0.1, as a short training leaves them."""
+    rng = np.random.default_rng(0)
+    score = np.concatenate([rng.uniform(0.2, 0.6, 300), rng.uniform(0.0, 0.25, 900)])
+    true = np.arange(1200) < 300
+    p = probability(score, *fit_platt(score, true))
+    assert p[true].mean() > 0.8
+    assert p[~true].mean() < 0.05
+    assert abs(p.mean() - true.mean()) < 0.01
 
 
 def test_thresholds_travel_with_the_tables_and_pictures_follow_them(tmp_path):
@@ -74,10 +112,10 @@ def test_thresholds_travel_with_the_tables_and_pictures_follow_them(tmp_path):
 
 
 def test_the_plain_values_of_thresholds_come_back():
-    operating = Operating({"a": OperatingPoint(0.5, 0.9, 0.8, 0.85)}, 1.7, 0.9)
+    operating = Operating({"a": OperatingPoint(0.5, 0.9, 0.8, 0.85, 1.7, -0.3)}, 0.9)
     assert Operating.from_dict(operating.to_dict()) == operating
     with pytest.raises((TypeError, KeyError, ValueError)):
-        Operating.from_dict({"points": {"a": {"threshold": "x"}}, "temperature": 1, "precision": None})
+        Operating.from_dict({"points": {"a": {"threshold": "x"}}, "precision": None})
 
 
 def test_the_matrix_counts_what_is_taken_for_what():

@@ -85,7 +85,7 @@ def calibrate(
             corrections[name] = best if gain > 0 else Correction()
             advance(1)
     least = float(iou_thresholds.min())
-    temperature = fit_temperature(truth, predictions, least)
+    temperature = _fit_temperature(truth, predictions, least)
     calibrated = Calibration(by, corrections, temperature).apply(predictions)
     pairs = [pair for name in groups for pair in held_out[name]]
     fitted = {
@@ -147,12 +147,7 @@ def _of_group(
     return truth.with_boxes(truth.boxes.filter(of_class)), found
 
 
-def fit_temperature(truth: Tables, found: Tables, iou: float) -> float:
-    """The temperature of least surprise (negative log likelihood) of true and false at an IoU; 1 where there
-    is nothing to fit.
-
-    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
-    """
+def _fit_temperature(truth: Tables, found: Tables, iou: float) -> float:
     matching = match(truth, found, np.array([iou]))
     (hit, false), score = matching.outcomes(), matching.det_score
     inner = (hit | false) & (score > 0) & (score < 1)

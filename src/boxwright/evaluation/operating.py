@@ -4,28 +4,34 @@ Tables of predictions keep every detection, for judging; pictures and reports sh
 which travel in the checkpoint and, as attributes of the categories, in the tables.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from boxwright.data.tables import Tables
-from boxwright.evaluation.calibrate import fit_temperature
-from boxwright.evaluation.calibration import tempered
 from boxwright.evaluation.confident import with_thresholds
+from boxwright.evaluation.matching import match
+from boxwright.evaluation.platt import fit_platt, probability
 from boxwright.evaluation.thresholds import threshold
 
 IOU = 0.5  # from which a detection is true
+COLUMNS = {"threshold": "threshold", "precision": "precision", "recall": "recall", "f1": "F1"}
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """A class's score threshold, and precision, recall and F1 there on the validation data."""
+    """Of a class: its score threshold, precision, recall and F1 there on the validation data, and the curve
+    that made its scores probabilities, sigmoid(slope * logit(score) + shift).
+    """
 
     threshold: float
     precision: float
     recall: float
     f1: float
+    slope: float = 1.0
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -33,20 +39,23 @@ class Operating:
     """What makes a detector's scores usable.
 
     Attributes:
-        points: by class; a class that validation says nothing of has none.
-        temperature: scores become sigmoid(logit(score) / temperature); thresholds are of these.
+        points: by class; a class that validation says nothing of has none. Thresholds are of calibrated
+            scores.
         precision: that was wanted; None: the greatest F1.
     """
 
     points: dict[str, OperatingPoint]
-    temperature: float = 1.0
     precision: float | None = None
 
     def apply(self, tables: Tables) -> Tables:
         """Predictions with calibrated scores, and categories that know their thresholds."""
-        boxes = tables.boxes
-        if self.temperature != 1:
-            boxes = boxes.with_columns(score=pl.Series(tempered(boxes["score"].to_numpy(), self.temperature)))
+        boxes, names = tables.boxes, tables.categories["name"].to_list()
+        category, score = boxes["category_id"].to_numpy(), boxes["score"].to_numpy()
+        known = np.array([name in self.points for name in names], dtype=bool)[category] if len(boxes) else []
+        curves = [self.points.get(name, OperatingPoint(0, 0, 0, 0)) for name in names]
+        slope, shift = (np.array([getattr(c, key) for c in curves])[category] for key in ("slope", "shift"))
+        score = np.where(known, probability(score, slope, shift), score)
+        boxes = boxes.with_columns(score=pl.Series(score, dtype=pl.Float64))
         thresholds = {name: point.threshold for name, point in self.points.items()}
         categories = with_thresholds(tables.categories, thresholds)
         return Tables(tables.images, boxes, categories, tables.faults)
@@ -66,7 +75,7 @@ class Operating:
             str(n): OperatingPoint(**{k: float(v) for k, v in p.items()}) for n, p in values["points"].items()
         }
         wanted = values["precision"]
-        return cls(points, float(values["temperature"]), None if wanted is None else float(wanted))
+        return cls(points, None if wanted is None else float(wanted))
 
 
 def fit_operating(truth: Tables, predictions: Tables, precision: float | None = None) -> Operating:
@@ -78,14 +87,20 @@ def fit_operating(truth: Tables, predictions: Tables, precision: float | None = 
         truth, predictions: aligned tables of validation data.
         precision: in (0, 1].
     """
-    temperature = fit_temperature(truth, predictions, IOU)
-    calibrated = Operating({}, temperature).apply(predictions)
+    matching = match(truth, predictions, np.array([IOU]))
+    true, false = matching.outcomes()
+    points = {}
+    for k, name in enumerate(truth.categories["name"]):
+        mine = (matching.det_category == k) & (true | false)
+        slope, shift = fit_platt(matching.det_score[mine], true[mine])
+        points[name] = OperatingPoint(0.0, 0.0, 0.0, 0.0, slope, shift)
+    calibrated = Operating(points).apply(predictions)
     best = threshold(truth, calibrated, iou=IOU, best="f1").rows
     wanted = threshold(truth, calibrated, precision, iou=IOU).rows if precision is not None else best
-    points = {}
+    found = {}
     for row, fallback in zip(wanted, best):
         chosen = row if row["threshold"] is not None else fallback
         if chosen["threshold"] is not None:
-            numbers = (chosen[name] for name in ("threshold", "precision", "recall", "F1"))
-            points[chosen["class"]] = OperatingPoint(*numbers)
-    return Operating(points, temperature, precision)
+            numbers = {key: chosen[column] for key, column in COLUMNS.items()}
+            found[chosen["class"]] = replace(points[chosen["class"]], **numbers)
+    return Operating(found, precision)
