@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from boxwright.data import formats
 from boxwright.data.builder import TableBuilder
+from boxwright.evaluation.calibration import Calibration
 from boxwright.evaluation.confident import confident, thresholds_by_name
 from boxwright.evaluation.confusion import confusion
 from boxwright.evaluation.evaluate import evaluate
@@ -109,6 +110,15 @@ def test_thresholds_travel_with_the_tables_and_pictures_follow_them(tmp_path):
         assert np.array_equal(confident(tables), tables.boxes["score"].to_numpy() >= limits)
     assert confident(truth).all()
     assert confident(back, 2.0).sum() == 0
+
+
+def test_thresholds_follow_scores_that_a_calibration_moves():
+    _, found = random_case(5)
+    operated = Operating({"class 0": OperatingPoint(0.6, 1, 1, 1)}).apply(found)
+    before, after = operated, Calibration("all", {}, 0.5).apply(operated)
+    mine = before.boxes["category_id"].to_numpy() == 0
+    assert np.array_equal(confident(before)[mine], confident(after)[mine])
+    assert thresholds_by_name(after.categories)["class 0"] == pytest.approx(0.6**2 / (0.6**2 + 0.4**2))
 
 
 def test_the_plain_values_of_thresholds_come_back():

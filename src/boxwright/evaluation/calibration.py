@@ -14,6 +14,7 @@ from boxwright.data.formats.files import read_json, write_atomic
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 from boxwright.evaluation.bounds import moved
+from boxwright.evaluation.confident import thresholds_by_name, with_thresholds
 from boxwright.evaluation.reading import Curves
 
 VERSION = 1
@@ -64,7 +65,10 @@ class Calibration:
             if odd:
                 raise DataError(f"{odd:,} scores lie outside 0 to 1; a temperature has no meaning for them.")
             new = pl.Series("score", tempered(score.to_numpy(), self.temperature))
-            result = result.with_boxes(result.boxes.with_columns(new))
+            known = thresholds_by_name(tables.categories)
+            moved_along = {n: float(tempered(np.array([v]), self.temperature)[0]) for n, v in known.items()}
+            categories = with_thresholds(tables.categories, moved_along)
+            result = Tables(tables.images, result.boxes.with_columns(new), categories, tables.faults)
         return result
 
     def to_dict(self) -> dict[str, Any]:
