@@ -7,6 +7,7 @@ import polars as pl
 
 from boxwright.data import formats
 from boxwright.data.formats.options import ReadOptions
+from boxwright.data.naming import join_names
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 from boxwright.evaluation.calibration import load_calibration
@@ -101,36 +102,5 @@ def _join(truth: pl.DataFrame, predictions: pl.DataFrame, key: str, what: str) -
     row_of = {value: n for n, value in enumerate(truth[column]) if value is not None}
     rows = [row_of.get(v, -1) for v in predictions[column]]
     if column == "file_name" and -1 in rows:
-        rows = _join_ends(list(row_of), predictions[column].to_list(), rows)
+        rows = join_names(truth[column].to_list(), predictions[column].to_list())
     return np.array(rows, dtype=np.int64)
-
-
-def _join_ends(names: list[str], wanted: list[str], rows: list[int]) -> list[int]:
-    """Rows of names that end as others do, or that others end as, where no second does.
-
-    A file that stands elsewhere calls the same images by another path.
-    """
-    ends: dict[str, int] = {}
-    for n, name in enumerate(names):
-        for end in _ends(name):
-            ends[end] = -1 if end in ends else n
-    whole = {_ends(name)[0]: n for n, name in enumerate(names)}
-    taken: dict[int, int] = {}
-    result = list(rows)
-    for k, (name, row) in enumerate(zip(wanted, rows)):
-        if row < 0:
-            own = _ends(name)
-            row = ends.get(own[0], -1)
-            row = next((whole[end] for end in own[1:] if end in whole), -1) if row < 0 else row
-        if row >= 0 and taken.setdefault(row, k) != k:
-            raise DataError(
-                f"'{name}' and '{wanted[taken[row]]}' of the predictions both are '{names[row]}'."
-            )
-        result[k] = row
-    return result
-
-
-def _ends(name: str) -> list[str]:
-    """A file name without what leads up, and with less and less of its folders."""
-    parts = [p for p in name.split("/") if p not in ("", ".", "..")]
-    return ["/".join(parts[n:]) for n in range(len(parts))] or [name]

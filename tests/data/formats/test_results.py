@@ -1,6 +1,7 @@
 """COCO results against truth of every kind: by ids where there are any, by file names, or not at all."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -133,3 +134,16 @@ def test_images_are_joined_by_the_end_of_their_names_where_it_is_one(truth, pred
         return
     aligned = align(named(truth), named(predictions))
     assert aligned.boxes["image_id"].to_list() == [rows[i] for i in tables.boxes["image_id"]]
+
+
+def test_results_of_a_folder_of_images_are_shown_from_where_they_lie(tmp_path, monkeypatch):
+    found = small_tables(tmp_path / "pictures", SCORES)
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    formats.write(found, tmp_path / "deep" / "results.json", "coco-results")
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    back = formats.read("../results.json")
+    assert [p for p in back.images["path"] if p is None or not os.path.isfile(p)] == []
+    assert sorted(back.categories["name"]) == ["cat", "dog"]
+    run("data", "show", tmp_path / "deep" / "results.json", "-o", tmp_path / "boxes.jpg")
+    truth = formats.read(truth_of("voc", tmp_path), "voc")
+    assert evaluate(*read_pair(truth, tmp_path / "deep" / "results.json")).coco["AP"] == pytest.approx(1.0)

@@ -7,7 +7,8 @@ text in place of an id, as YOLO trainers write it; or `with_ids` takes the ids f
 """
 
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from itertools import count
+from pathlib import Path
 
 import orjson
 import polars as pl
@@ -15,8 +16,10 @@ import polars as pl
 from boxwright.data.builder import TableBuilder, as_number
 from boxwright.data.formats import coco_plain
 from boxwright.data.formats.coco import as_id, read_row, source_ids
-from boxwright.data.formats.files import parse_json, read_content, write_atomic
+from boxwright.data.formats.files import parse_json, read_content, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
+from boxwright.data.formats.placing import near
+from boxwright.data.naming import join_names
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
@@ -38,8 +41,8 @@ def read(path: Path, options: ReadOptions) -> Tables:
         raise DataError(f"{path}: a JSON {type(records).__name__}, expected a list of results.")
     builder = TableBuilder(path.stem)
     records = [_named(r) if isinstance(r, dict) else r for r in records]
-    ids = ((as_id(r.get("image_id")), as_id(r.get("category_id"))) for r in records if isinstance(r, dict))
-    image_of, category_of = _known_ids(builder, options.truth, ids)
+    ids = [tuple(_key(r.get(k)) for k in ("image_id", "category_id")) for r in records if isinstance(r, dict)]
+    image_of, category_of = _known_ids(builder, options.truth, ids, near(path, path.parent))
     if options.truth is not None:
         _check_ids(path, records, options.truth)
     where = f"{path}, result"
@@ -66,7 +69,8 @@ def _read_plain(path: Path, raw: bytes, truth: Tables | None) -> TableBuilder | 
     if truth is not None and not has_ids(truth):
         return None
     builder = TableBuilder(path.stem)
-    known = _known_ids(builder, truth, ((r.image_id, r.category_id) for r in plain))
+    named = ((r.image_id, r.category_id) for r in plain)
+    known = _known_ids(builder, truth, named, [])
     known = tuple({key: row for key, row in ids.items() if isinstance(key, int)} for ids in known)
     return builder if coco_plain.add_results(builder, f"{path}, result", plain, *known) else None
 
@@ -112,8 +116,13 @@ def with_ids(truth: Tables, given: Tables) -> Tables:
     columns = {}
     for what, key in (("images", "file_name"), ("categories", "name")):
         own, other = getattr(truth, what), getattr(given, what)
-        id_of = _by_name(other[key], other["source_id"].to_list())
-        ids = [id_of.get(name, id_of.get(PurePosixPath(name or "").name)) for name in own[key]]
+        names, given_ids = other[key].to_list(), other["source_id"].to_list()
+        rows = (
+            join_names(names, own[key].to_list())
+            if what == "images"
+            else [names.index(name) if name in names else -1 for name in own[key]]
+        )
+        ids = [given_ids[row] if row >= 0 else None for row in rows]
         missing = [name for name, source_id in zip(own[key], ids) if source_id is None]
         if missing:
             raise DataError(
@@ -124,26 +133,17 @@ def with_ids(truth: Tables, given: Tables) -> Tables:
     return Tables(columns["images"], truth.boxes, columns["categories"], truth.faults)
 
 
+def _key(value: object) -> int | str | None:
+    """An id or a name, as `read_row` looks it up."""
+    return value if isinstance(value, str) and value else as_id(value)
+
+
 def _named(record: dict) -> dict:
     """A result whose names stand in place of its ids."""
     for key, name in (("image_id", "file_name"), ("category_id", "category")):
         if isinstance(record.get(name), str):
             record = record | {key: record[name]}
     return record
-
-
-def _by_name(names: Iterable[str | None], values: Iterable) -> dict:
-    """Values by file name, by its last part and by its stem, where those are of one file."""
-    result: dict = {}
-    several: set[str] = set()
-    for name, value in zip(names, values):
-        path = PurePosixPath(name or "")
-        for short in {path.name, path.stem} - {name}:
-            several.update({short} & result.keys())
-            result[short] = value
-    for short in several:
-        del result[short]
-    return result | dict(zip(names, values))
 
 
 def _check_ids(path: Path, records: list, truth: Tables) -> None:
@@ -160,26 +160,42 @@ def _check_ids(path: Path, records: list, truth: Tables) -> None:
             )
 
 
-def _known_ids(builder: TableBuilder, truth: Tables | None, named: Iterable) -> tuple[dict, dict]:
-    """Ids and names to rows: of the truth where there is one, else of whatever the results name."""
+def _rows_of_names(truth: Tables, wanted: list[str]) -> dict:
+    """Rows of the truth's images by the names that results have for them: file names, or stems."""
+    names = [name or "" for name in truth.images["file_name"]]
+    rows = dict(zip(wanted, join_names(names, wanted)))
+    stems = [name for name, row in rows.items() if row < 0]
+    if stems:
+        rows |= zip(stems, join_names([name.rpartition(".")[0] for name in names], stems))
+    return {name: row for name, row in rows.items() if row >= 0}
+
+
+def _known_ids(
+    builder: TableBuilder, truth: Tables | None, named: Iterable, folders: list[Path]
+) -> tuple[dict, dict]:
+    """Ids and names to rows: of the truth where there is one, else of those that the results name."""
     if truth is not None:
         for row in truth.images.iter_rows(named=True):
             builder.image(row["file_name"], row["path"], row["width"], row["height"], row["source_id"])
         for row in truth.categories.iter_rows(named=True):
             builder.category(row["name"], row["source_id"])
-        known = []
-        for table, key in ((truth.images, "file_name"), (truth.categories, "name")):
-            ids = source_ids(table) if has_ids(truth) else []
-            rows = range(len(table))
-            names = _by_name(table[key], rows) if key == "file_name" else dict(zip(table[key], rows))
-            known.append(names | dict(zip(ids, rows)))
-        return known[0], known[1]
+        names = [i for i in dict.fromkeys(i for i, _ in named) if isinstance(i, str)]
+        images, categories = _rows_of_names(truth, names), dict(zip(truth.categories["name"], count()))
+        if has_ids(truth):
+            images |= dict(zip(source_ids(truth.images), count()))
+            categories |= dict(zip(source_ids(truth.categories), count()))
+        return images, categories
     pairs = list(named)
     images, categories = (
         sorted({p[k] for p in pairs if p[k] is not None}, key=lambda i: (isinstance(i, str), i))
         for k in (0, 1)
     )
     return (
-        {i: builder.image(i) if isinstance(i, str) else builder.image(None, source_id=i) for i in images},
+        {
+            i: builder.image(i, resolve_image(i, folders))
+            if isinstance(i, str)
+            else builder.image(None, source_id=i)
+            for i in images
+        },
         {i: builder.category(str(i), i if isinstance(i, int) else None) for i in categories},
     )
