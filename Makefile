@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# A process a core, of one thread each: most tests are too small for two threads to help.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo docs test test-all lint format bench bench-startup bench-evaluate bench-models bench-tiling clean
 
@@ -23,10 +26,10 @@ demo: install  ## make synthetic aerial scenes, train, evaluate, write runs/demo
 	$(BIN)/boxwright demo
 
 test: install  ## run the test suite
-	$(BIN)/python -m pytest -m "not slow"
+	$(TEST) -m "not slow"
 
 test-all: install  ## run the test suite with the slow tests
-	$(BIN)/python -m pytest
+	$(TEST)
 
 lint: install  ## check format, style, types and the walls between packages
 	$(BIN)/ruff format --check
