@@ -188,7 +188,7 @@ OVERFIT += [
         ("retinanet", 120),
         ("fcos", 120),
         ("atss", 120),
-        ("gfl", 120),
+        ("gfl", 240),
         ("freeanchor", 200),
         ("vfnet", 240),
         ("yolov3", 200),

@@ -69,7 +69,8 @@ def _read_plain(path: Path, raw: bytes, truth: Tables | None) -> TableBuilder | 
     if truth is not None and not has_ids(truth):
         return None
     builder = TableBuilder(path.stem)
-    named = ((r.image_id, r.category_id) for r in plain)
+    # Plain results name nothing but ids, which truth that is given has already.
+    named = {(r.image_id, r.category_id) for r in plain} if truth is None else ()
     known = _known_ids(builder, truth, named, [])
     known = tuple({key: row for key, row in ids.items() if isinstance(key, int)} for ids in known)
     return builder if coco_plain.add_results(builder, f"{path}, result", plain, *known) else None
