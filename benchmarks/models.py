@@ -80,7 +80,7 @@ class Ours:
     def train_outputs(self) -> dict:
         self.model.train()
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            return self.model(self.images)
+            return self.model(self.images, self.targets)
 
     def loss(self, outputs: dict) -> dict:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):

@@ -1,5 +1,6 @@
 """Every detector: shapes, losses on odd batches, decoding, overfitting."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from boxwright.assign import samplers
 from boxwright.config import check_config
 from boxwright.data.dataset import DetectionDataset, collate
 from boxwright.data.targets import Targets
 from boxwright.evaluation.evaluate import evaluate
-from boxwright.models import build_detector
+from boxwright.models import build_detector, faster_rcnn
 from boxwright.models.detector import Detector
 from boxwright.models.folding import fold_norms
 from boxwright.prediction.detect import detect, to_tables
@@ -45,6 +47,25 @@ CONFIGS = {
     "yolox-ota": {"name": "yolox", "width": 0.25, "depth": 0.1, "assigner": {"name": "ota"}},
     "efficientdet": {"name": "efficientdet", "size": 0, "pretrained": False, "drop_path": 0.0},
 }
+REGIONS = {
+    "backbone": BACKBONE,
+    "neck": {"name": "fpn", "channels": 32},
+    "hidden": 64,
+    "rpn": {"proposals": 100},
+    "regions": {"sampler": {"name": "random", "count": 64}},
+}
+# Those that predict boxes of their own, not one at each anchor or point.
+SPARSE = {
+    "faster_rcnn": {"name": "faster_rcnn", **REGIONS},
+    "faster_rcnn-ohem": {
+        "name": "faster_rcnn",
+        **REGIONS,
+        "regions": {"sampler": {"name": "ohem", "count": 64}, "class_agnostic": True},
+    },
+    "cascade_rcnn": {"name": "cascade_rcnn", **REGIONS},
+}
+DENSE = list(CONFIGS)
+CONFIGS |= SPARSE
 LARGE = {
     "ssd": {"name": "ssd", "width": 0.25},
     "dssd": {"name": "dssd", "backbone": BACKBONE, "channels": 32},
@@ -79,7 +100,7 @@ def targets(boxes: list[list[list[float]]], ignore: bool = False) -> Targets:
     return Targets.upright(padded, torch.zeros(len(boxes), most, dtype=torch.long), mask & ~ignored, ignored)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", DENSE)
 def test_outputs_have_the_documented_shapes(name):
     model = make(name)
     outputs = model(torch.zeros(2, 3, 64, 96))
@@ -104,7 +125,8 @@ ODD = {
 @pytest.mark.parametrize("case", ODD)
 def test_losses_and_gradients_are_finite_on_odd_batches(name, case):
     model = make(name)
-    losses = model.loss(model(torch.rand(2, 3, 64, 64) * 255), targets(ODD[case]))
+    truth = targets(ODD[case])
+    losses = model.loss(model(torch.rand(2, 3, 64, 64) * 255, truth), truth)
     total = sum(losses.values())
     assert all(loss.ndim == 0 for loss in losses.values())
     total.backward()
@@ -135,19 +157,35 @@ def test_a_training_step_never_waits_for_the_device(name):
     model = make(name)
     truth = targets([[[8, 8, 40, 40]], [[4, 4, 20, 30], [30, 30, 60, 60]]])
     with _Syncs() as syncs:
-        sum(model.loss(model(torch.rand(2, 3, 64, 64) * 255), truth).values()).backward()
+        sum(model.loss(model(torch.rand(2, 3, 64, 64) * 255, truth), truth).values()).backward()
     assert syncs.found == []
 
 
+@pytest.fixture
+def same_draws(monkeypatch):
+    """Samples that don't depend on how many numbers were drawn before."""
+    drawn = partial(samplers.random_sample, generator=torch.Generator())
+
+    def draw(*arguments):
+        drawn.keywords["generator"].manual_seed(0)
+        return drawn(*arguments)
+
+    monkeypatch.setattr(faster_rcnn, "random_sample", draw)
+
+
+def losses_of(model: Detector, images: torch.Tensor, truth: Targets) -> dict[str, torch.Tensor]:
+    return model.loss(model(images, truth), truth)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.usefixtures("same_draws")
 def test_padding_has_no_share_in_the_loss(name):
     model = make(name).eval()
-    outputs = model(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
     boxes = [[[8.0, 8, 40, 40]], [[20.0, 4, 60, 50]]]
-    tight = model.loss(outputs, targets(boxes))
     wide = targets([*boxes, [[0.0, 0, 9, 9]] * 7])
     padded = Targets.upright(*(getattr(wide, f)[:2] for f in ("boxes", "labels", "mask", "ignore")))
-    loose = model.loss(outputs, padded)
+    tight, loose = (losses_of(model, images, truth) for truth in (targets(boxes), padded))
     for key, value in tight.items():
         assert torch.equal(value, loose[key]), key
 
@@ -156,10 +194,10 @@ def test_padding_has_no_share_in_the_loss(name):
 def test_an_ignored_region_costs_nothing_where_nothing_is_known(name):
     model = make(name).eval()
     with torch.no_grad():
-        outputs = model(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255)
+        images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
         whole = targets([[[-400.0, -400, 500, 500]]], ignore=True)
-        assert sum(model.loss(outputs, whole).values()) == 0
-        assert sum(model.loss(outputs, targets([[]])).values()) > 0
+        assert sum(losses_of(model, images, whole).values()) == 0
+        assert sum(losses_of(model, images, targets([[]])).values()) > 0
 
 
 def learn(model, tables, steps, side, batch_size=4):
@@ -171,7 +209,7 @@ def learn(model, tables, steps, side, batch_size=4):
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, 4 * (1 - step / steps)))
     for step in range(steps):
         batch = batches[step % len(batches)]
-        loss = sum(model.loss(model(batch.images), batch.targets).values())
+        loss = sum(model.loss(model(batch.images, batch.targets), batch.targets).values())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
@@ -191,6 +229,8 @@ OVERFIT += [
         ("gfl", 240),
         ("freeanchor", 200),
         ("vfnet", 240),
+        ("faster_rcnn", 100),
+        ("cascade_rcnn", 150),
         ("yolov3", 200),
         ("yolox", 200),
         ("yolox-ota", 200),
@@ -279,6 +319,8 @@ def test_folded_norms_change_nothing(name):
         model.train()(images)  # statistics that aren't 0 and 1
         expected, found = model.eval()(images), fold_norms(model)(images)
     for key, value in expected.items():
-        assert torch.allclose(found[key].float(), value.float(), atol=1e-3 * float(value.abs().max())), key
+        assert torch.allclose(
+            found[key].float(), value.float(), atol=1e-3 * float(value.float().abs().max())
+        ), key
     left = [m for m in fold_norms(model).modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert not left or name == "efficientdet"  # whose norms are a level's own, behind convolutions of all

@@ -27,7 +27,7 @@ def test_onnxruntime_agrees_on_raw_outputs(name):
             assert found[key].shape == wanted.shape
             assert found[key].dtype == wanted.dtype
             gap = (found[key].double() - wanted.double()).abs().max()
-            assert gap <= 1e-3 * max(1.0, wanted.abs().max()), key
+            assert gap <= 1e-3 * max(1.0, wanted.double().abs().max()), key
     assert not model.training
 
 

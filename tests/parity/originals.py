@@ -5,8 +5,17 @@ import json
 import zlib
 from pathlib import Path
 
+import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from boxwright.config import check_config
+from boxwright.data.targets import Targets
+from boxwright.models import build_detector
+from boxwright.models.detections import Detections
+from boxwright.models.detector import Detector
+from boxwright.models.importing import RULES, import_state, rename
+from tests.shared_data import shared_cases
 
 FULL_HEAD = {"head_depth": 4, "neck": {"channels": 256, "relu_before_extra": False}}
 MMDET_TEST = {"score_threshold": 0.05, "max_detections": 100, "candidates": 1000, "per_level": True}
@@ -19,8 +28,11 @@ def _backbone(name: str = "resnet50", **more) -> dict:
     return {"backbone": {"name": name, "pretrained": False, **more}}
 
 
-# The configs of ours that compute what the original's does.
-CONFIGS = {
+# The largest run with the slow tests.
+LARGE = ("retinanet_x101_32x4d_fpn", "ssd512_vgg16")
+
+# The configs of ours that compute what the original's does: dense ones, and those with tests of their own.
+DENSE = {
     "retinanet_r50_fpn": {
         "name": "retinanet", **_backbone(), **FULL_HEAD, "selection": MMDET_TEST | {"iou_threshold": 0.5},
     },
@@ -51,6 +63,48 @@ CONFIGS = {
         "name": "gfl", **_backbone(), **FULL_HEAD, "selection": MMDET_TEST | {"iou_threshold": 0.6},
     },
 }  # fmt: skip
+REGIONS = {
+    "faster_rcnn_r50_fpn": {
+        "name": "faster_rcnn", **_backbone(), "neck": {"channels": 256},
+        "selection": {"iou_threshold": 0.5, "max_detections": 100, "candidates": 100_000},
+    },
+}  # fmt: skip
+SETS = {}
+COUNTERPARTS = DENSE | REGIONS | SETS
+
+
+def cases_of(kind: dict[str, dict]) -> list:
+    """A parameter for each fixture of a kind of detectors; those of none are said with the dense ones."""
+    cases = []
+    for case in shared_cases("parity/*.json.gz"):
+        name = read_original(case.values[0])["model"] if case.id else None
+        if case.id and name not in kind and (kind is not DENSE or name in COUNTERPARTS):
+            continue
+        marks = [*case.marks, pytest.mark.slow] if name in LARGE else case.marks
+        cases.append(pytest.param(*case.values, id=case.id, marks=marks))
+    return cases
+
+
+def build_counterpart(original: dict) -> tuple[Detector, str, Targets]:
+    """Our model with the original's weights, taking its input as it is; its name; and the truth.
+
+    A model that isn't built yet is skipped, and said.
+    """
+    if original["model"] not in COUNTERPARTS:
+        pytest.skip(f"{original['model']} has no counterpart yet")
+    ours, source = COUNTERPARTS[original["model"]], {"root": "nowhere"}
+    # The fixtures were made at various score thresholds.
+    threshold = {"score_threshold": original["detections"]["score_threshold"]}
+    ours = ours | {"selection": ours["selection"] | threshold}
+    config = check_config({"data": {"train": source, "val": source}, "model": ours}, "parity").model
+    model = build_detector(config, original["classes"])
+    report = import_state(model, filled_state(original), config.name, "mmdet")
+    assert report.complete, report
+    model.normalize = nn.Identity()
+    boxes = torch.tensor(original["gt_boxes"])[None]
+    mask = torch.ones(1, boxes.shape[1], dtype=torch.bool)
+    targets = Targets.upright(boxes, torch.tensor(original["gt_labels"])[None], mask, torch.zeros_like(mask))
+    return model.eval(), config.name, targets
 
 
 def read_original(path: Path) -> dict:
@@ -93,3 +147,35 @@ def as_maps(flat: Tensor, sizes: list[int], samples: list[dict]) -> list[Tensor]
         maps.append(part.permute(0, 3, 1, 2))
         start += size
     return maps
+
+
+def check_sample(found: Tensor, sample: dict) -> None:
+    """Shape, and the sampled values relative to the greatest."""
+    assert list(found.shape) == sample["shape"]
+    values = found.detach().reshape(-1)[sample["index"]].double()
+    difference = (values - torch.tensor(sample["value"], dtype=torch.float64)).abs().max()
+    assert difference <= 1e-4 * sample["absmax"], (sample["path"], float(difference / sample["absmax"]))
+
+
+def check_gradients(model: nn.Module, original: dict, detector: str) -> None:
+    """Norms of the gradients that a backward pass has left."""
+    gradients = dict(model.named_parameters())
+    for name, norm in original["grad_norms"].items():
+        ours = rename(name, RULES["mmdet"][detector])
+        assert ours is not None
+        gradient = gradients[ours].grad
+        assert gradient is not None, name
+        assert float(gradient.norm()) == pytest.approx(norm, rel=1e-3), name
+
+
+def check_detections(found: Detections, wanted: dict) -> None:
+    """Each found box beside one of the original's, of the same class and score."""
+    assert len(found.boxes) == wanted["count"]
+    boxes, labels = torch.tensor(wanted["boxes"]), torch.tensor(wanted["labels"])
+    left = set(range(len(boxes)))
+    for box, score, label in zip(found.boxes, found.scores, found.labels):
+        distance = (boxes - box).abs().amax(-1)
+        near = [n for n in left if distance[n] < 1e-2 and labels[n] == label]
+        near = [n for n in near if abs(wanted["scores"][n] - float(score)) < 1e-4]
+        assert near, (box, score, label)
+        left.remove(near[0])

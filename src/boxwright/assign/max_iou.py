@@ -19,6 +19,7 @@ def max_iou_assign(
     ignore_coverage: float = 0.5,
     every_peak: bool = True,
     peak_to_best: bool = False,
+    least_peak: float = 0.0,
 ) -> Assignment:
     """Give each anchor the box it overlaps most, if that is enough.
 
@@ -26,7 +27,7 @@ def max_iou_assign(
     Object Detection, ICCV 2017, section 4.
 
     Args:
-        anchors: (A, 4) xyxy pixels.
+        anchors: (A, 4) xyxy pixels, or each image's own, (B, A, 4).
         gt_boxes: (B, G, 4) xyxy pixels, padded; objects and ignore regions.
         gt_mask: (B, G) bool, objects.
         ignore_mask: (B, G) bool, ignore regions; None: there are none.
@@ -35,10 +36,11 @@ def max_iou_assign(
         low_quality: the best anchors of a box are positive whatever their IoU (but not at 0).
         every_peak: of several best anchors of a box all are positive; False: the first, as in SSD.
         peak_to_best: such an anchor is assigned to the box that it overlaps most, as in torchvision.
+        least_peak: IoU that a box's best anchor needs for that.
         ignore_coverage: background anchors with this share inside an ignore region don't count.
     """
     if gt_boxes.shape[1] == 0:
-        shape = (len(gt_boxes), len(anchors))
+        shape = (len(gt_boxes), anchors.shape[-2])
         none = torch.full(shape, BACKGROUND, device=anchors.device)
         return Assignment(none, torch.zeros_like(none, dtype=torch.bool))
     # What isn't an object has no area, so it overlaps nothing.
@@ -47,7 +49,7 @@ def max_iou_assign(
     positive = best_iou >= positive_iou
     if low_quality:
         peak = iou.amax(dim=2, keepdim=True)
-        is_peak = iou == torch.where(peak > 0, peak, torch.inf)
+        is_peak = iou == torch.where((peak > 0) & (peak >= least_peak), peak, torch.inf)
         if not every_peak:
             first = torch.zeros_like(is_peak).scatter_(2, iou.argmax(dim=2, keepdim=True), True)
             is_peak &= first

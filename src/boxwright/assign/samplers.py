@@ -39,7 +39,8 @@ def random_sample(
         positive_share: at most.
         generator: of the draws.
     """
-    chance = torch.rand(positive.shape, device=positive.device, generator=generator)
+    # Drawn prior by prior, so that padding at the end changes no other's.
+    chance = torch.rand(positive.T.shape, device=positive.device, generator=generator).T
     return ohem_sample(chance, positive, negative, count, positive_share)
 
 

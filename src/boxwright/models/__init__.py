@@ -17,6 +17,8 @@ DETECTORS = {
     "fcos_obb": "points_obb.PointsOBB",
     "retinanet": "retinanet.RetinaNet",
     "retinanet_obb": "retinanet_obb.RetinaNetOBB",
+    "faster_rcnn": "faster_rcnn.FasterRCNN",
+    "cascade_rcnn": "faster_rcnn.FasterRCNN",
     "freeanchor": "freeanchor.FreeAnchor",
     "atss": "atss.ATSS",
     "atss_obb": "points_obb.PointsOBB",

@@ -14,9 +14,9 @@ MAX_LOG_SCALE = math.log(1000 / 16)  # no box grows to more than 62.5 anchors, a
 def encode_deltas(anchors: Tensor, boxes: Tensor) -> Tensor:
     """Shifts in anchor sizes and logs of relative sizes, (..., 4), of xyxy boxes (..., 4).
 
-    A box without area counts as a millionth of a pixel, so that its deltas are finite.
+    A side without length counts as a millionth of a pixel, so that deltas are finite.
     """
-    anchor_size = anchors[..., 2:] - anchors[..., :2]
+    anchor_size = (anchors[..., 2:] - anchors[..., :2]).clamp(min=1e-6)
     size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-6)
     shift = (boxes[..., :2] + boxes[..., 2:] - anchors[..., :2] - anchors[..., 2:]) / 2
     return torch.cat([shift / anchor_size, (size / anchor_size).log()], dim=-1)

@@ -106,7 +106,7 @@ class Compact(Detector):
             Selection(**config.selection.model_dump()),
         )
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255, H and W multiples of 32, to raw outputs.
 
         Returns:
@@ -164,7 +164,7 @@ class Compact(Detector):
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image; `image_sizes` (B, 2) width and height of the content, to clip to."""
 
-        def boxes_of(image: Tensor, point: Tensor) -> Tensor:
+        def boxes_of(image: Tensor, point: Tensor, label: Tensor) -> Tensor:
             priors = {name: outputs[name][point] for name in ("points", "strides")}
             boxes = self._boxes({"side_logits": outputs["side_logits"][image, point]} | priors)
             return clip_boxes(boxes[:, None], image_sizes[image])[:, 0]

@@ -51,7 +51,7 @@ class Selection:
 
 @torch.no_grad()
 def select_detections(
-    boxes: Tensor | Callable[[Tensor, Tensor], Tensor],
+    boxes: Tensor | Callable[[Tensor, Tensor, Tensor], Tensor],
     scores: Tensor,
     selection: Selection,
     level_sizes: Tensor | None = None,
@@ -61,7 +61,8 @@ def select_detections(
 
     Args:
         boxes: (B, P, 4) xyxy or (B, P, 5) cx, cy, w, h and angle, pixels; or what makes (N, 4 or 5) of them,
-            of images (N,) and priors (N,), where making all would take long.
+            of images (N,), priors (N,) and labels (N,), where making all would take long or each class has a
+            box of its own.
         scores: (B, P, C) in [0, 1].
         selection: thresholds and limits.
         level_sizes: (L,) priors of each level, on the CPU; needed where candidates are taken per level.
@@ -82,7 +83,8 @@ def select_detections(
     if quality is not None:
         best = best * quality.gather(1, point)
     best, image, point, label = best[kept], image[kept], point[kept], label[kept]
-    candidates = boxes[image, point] if isinstance(boxes, Tensor) else boxes(image, point)  # (N, 4 or 5)
+    # (N, 4 or 5)
+    candidates = boxes[image, point] if isinstance(boxes, Tensor) else boxes(image, point, label)
     # A box that was clipped to nothing is no detection.
     first = 0 if candidates.shape[1] == 5 else candidates[:, :2]
     has_area = (candidates[:, 2:4] > first).all(-1)
@@ -124,9 +126,9 @@ def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float)
         # On the CPU, where only near neighbours are compared.
         boxes5, scores5, group5 = (t.cpu().numpy() for t in (boxes, scores, group))
         return torch.from_numpy(rotated_nms(boxes5, scores5, iou_threshold, group5)).to(boxes.device)
-    # Those of another group are moved out of reach; doubles keep the fractions.
-    extent = boxes.max() - boxes.min() + 1
-    offset = group.double() * extent.double()
     from torchvision.ops import nms  # a second of imports, which training spends at its first evaluation
 
-    return nms(boxes.double() + offset[:, None], scores.double(), iou_threshold)
+    # Those of another group are moved out of reach; doubles keep the fractions, but ONNX has none here.
+    precise = torch.float32 if torch.onnx.is_in_onnx_export() else torch.float64
+    extent = (boxes.max() - boxes.min() + 1).to(precise)
+    return nms(boxes.to(precise) + (group * extent)[:, None], scores.to(precise), iou_threshold)

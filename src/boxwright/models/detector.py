@@ -30,8 +30,16 @@ class Detector(nn.Module, ABC):
     follows_predictions = False
 
     @abstractmethod
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Images (B, 3, H, W) in 0..255 to raw outputs by name."""
+    def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
+        """Images to raw outputs by name.
+
+        Args:
+            images: (B, 3, H, W) in 0..255.
+            targets: given in training. Where truth goes through the network (sampled regions of a two-stage
+                detector, denoising queries), what is learnt from it is among the outputs then. Parameters
+                are used here alone, not in `loss`, so that several processes share their gradients. Most
+                detectors compute the same with and without.
+        """
 
     @abstractmethod
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:

@@ -103,7 +103,7 @@ class FCOS(Detector):
             Selection(**config.selection.model_dump()),
         )
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.
 
         Returns:

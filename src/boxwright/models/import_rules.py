@@ -54,6 +54,27 @@ def _csp(theirs: str, ours: str) -> Rules:
     )
 
 
+# Levels that aren't made by convolutions, and the heads of proposals and of regions.
+_MMDET_REGIONS: Rules = (
+    (r"neck\.fpn_convs\.(\d)\.conv\.(.+)", r"neck.outputs.\1.0.\2"),
+    *_MMDET_BODY,
+    (r"rpn_head\.rpn_conv\.(.+)", r"rpn_head.conv.\1"),
+    (r"rpn_head\.rpn_cls\.(.+)", r"rpn_head.objectness.\1"),
+    (r"rpn_head\.rpn_reg\.(.+)", r"rpn_head.box.\1"),
+)
+
+
+def _region_head(theirs: str, ours: str) -> Rules:
+    """Rules of a head on regions; a group of the pattern is the stage."""
+    rest = theirs.count("(") + 1
+    return (
+        (rf"{theirs}\.shared_fcs\.0\.(.+)", rf"{ours}.fc1.\{rest}"),
+        (rf"{theirs}\.shared_fcs\.1\.(.+)", rf"{ours}.fc2.\{rest}"),
+        (rf"{theirs}\.fc_cls\.(.+)", rf"{ours}.cls.\{rest}"),
+        (rf"{theirs}\.fc_reg\.(.+)", rf"{ours}.box.\{rest}"),
+    )
+
+
 # The last stage has its pooling between convolution and CSP layer.
 _YOLOX_STAGES = (
     *_numbered(r"backbone\.stage#\.0", "backbone.stages.#.0", 4),
@@ -104,6 +125,8 @@ RULES: dict[str, dict[str, Rules]] = {
             (r"bbox_head\.vfnet_cls_dconv\.(.+)", r"head.cls_star.\1"),
             (r"bbox_head\.vfnet_cls\.(.+)", r"head.cls.\1"),
         ),
+        "faster_rcnn": _MMDET_REGIONS + _region_head(r"roi_head\.bbox_head", "roi_heads.0"),
+        "cascade_rcnn": _MMDET_REGIONS + _region_head(r"roi_head\.bbox_head\.(\d)", r"roi_heads.\1"),
         "ssd": (
             (r"backbone\.features\.(.+)", r"backbone.features.\1"),
             (r"neck\.l2_norm\.weight", r"neck.l2_norm.weight"),
@@ -170,6 +193,16 @@ RULES["torchvision"] = {
         ),
         (r"head\.regression_head\.bbox_ctrness\.(.+)", r"head.quality.\1"),
     ),
+    "faster_rcnn": (
+        *_TORCHVISION_BODY,
+        (r"rpn\.head\.conv\.0\.0\.(.+)", r"rpn_head.conv.\1"),
+        (r"rpn\.head\.cls_logits\.(.+)", r"rpn_head.objectness.\1"),
+        (r"rpn\.head\.bbox_pred\.(.+)", r"rpn_head.box.\1"),
+        (r"roi_heads\.box_head\.fc6\.(.+)", r"roi_heads.0.fc1.\1"),
+        (r"roi_heads\.box_head\.fc7\.(.+)", r"roi_heads.0.fc2.\1"),
+        (r"roi_heads\.box_predictor\.cls_score\.(.+)", r"roi_heads.0.cls.\1"),
+        (r"roi_heads\.box_predictor\.bbox_pred\.(.+)", r"roi_heads.0.box.\1"),
+    ),
     "ssd": (
         (r"backbone\.scale_weight", r"neck.l2_norm.weight"),
         (r"backbone\.features\.(.+)", r"backbone.features.\1"),
@@ -202,6 +235,13 @@ def _background_last(name: str, tensor: Tensor, model: nn.Module) -> Tensor:
     return tensor.unflatten(0, (-1, classes)).roll(-1, dims=1).flatten(0, 1)
 
 
+def _regions_background_last(name: str, tensor: Tensor, model: nn.Module) -> Tensor:
+    """torchvision's background is a region's first class, with a box; ours the last, without."""
+    if name.startswith("roi_heads.0.cls."):
+        return tensor.roll(-1, dims=0)
+    return tensor[4:] if name.startswith("roi_heads.0.box.") else tensor
+
+
 def _x_first(name: str, tensor: Tensor, model: nn.Module) -> Tensor:
     """effdet's boxes are y, x, height, width; ours x, y, width, height."""
     if not name.startswith("head.box.predict.1."):
@@ -210,4 +250,8 @@ def _x_first(name: str, tensor: Tensor, model: nn.Module) -> Tensor:
 
 
 # What is done to a tensor of our name beside the renaming.
-RESHAPED = {("torchvision", "ssd"): _background_last, ("effdet", "efficientdet"): _x_first}
+RESHAPED = {
+    ("torchvision", "ssd"): _background_last,
+    ("torchvision", "faster_rcnn"): _regions_background_last,
+    ("effdet", "efficientdet"): _x_first,
+}

@@ -123,13 +123,15 @@ def import_state(model: nn.Module, state: dict[str, Tensor], detector: str, orig
     for name, tensor in state.items():
         if any(re.fullmatch(pattern, name) for pattern in IGNORED[origin]):
             continue
-        ours = _rename(name, RULES[origin][detector])
+        ours = rename(name, RULES[origin][detector])
         if ours is None or ours not in wanted:
             report.unused.append(name)
-        elif own[ours].shape != tensor.shape:
+            continue
+        tensor = reshape(ours, tensor, model) if reshape else tensor
+        if own[ours].shape != tensor.shape:
             report.mismatched.append((ours, tuple(own[ours].shape), tuple(tensor.shape)))
         else:
-            filled[ours] = reshape(ours, tensor, model) if reshape else tensor
+            filled[ours] = tensor
     report.loaded.extend(sorted(filled))
     refused = {name for name, _, _ in report.mismatched}
     report.missing.extend(sorted(wanted - filled.keys() - refused))
@@ -187,7 +189,8 @@ def _state_of(content: Any) -> dict[str, Tensor]:
     return {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
 
 
-def _rename(name: str, rules: Rules) -> str | None:
+def rename(name: str, rules: Rules) -> str | None:
+    """Our name of a tensor, or None."""
     for pattern, replacement in rules:
         match = re.fullmatch(pattern, name)
         if match:

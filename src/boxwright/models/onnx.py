@@ -49,7 +49,7 @@ class OnnxDetector(Detector):
         self.sessions: OrderedDict[tuple[int, ...], InferenceSession] = OrderedDict()
         self.lock = Lock()
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
         """As the detector's own."""
         threads = torch.get_num_threads()
         key = (*images.shape[2:], threads)

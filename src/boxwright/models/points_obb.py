@@ -76,7 +76,7 @@ class PointsOBB(Detector):
         heading = HeadingBranch(channels, depth, norm) if config.heading else None
         return cls(backbone, neck, head, heading, strides, config, Selection(**config.selection.model_dump()))
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.
 
         Returns:

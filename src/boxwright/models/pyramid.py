@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import nn
 
-from boxwright.config.models import PyramidConfig
+from boxwright.config.models import FasterRCNNConfig, PyramidConfig
 from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.necks.bifpn import BiFPN
 from boxwright.models.necks.fpn import FPN
@@ -14,7 +14,7 @@ COARSEST_MAP = 5  # backbones end at stride 2**5
 
 
 def make_pyramid(
-    config: PyramidConfig, extra_from: Literal["input", "output"]
+    config: PyramidConfig | FasterRCNNConfig, extra_from: Literal["input", "output", "pool"]
 ) -> tuple[TimmBackbone, nn.Module, tuple[int, ...]]:
     """Backbone, neck and the strides of the neck's levels.
 

@@ -87,7 +87,7 @@ class RetinaNet(Detector):
         selection = Selection(**config.selection.model_dump())
         return backbone, neck, head, strides, base_anchors, selection
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.
 
         Returns:
@@ -161,7 +161,7 @@ class RetinaNet(Detector):
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image."""
 
-        def boxes_of(image: Tensor, anchor: Tensor) -> Tensor:
+        def boxes_of(image: Tensor, anchor: Tensor, label: Tensor) -> Tensor:
             deltas, anchors = outputs["box_deltas"][image, anchor], outputs["anchors"][anchor]
             boxes = self._boxes({"box_deltas": deltas, "anchors": anchors})
             return clip_boxes(boxes[:, None], image_sizes[image])[:, 0]

@@ -142,7 +142,7 @@ class SSD(Detector):
             config.input_size,
         )
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255 to raw outputs.
 
         Returns:

@@ -115,7 +115,7 @@ class YOLOX(Detector):
             Selection(**config.selection.model_dump()),
         )
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
         """Images (B, 3, H, W) in 0..255, H and W multiples of 32, to raw outputs.
 
         Returns:

@@ -185,7 +185,8 @@ class Trainer:
             with context:
                 moved = batch.to(self.accelerator.device)
                 with self.accelerator.autocast():
-                    outputs = self.model(moved.images.contiguous(memory_format=self.memory_format))
+                    images = moved.images.contiguous(memory_format=self.memory_format)
+                    outputs = self.model(images, moved.targets)
                 losses = self.detector.loss(full_precision(outputs), moved.targets)
                 self.accelerator.backward(sum(losses.values()) / len(batches))
             self.loss_names = list(losses)

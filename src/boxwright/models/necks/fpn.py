@@ -18,7 +18,8 @@ class FPN(nn.Module):
         channels: of every output.
         extra_levels: coarser levels by stride-2 convolutions.
         extra_from: what the first of these reads: the backbone's last map (RetinaNet), that map's lateral
-            convolution, or the pyramid's last output (FCOS).
+            convolution, or the pyramid's last output (FCOS). "pool": every second place of the level before,
+            in place of convolutions (Faster R-CNN).
         norm: "none" as in the paper, "batch" or "group".
         activation: after each convolution; None as in the paper.
         relu_before_extra: between the coarser levels.
@@ -30,7 +31,7 @@ class FPN(nn.Module):
         in_channels: list[int],
         channels: int = 256,
         extra_levels: int = 0,
-        extra_from: Literal["input", "lateral", "output"] = "output",
+        extra_from: Literal["input", "lateral", "output", "pool"] = "output",
         norm: str = "none",
         activation: type[nn.Module] | None = None,
         relu_before_extra: bool = True,
@@ -53,9 +54,10 @@ class FPN(nn.Module):
             ConvNorm(channels, channels, norm=norm, activation=activation) for _ in again
         )
         first = in_channels[-1] if extra_from == "input" else channels
+        self.pooled = extra_levels if extra_from == "pool" else 0
         self.extras = nn.ModuleList(
             ConvNorm(first if n == 0 else channels, channels, 3, 2, norm=norm, activation=None)
-            for n in range(extra_levels)
+            for n in range(extra_levels - self.pooled)
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and norm == "none":
@@ -72,7 +74,9 @@ class FPN(nn.Module):
         for n, down in enumerate(self.downs):
             pyramid[n + 1] = pyramid[n + 1] + down(pyramid[n])
         pyramid[1:] = [mend(level) for mend, level in zip(self.mends, pyramid[1:])] or pyramid[1:]
-        coarsest = {"input": maps[-1], "lateral": merged[-1], "output": pyramid[-1]}[self.extra_from]
+        for _ in range(self.pooled):
+            pyramid.append(pyramid[-1][..., ::2, ::2])
+        coarsest = {"input": maps[-1], "lateral": merged[-1]}.get(self.extra_from, pyramid[-1])
         for n, extra in enumerate(self.extras):
             coarsest = extra(F.relu(coarsest) if n > 0 and self.relu_before_extra else coarsest)
             pyramid.append(coarsest)

@@ -1,0 +1,103 @@
+"""Region proposals: where an object of any class could be.
+
+Ren et al., Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks, NeurIPS 2015,
+section 3.1, on a pyramid (Lin et al., Feature Pyramid Networks, CVPR 2017, section 4.1).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from boxwright.geometry.torch_boxes import clip_boxes
+from boxwright.models.box_coder import decode_deltas
+from boxwright.models.detections import suppress
+from boxwright.models.heads.dense import flatten_level
+
+
+class RPNHead(nn.Module):
+    """A convolution of all levels, then whether there is an object and its box, for every anchor.
+
+    Args:
+        channels: of the pyramid.
+        priors: anchors a location.
+    """
+
+    def __init__(self, channels: int, priors: int):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.objectness = nn.Conv2d(channels, priors, 1)
+        self.box = nn.Conv2d(channels, priors * 4, 1)
+        for layer in (self.conv, self.objectness, self.box):
+            nn.init.normal_(layer.weight, std=0.01)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits (B, A) and deltas (B, A, 4), levels side by side."""
+        logits, deltas = [], []
+        for features in pyramid:
+            features = F.relu(self.conv(features), inplace=True)
+            logits.append(flatten_level(self.objectness(features), 1)[..., 0])
+            deltas.append(flatten_level(self.box(features), 4))
+        return torch.cat(logits, dim=1), torch.cat(deltas, dim=1)
+
+
+@torch.no_grad()
+def propose(
+    logits: Tensor,
+    deltas: Tensor,
+    anchors: Tensor,
+    level_sizes: list[int],
+    image_size: tuple[int, int],
+    candidates: int,
+    count: int,
+    iou_threshold: float,
+) -> tuple[Tensor, Tensor]:
+    """The best boxes of each image, thinned out level by level.
+
+    Args:
+        logits: (B, A).
+        deltas: (B, A, 4).
+        anchors: (A, 4) xyxy pixels.
+        level_sizes: anchors of each level.
+        image_size: height and width that boxes are cut to.
+        candidates: of each level, before suppression.
+        count: of each image, after it.
+        iou_threshold: of the suppression.
+
+    Returns:
+        boxes: (B, count, 4) xyxy pixels, best first, zeros where there are fewer.
+        mask: (B, count) bool.
+    """
+    batch = logits.shape[0]
+    best, place, level, start = [], [], [], 0
+    for n, scores in enumerate(logits.float().split(level_sizes, dim=1)):
+        values, index = scores.topk(min(candidates, scores.shape[1]), dim=1)
+        best.append(values)
+        place.append(index + start)
+        level.append(torch.full_like(index, n))
+        start += scores.shape[1]
+    scores, index, group = (torch.cat(parts, dim=1) for parts in (best, place, level))  # (B, K)
+    boxes = decode_deltas(anchors[index], deltas.float().gather(1, index[..., None].expand(-1, -1, 4)))
+    height, width = image_size
+    boxes = clip_boxes(boxes, boxes.new_tensor([[width, height]]))
+    # A box that was clipped to nothing is no proposal.
+    scores = scores.masked_fill(~(boxes[..., 2:] > boxes[..., :2]).all(-1), -torch.inf)
+    image = torch.arange(batch, device=scores.device)[:, None].expand_as(group)
+    group = group + image * len(level_sizes)
+    survivors = suppress(boxes.flatten(0, 1), scores.flatten(), group.flatten(), iou_threshold)
+    return _by_image(boxes, scores, survivors, count)
+
+
+def _by_image(boxes: Tensor, scores: Tensor, survivors: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The first `count` survivors of each image, which are places in all images' boxes, best first."""
+    batch, each = scores.shape
+    image = survivors // each
+    own = (image[:, None] == torch.arange(batch, device=image.device)).long()
+    rank = (own.cumsum(0) * own).sum(1) - 1  # of each survivor in its image
+    kept = (rank < count) & (scores.flatten()[survivors] > -torch.inf)
+    # What is left out goes to a place behind the last, which is cut off; a fifth column says what is there.
+    place = torch.where(kept, image * count + rank, batch * count)
+    rows = F.pad(boxes.flatten(0, 1)[survivors], (0, 1), value=1.0)
+    table = rows.new_zeros(batch * count + 1, 5).index_copy(0, place, rows)[:-1].view(batch, count, 5)
+    return table[..., :4], table[..., 4] > 0
