@@ -69,7 +69,7 @@ REGIONS = {
         "selection": {"iou_threshold": 0.5, "max_detections": 100, "candidates": 100_000},
     },
 }  # fmt: skip
-SETS = {}
+SETS = {"detr_r50": {"name": "detr", **_backbone(), "selection": {"max_detections": 100}}}
 COUNTERPARTS = DENSE | REGIONS | SETS
 
 

@@ -5,10 +5,11 @@ import pytest
 
 import boxwright
 from boxwright.config import check_config
-from tests.models.test_detectors import CONFIGS, LARGE
+from tests.models.test_detectors import CONFIGS, LARGE, SETS
 from tests.scenes import small_tables
 
-PER_LEVEL = {"selection": {"per_level": True, "candidates": 50, "score_threshold": 0.0, "max_detections": 5}}
+FEW = {"score_threshold": 0.0, "max_detections": 5}
+PER_LEVEL = FEW | {"per_level": True, "candidates": 50}
 
 
 @pytest.mark.parametrize("name", [*CONFIGS, *LARGE])
@@ -19,7 +20,7 @@ def test_a_detector_trains_and_predicts_on_images_that_are_not_square(name, tmp_
     side = 320 if name in LARGE else 96
     content = {
         "data": {"train": source, "val": source},
-        "model": (CONFIGS | LARGE)[name] | PER_LEVEL,
+        "model": (CONFIGS | LARGE)[name] | {"selection": FEW if name in SETS else PER_LEVEL},
         "image_size": [side, side],
         "views": ["plain", "transposed"],
         "train": {"epochs": 1, "batch_size": 2, "evaluate_every": 1, "precision": "fp32", "log_every": 1},

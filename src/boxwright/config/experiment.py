@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from boxwright.config.models import CompactConfig, ModelConfig, OrientedBoxes
+from boxwright.config.detectors import ModelConfig
+from boxwright.config.models import CompactConfig, OrientedBoxes
 from boxwright.config.part import Part, Positive, Share, Size
 
 View = Literal[  # which flips; transposed: the axes are swapped after them

@@ -13,7 +13,9 @@ class BackboneConfig(Part):
     frozen_stages: Annotated[int, Field(ge=0)] = 0
     norm: Literal["batch", "group"] = "batch"
     norm_eval: bool = False
-    style: Literal["pytorch", "caffe"] = "pytorch"  # where a ResNet's bottleneck has its stride
+    # caffe: a ResNet's bottleneck has its stride in the first convolution; paddle: the first block of all
+    # projects its shortcut
+    style: Literal["pytorch", "caffe", "paddle"] = "pytorch"
     attention: Literal["none", "se", "cbam"] = "none"  # in a ResNet's blocks
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -161,11 +163,6 @@ class AnchorConfig(Part):
     rounded: bool = False  # True: to whole pixels, as torchvision has it
 
 
-class RegionAnchorConfig(AnchorConfig):
-    base_scale: Annotated[float, Field(gt=0)] = 8.0  # strides
-    scales: tuple[float, ...] = (1.0,)
-
-
 class SampleConfig(Part):
     name: Literal["random", "ohem"]
     count: Positive = 512  # priors an image
@@ -212,71 +209,6 @@ class RetinaNetOBBConfig(OrientedBoxes, PyramidConfig):
     head_norm: Literal["none", "batch", "group"] = "none"
     anchors: AnchorConfig = AnchorConfig()
     assigner: MaxIoUConfig = MaxIoUConfig()  # compares anchors with the upright hulls of boxes
-
-
-class RegionNeckConfig(NeckConfig):
-    levels: tuple[int, int] = (2, 6)  # the finest and the coarsest; level n has stride 2**n
-
-
-class RPNAssignerConfig(MaxIoUConfig):
-    positive_iou: Share = 0.7
-    negative_iou: Share = 0.3
-    least_peak: Share = 0.3  # IoU that a box's best anchor needs to be assigned to it
-
-
-class RPNConfig(Part):
-    """Of the proposals."""
-
-    assigner: RPNAssignerConfig = RPNAssignerConfig()
-    sample: Positive = 256  # anchors an image that are learnt from
-    positive_share: Share = 0.5  # at most
-    smooth_l1_beta: Annotated[float, Field(ge=0)] = 0.0
-    candidates: Positive = 1000  # of each level, before suppression
-    train_candidates: Positive = 2000  # the same in training
-    proposals: Positive = 1000  # of each image
-    iou_threshold: Share = 0.7  # of the suppression
-
-
-class RegionConfig(Part):
-    """Of the regions that are looked at once more."""
-
-    sampler: SampleConfig = SampleConfig(name="random")
-    class_agnostic: bool = False  # one box for all classes
-    sampling_ratio: Annotated[int, Field(ge=0)] = 0  # samples a place and side; 0: one a cell
-    aligned: bool = True  # False: cells aren't shifted by a half, as torchvision has it
-    smooth_l1_beta: Annotated[float, Field(ge=0)] = 0.0
-
-
-class StageConfig(Part):
-    positive_iou: Share = 0.5  # from which a region is of a box
-    deviations: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)  # that deltas are divided by
-    weight: Annotated[float, Field(gt=0)] = 1.0  # of the losses
-
-
-class FasterRCNNConfig(Part):
-    name: Literal["faster_rcnn"]
-    backbone: BackboneConfig = BackboneConfig()
-    neck: RegionNeckConfig = RegionNeckConfig()
-    anchors: RegionAnchorConfig = RegionAnchorConfig()
-    rpn: RPNConfig = RPNConfig()
-    regions: RegionConfig = RegionConfig()
-    hidden: Positive = 1024  # of the fully connected layers
-    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (StageConfig(),)
-    selection: SelectionConfig = SelectionConfig(iou_threshold=0.5)
-
-
-class CascadeRegionConfig(RegionConfig):
-    class_agnostic: bool = True  # one box for all classes
-
-
-class CascadeRCNNConfig(FasterRCNNConfig):
-    name: Literal["cascade_rcnn"]
-    regions: CascadeRegionConfig = CascadeRegionConfig()
-    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)] = (
-        StageConfig(),
-        StageConfig(positive_iou=0.6, deviations=(0.05, 0.05, 0.1, 0.1), weight=0.5),
-        StageConfig(positive_iou=0.7, deviations=(0.033, 0.033, 0.067, 0.067), weight=0.25),
-    )
 
 
 class FreeAnchorConfig(AnchorBasedConfig):
@@ -414,26 +346,3 @@ class EfficientDetConfig(Part):
     norm_eval: bool = False
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.2
     selection: SelectionConfig = SelectionConfig(iou_threshold=0.5)
-
-
-ModelConfig = Annotated[
-    CompactConfig
-    | CompactOBBConfig
-    | FCOSConfig
-    | FCOSOBBConfig
-    | RetinaNetConfig
-    | RetinaNetOBBConfig
-    | FasterRCNNConfig
-    | CascadeRCNNConfig
-    | FreeAnchorConfig
-    | ATSSConfig
-    | ATSSOBBConfig
-    | GFLConfig
-    | VFNetConfig
-    | SSDConfig
-    | DSSDConfig
-    | YOLOv3Config
-    | YOLOXConfig
-    | EfficientDetConfig,
-    Field(discriminator="name"),
-]

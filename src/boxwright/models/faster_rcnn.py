@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from boxwright.assign import Assignment
 from boxwright.assign.max_iou import max_iou_assign
 from boxwright.assign.samplers import ohem_sample, random_sample
-from boxwright.config.models import FasterRCNNConfig, RegionConfig, RPNConfig, StageConfig
+from boxwright.config.regions import FasterRCNNConfig, RegionConfig, RPNConfig, StageConfig
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import clip_boxes
 from boxwright.losses.box import smooth_l1_loss

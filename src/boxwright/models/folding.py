@@ -8,17 +8,21 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from boxwright.models.necks.hybrid import RepBlock
+
 Model = TypeVar("Model", bound=nn.Module)
 # By name, so that detectors without timm don't wait for its import.
 IN_ORDER = ("Sequential", "FeatureListNet")  # modules that call their children one after the other
 NUMBERED = ("BasicBlock", "Bottleneck")  # timm's, whose convolution convN is followed by bnN
+NAMED = ("ConvBNAct",)  # timm's, whose convolution conv is followed by bn
 
 
 def fold_norms(model: Model) -> Model:
     """A copy in eval mode, for prediction only, whose batch norms are part of the convolutions.
 
     Folded are a convolution and the plain batch norm right after it, in modules that call their children in
-    order and in the blocks of timm's ResNets; whatever else there is stays as it is.
+    order and in the blocks of timm's ResNets and HGNets, and the two convolutions of a `RepBlock`; whatever
+    else there is stays as it is.
     """
     folded = copy.deepcopy(model).eval()
     for parent in folded.modules():
@@ -29,12 +33,20 @@ def fold_norms(model: Model) -> Model:
             pairs = list(pairwise(parent._modules))
         elif not set(kinds).isdisjoint(NUMBERED):
             pairs = [(f"conv{n}", f"bn{n}") for n in (1, 2, 3)]
+        elif not set(kinds).isdisjoint(NAMED):
+            pairs = [("conv", "bn")]
         else:
             continue
         for conv_name, norm_name in pairs:
             conv, norm = (getattr(parent, name, None) for name in (conv_name, norm_name))
+            holder = parent
+            if isinstance(conv, nn.Sequential) and len(conv):  # a stem, whose last layer is a convolution
+                holder, conv_name, conv = conv, str(len(conv) - 1), conv[-1]
             # timm's own norms carry an activation along; they keep it.
             if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
-                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(holder, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, norm_name, nn.Identity())
+    for block in folded.modules():
+        if isinstance(block, RepBlock):
+            block.merge()
     return folded.to(memory_format=torch.channels_last)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from boxwright.models import import_rules_sets as sets
+
 Rules = tuple[tuple[str, str], ...]  # patterns of their whole names, and ours
 
 # MMDetection 2 and 3. The pyramid's fourth and fifth convolutions are its extra levels.
@@ -75,6 +77,17 @@ def _region_head(theirs: str, ours: str) -> Rules:
     )
 
 
+def _mmdet_layers(part: str, *attentions: tuple[str, str]) -> Rules:
+    """Rules of a transformer's layers."""
+    theirs, ours = rf"{part}\.layers\.(\d+)", rf"{part}.\1"
+    return (
+        *((rf"{theirs}\.{their}\.attn\.(.+)", rf"{ours}.{our}.\2") for their, our in attentions),
+        (rf"{theirs}\.ffn\.layers\.0\.0\.(.+)", rf"{ours}.mlp.layers.0.\2"),
+        (rf"{theirs}\.ffn\.layers\.1\.(.+)", rf"{ours}.mlp.layers.1.\2"),
+        *((rf"{theirs}\.norms\.{n}\.(.+)", rf"{ours}.norm{n + 1}.\2") for n in range(3)),
+    )
+
+
 # The last stage has its pooling between convolution and CSP layer.
 _YOLOX_STAGES = (
     *_numbered(r"backbone\.stage#\.0", "backbone.stages.#.0", 4),
@@ -127,6 +140,18 @@ RULES: dict[str, dict[str, Rules]] = {
         ),
         "faster_rcnn": _MMDET_REGIONS + _region_head(r"roi_head\.bbox_head", "roi_heads.0"),
         "cascade_rcnn": _MMDET_REGIONS + _region_head(r"roi_head\.bbox_head\.(\d)", r"roi_heads.\1"),
+        "detr": (
+            (r"backbone\.(.+)", r"backbone.body.\1"),
+            (r"neck\.convs\.0\.conv\.(.+)", r"project.\1"),
+            *_mmdet_layers("encoder", ("self_attn", "attention")),
+            *_mmdet_layers("decoder", ("self_attn", "self_attention"), ("cross_attn", "cross_attention")),
+            (r"decoder\.post_norm\.(.+)", r"norm.\1"),
+            (r"query_embedding\.weight", r"queries.weight"),
+            (r"bbox_head\.fc_cls\.(.+)", r"cls.\1"),
+            (r"bbox_head\.reg_ffn\.layers\.0\.0\.(.+)", r"box.layers.0.\1"),
+            (r"bbox_head\.reg_ffn\.layers\.1\.(.+)", r"box.layers.1.\1"),
+            (r"bbox_head\.fc_reg\.(.+)", r"box.layers.2.\1"),
+        ),
         "ssd": (
             (r"backbone\.features\.(.+)", r"backbone.features.\1"),
             (r"neck\.l2_norm\.weight", r"neck.l2_norm.weight"),
@@ -219,12 +244,19 @@ RULES["torchvision"] = {
     ),
 }
 RULES["effdet"] = {"efficientdet": tuple(_effdet_rules())}
+RULES["transformers"] = {"rtdetr": sets.RTDETR, "dfine": sets.DFINE}
+RULES["rtdetr"], RULES["dfine"] = {"rtdetr": sets.RTDETR}, {"dfine": sets.DFINE}
 # Constants that a model makes itself.
 IGNORED = {
     "mmdet": (r"bbox_head\.integral\.project", r".*\.num_batches_tracked"),
     "torchvision": (r".*\.num_batches_tracked",),
     "effdet": (r".*\.num_batches_tracked", r"anchors\.boxes"),
+    "transformers": sets.IGNORED,
+    "rtdetr": sets.IGNORED,
+    "dfine": sets.IGNORED,
 }
+# What is done to all tensors before they are renamed.
+PREPARED = {"transformers": sets.prepared}
 
 
 def _background_last(name: str, tensor: Tensor, model: nn.Module) -> Tensor:

@@ -16,7 +16,7 @@ from boxwright.config import ExperimentConfig, load_config
 from boxwright.errors import CheckpointError, ConfigError, nearest
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import save_detector
-from boxwright.models.import_rules import IGNORED, RESHAPED, RULES, Rules
+from boxwright.models.import_rules import IGNORED, PREPARED, RESHAPED, RULES, Rules
 from boxwright.models.layers import Normalize
 
 
@@ -120,7 +120,7 @@ def import_state(model: nn.Module, state: dict[str, Tensor], detector: str, orig
     wanted = {name for name in own if not name.endswith("num_batches_tracked")}
     filled: dict[str, Tensor] = {}
     reshape = RESHAPED.get((origin, detector))
-    for name, tensor in state.items():
+    for name, tensor in PREPARED.get(origin, dict)(state).items():
         if any(re.fullmatch(pattern, name) for pattern in IGNORED[origin]):
             continue
         ours = rename(name, RULES[origin][detector])
@@ -181,7 +181,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 def _state_of(content: Any) -> dict[str, Tensor]:
     """The tensors, which toolboxes put under one of a few keys."""
-    for key in ("state_dict", "model", "ema_state_dict"):
+    for key in ("state_dict", "model", "ema_state_dict", "ema", "module"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):

@@ -4,7 +4,8 @@ from typing import Literal
 
 from torch import nn
 
-from boxwright.config.models import FasterRCNNConfig, PyramidConfig
+from boxwright.config.models import PyramidConfig
+from boxwright.config.regions import FasterRCNNConfig
 from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.necks.bifpn import BiFPN
 from boxwright.models.necks.fpn import FPN

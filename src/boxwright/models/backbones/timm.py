@@ -29,7 +29,8 @@ class TimmBackbone(nn.Module):
         output_stride: of the last stage; below 32 its convolutions are dilated instead.
         drop_path: share of residual branches left out in training, rising to it (stochastic depth).
         style: "caffe" halves a ResNet's maps in the first convolution of a bottleneck, as Detectron's weights
-            want it; "pytorch" in the second.
+            want it, "pytorch" in the second; "paddle" is this with a convolution in the shortcut of the first
+            block, as RT-DETR's weights want it.
 
     Raises:
         ConfigError: timm has no such model, or it has no maps of these strides, or no bottlenecks.
@@ -70,6 +71,8 @@ class TimmBackbone(nn.Module):
         self.norm_eval = norm_eval
         if style == "caffe":
             _stride_first(self.body, name)
+        if style == "paddle":
+            _project_first(self.body)
         if norm == "group":
             _replace_batch_norms(self.body)
         self.frozen = _first_stages(self.body, frozen_stages)
@@ -107,6 +110,16 @@ def _stride_first(body: nn.Module, name: str) -> None:
         raise ConfigError(f"{name} has no bottlenecks, so there is no caffe style of it.")
     for block in blocks:
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+
+
+def _project_first(body: nn.Module) -> None:
+    block = body.get_submodule("layer1.0")
+    if block.downsample is None:
+        channels = body.get_submodule("layer1.0.conv1").in_channels
+        assert isinstance(channels, int)
+        # Its first layer would be the pooling of one that halves.
+        conv = nn.Conv2d(channels, channels, 1, bias=False)
+        block.downsample = nn.Sequential(nn.Identity(), conv, nn.BatchNorm2d(channels))
 
 
 def _feature_info(body: nn.Module) -> FeatureInfo:

@@ -1,0 +1,51 @@
+"""Every detector that a YAML file may name."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from boxwright.config.models import (
+    ATSSConfig,
+    ATSSOBBConfig,
+    CompactConfig,
+    CompactOBBConfig,
+    DSSDConfig,
+    EfficientDetConfig,
+    FCOSConfig,
+    FCOSOBBConfig,
+    FreeAnchorConfig,
+    GFLConfig,
+    RetinaNetConfig,
+    RetinaNetOBBConfig,
+    SSDConfig,
+    VFNetConfig,
+    YOLOv3Config,
+    YOLOXConfig,
+)
+from boxwright.config.regions import CascadeRCNNConfig, FasterRCNNConfig
+from boxwright.config.sets import DETRConfig, DFINEConfig, RTDETRConfig
+
+ModelConfig = Annotated[
+    CompactConfig
+    | CompactOBBConfig
+    | FCOSConfig
+    | FCOSOBBConfig
+    | RetinaNetConfig
+    | RetinaNetOBBConfig
+    | FasterRCNNConfig
+    | CascadeRCNNConfig
+    | DETRConfig
+    | RTDETRConfig
+    | DFINEConfig
+    | FreeAnchorConfig
+    | ATSSConfig
+    | ATSSOBBConfig
+    | GFLConfig
+    | VFNetConfig
+    | SSDConfig
+    | DSSDConfig
+    | YOLOv3Config
+    | YOLOXConfig
+    | EfficientDetConfig,
+    Field(discriminator="name"),
+]

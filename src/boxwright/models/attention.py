@@ -1,0 +1,187 @@
+"""Parts of transformers that detect: positions, attention at a few points of a pyramid, small perceptrons."""
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HEADS = 8  # of the real-time detectors
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation between them; the last one's bare.
+
+    Args:
+        sides: channels of the input, between the layers, and of the output.
+        activation: between the layers.
+    """
+
+    def __init__(self, *sides: int, activation: type[nn.Module] = nn.ReLU):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sides))
+        self.activation = activation()
+
+    def start_at_zero(self) -> None:
+        """Let the last layer give 0 whatever comes."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            features = self.activation(layer(features))
+        return self.layers[-1](features)
+
+
+class SelfAttention(nn.MultiheadAttention):
+    """Attention of a set to itself, with positions added to queries and keys."""
+
+    def __init__(self, channels: int, heads: int, dropout: float = 0.0):
+        super().__init__(channels, heads, dropout, batch_first=True)
+
+    def forward(self, features: Tensor, positions: Tensor, mask: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Features (B, N, C), positions that broadcast, mask (N, N) True where nothing is seen; (B, N, C)."""
+        placed = features + positions
+        return super().forward(placed, placed, features, attn_mask=mask, need_weights=False)[0]
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and a perceptron, each added to its input and normalised after.
+
+    Vaswani et al., Attention Is All You Need, NeurIPS 2017, section 3.1.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        hidden: int,
+        dropout: float = 0.0,
+        activation: type[nn.Module] = nn.ReLU,
+    ):
+        super().__init__()
+        self.attention = SelfAttention(channels, heads, dropout)
+        self.mlp = MLP(channels, hidden, channels, activation=activation)
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor, positions: Tensor) -> Tensor:
+        """Features (B, N, C) and positions that broadcast; (B, N, C)."""
+        features = self.norm1(features + self.dropout(self.attention(features, positions)))
+        return self.norm2(features + self.dropout(self.mlp(features)))
+
+
+class DeformableAttention(nn.Module):
+    """Each query reads a few points of every level, around its box.
+
+    Zhu et al., Deformable DETR, ICLR 2021, equation 3; offsets in shares of the box, and any number of
+    points a level, as in Lv et al., RT-DETRv2, 2024, section 3. What is read is split into heads beforehand
+    (`split_levels`), once for all layers where values have no projection of their own.
+
+    Args:
+        channels: of queries and values.
+        heads: that divide them.
+        points: of each level.
+        offset_scale: of an offset of 1, in the box's sides.
+        discrete: the nearest cell is read in place of the mean of four: no gradient of where, simpler to
+            export.
+    """
+
+    point_scale: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        points: tuple[int, ...],
+        offset_scale: float = 0.5,
+        discrete: bool = False,
+    ):
+        super().__init__()
+        self.heads, self.points, self.discrete = heads, points, discrete
+        total = sum(points)
+        self.offsets = nn.Linear(channels, heads * total * 2)
+        self.weights = nn.Linear(channels, heads * total)
+        scale = torch.tensor([offset_scale / n for n in points for _ in range(n)])
+        self.register_buffer("point_scale", scale[:, None], persistent=False)
+        self._reset()
+
+    def _reset(self) -> None:
+        """Each head looks into a direction of its own, the points ever farther (Deformable DETR, A.1)."""
+        angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
+        direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        distance = torch.cat([torch.arange(1, n + 1) for n in self.points])
+        nn.init.zeros_(self.offsets.weight)
+        nn.init.zeros_(self.weights.weight)
+        nn.init.zeros_(self.weights.bias)
+        with torch.no_grad():
+            self.offsets.bias.copy_((direction[:, None] * distance[:, None]).flatten())
+
+    def forward(self, queries: Tensor, boxes: Tensor, levels: list[Tensor]) -> Tensor:
+        """What the queries read.
+
+        Args:
+            queries: (B, Q, C).
+            boxes: (B, Q, 4) cx, cy, w, h in shares of the image.
+            levels: of each level (B * heads, C / heads, H, W), see `split_levels`.
+
+        Returns:
+            (B, Q, C).
+        """
+        batch, count, channels = queries.shape
+        offsets = self.offsets(queries).view(batch, count, self.heads, -1, 2)
+        place = boxes[:, :, None, None, :2] + offsets * self.point_scale * boxes[:, :, None, None, 2:]
+        place = place.transpose(1, 2).flatten(0, 1)  # (B * heads, Q, P, 2)
+        weights = self.weights(queries).view(batch, count, self.heads, -1).softmax(-1)
+        weights = weights.transpose(1, 2).flatten(0, 1)[:, None]  # (B * heads, 1, Q, P)
+        read = [
+            self._read(level, at) for level, at in zip(levels, place.split(self.points, dim=2), strict=True)
+        ]
+        total = (torch.cat(read, dim=-1) * weights).sum(-1)  # (B * heads, C / heads, Q)
+        return total.view(batch, channels, count).transpose(1, 2)
+
+    def _read(self, level: Tensor, place: Tensor) -> Tensor:
+        """(N, C, Q, P) of a level (N, C, H, W) at places (N, Q, P, 2)."""
+        if not self.discrete:
+            return F.grid_sample(level, 2 * place - 1, padding_mode="zeros", align_corners=False)
+        height, width = level.shape[-2:]
+        x = (place[..., 0] * width + 0.5).long().clamp(0, width - 1)
+        y = (place[..., 1] * height + 0.5).long().clamp(0, height - 1)
+        index = (y * width + x).flatten(1)[:, None].expand(-1, level.shape[1], -1)
+        return level.flatten(2).gather(2, index).unflatten(2, place.shape[1:3])
+
+
+def split_levels(memory: Tensor, sizes: list[tuple[int, int]], heads: int) -> list[Tensor]:
+    """Values (B, N, C) of all levels, row by row, to (B * heads, C / heads, H, W) of each."""
+    split = memory.transpose(1, 2).unflatten(1, (heads, -1)).flatten(0, 1)  # (B * heads, C / heads, N)
+    counts = [height * width for height, width in sizes]
+    return [part.unflatten(2, size) for part, size in zip(split.split(counts, dim=2), sizes)]
+
+
+def sine_positions(height: int, width: int, channels: int, like: Tensor, temperature: float = 1e4) -> Tensor:
+    """Sines and cosines of row, then of column, of every cell, row by row; (H * W, channels).
+
+    Args:
+        height, width: in cells.
+        channels: divisible by 4.
+        like: gives device and type.
+        temperature: greatest wavelength over 2 pi, in cells.
+    """
+    quarter = channels // 4
+    steps = torch.arange(quarter, device=like.device, dtype=torch.float32) / quarter
+    frequency = temperature**-steps
+    row = torch.arange(height, device=like.device, dtype=torch.float32)[:, None] * frequency
+    column = torch.arange(width, device=like.device, dtype=torch.float32)[:, None] * frequency
+    rows = torch.cat([row.sin(), row.cos()], dim=1)[:, None].expand(-1, width, -1)
+    columns = torch.cat([column.sin(), column.cos()], dim=1)[None].expand(height, -1, -1)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1).to(like.dtype)
+
+
+def inverse_sigmoid(share: Tensor, least: float = 1e-5) -> Tensor:
+    """The logit of shares, at least `least` from 0 and from 1."""
+    share = share.clamp(0, 1)
+    return share.clamp(min=least).log() - (1 - share).clamp(min=least).log()

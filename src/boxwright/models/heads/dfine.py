@@ -1,0 +1,145 @@
+"""D-FINE's decoder: queries that refine distributions of their boxes' sides, layer by layer.
+
+Peng et al., D-FINE, ICLR 2025, section 4.1.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from boxwright.losses.distribution import side_weights
+from boxwright.models.attention import HEADS, MLP, DeformableAttention, SelfAttention, inverse_sigmoid
+from boxwright.models.queries import Queries, init_class
+from boxwright.models.sets import to_centers
+
+BINS = 32  # steps of a side's distribution, which has one value more
+UP = 0.5  # greatest shift of a side, in halves of the box; the outermost bins stand for twice as much
+TOP = 4  # greatest probabilities of a side that tell how sure it is
+
+
+class DFINEDecoder(nn.Module):
+    """Queries that look at the image around their boxes, and refine the distributions of their sides.
+
+    Args:
+        channels: of queries and memory.
+        hidden: of the perceptrons.
+        num_classes: categories.
+        layers: of it.
+        points: that a head reads of each level.
+        reg_scale: the larger, the finer the steps of small shifts.
+        discrete: see `DeformableAttention`.
+    """
+
+    steps: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        num_classes: int,
+        layers: int,
+        points: tuple[int, ...],
+        reg_scale: float,
+        discrete: bool,
+    ):
+        super().__init__()
+        self.reg_scale = reg_scale
+        self.layers = nn.ModuleList(DecoderLayer(channels, hidden, points, discrete) for _ in range(layers))
+        self.positions = MLP(4, 2 * channels, channels)
+        self.first_box = MLP(channels, channels, channels, 4)
+        self.cls = nn.ModuleList(nn.Linear(channels, num_classes) for _ in range(layers))
+        self.sides = nn.ModuleList(MLP(channels, channels, channels, 4 * (BINS + 1)) for _ in range(layers))
+        self.quality = nn.ModuleList(MLP(4 * (TOP + 1), 64, 1) for _ in range(layers))
+        self.register_buffer("steps", side_weights(BINS, UP, reg_scale), persistent=False)
+        for cls in self.cls:
+            assert isinstance(cls, nn.Linear)
+            init_class(cls)
+        for head in (self.first_box, *self.sides, *self.quality):
+            assert isinstance(head, MLP)
+            head.start_at_zero()
+
+    def forward(
+        self, queries: Queries, levels: list[Tensor], every: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Refine boxes.
+
+        Args:
+            queries: N = D + Q of them.
+            levels: see `split_levels`.
+            every: all layers are given, after the first boxes; else the last layer alone.
+
+        Returns:
+            cls_logits: (B, L, N, C).
+            boxes: (B, L, N, 4).
+            side_logits: (B, L or L - 1, N, 4, BINS + 1), without those of the first boxes.
+            references: (B, N, 4), the first boxes, without gradient.
+        """
+        hidden, boxes = queries.features, queries.box_logits.sigmoid()
+        before, sides, first, references = torch.zeros_like(hidden), None, None, boxes
+        logits, refined, shifts = [], [], []
+        for n, layer in enumerate(self.layers):
+            positions = self.positions(boxes).clamp(-10, 10)
+            hidden = layer(hidden, positions, boxes, levels, queries.hidden)
+            if first is None:
+                first = (self.first_box(hidden).float() + inverse_sigmoid(boxes)).sigmoid()
+                references = first.detach()
+            own = self.sides[n](hidden + before).float().unflatten(-1, (4, BINS + 1))
+            sides = own if sides is None else sides + own
+            better = shifted(references, sides.softmax(-1) @ self.steps, self.reg_scale)
+            boxes, before = better.detach(), hidden.detach()
+            if every or n == len(self.layers) - 1:
+                own_logits = self.cls[n](hidden)
+                if every and n == 0:
+                    logits.append(own_logits)
+                    refined.append(first)
+                logits.append(own_logits + self._sureness(n, sides))
+                refined.append(better)
+                shifts.append(sides)
+        return torch.stack(logits, 1), torch.stack(refined, 1), torch.stack(shifts, 1), references
+
+    def _sureness(self, layer: int, sides: Tensor) -> Tensor:
+        """(B, N, 1) what the greatest probabilities of each side add to the logits."""
+        top = sides.softmax(-1).topk(TOP, dim=-1).values  # (B, N, 4, TOP)
+        return self.quality[layer](torch.cat([top, top.mean(-1, keepdim=True)], dim=-1).flatten(-2))
+
+
+class DecoderLayer(nn.Module):
+    """As RT-DETR's, but what is read of the image isn't projected, and enters by a gate in place of a sum."""
+
+    def __init__(self, channels: int, hidden: int, points: tuple[int, ...], discrete: bool):
+        super().__init__()
+        self.self_attention = SelfAttention(channels, HEADS)
+        self.cross_attention = DeformableAttention(channels, HEADS, points, discrete=discrete)
+        self.gate = nn.Linear(2 * channels, 2 * channels)
+        self.mlp = MLP(channels, hidden, channels)
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for _ in range(3))
+        nn.init.zeros_(self.gate.weight)
+        nn.init.zeros_(self.gate.bias)
+
+    def forward(
+        self, hidden: Tensor, positions: Tensor, boxes: Tensor, levels: list[Tensor], mask: Tensor | None
+    ) -> Tensor:
+        """Hidden and positions (B, Q, C), boxes (B, Q, 4); (B, Q, C)."""
+        hidden = self.norm1(hidden + self.self_attention(hidden, positions, mask))
+        read = self.cross_attention(hidden + positions, boxes, levels)
+        old, new = self.gate(torch.cat([hidden, read], dim=-1)).sigmoid().chunk(2, dim=-1)
+        hidden = self.norm2(old * hidden + new * read)
+        return self.norm3((hidden + self.mlp(hidden)).clamp(-65504, 65504))
+
+
+def shifted(boxes: Tensor, shifts: Tensor, reg_scale: float) -> Tensor:
+    """Boxes (..., 4) cx, cy, w, h whose left, top, right and bottom are moved outwards by shifts (..., 4).
+
+    D-FINE, equation 2: a shift of `reg_scale` is the box's own side.
+    """
+    center, unit = boxes[..., :2], boxes[..., 2:] / reg_scale
+    half = reg_scale / 2
+    corners = [center - (half + shifts[..., :2]) * unit, center + (half + shifts[..., 2:]) * unit]
+    return to_centers(torch.cat(corners, dim=-1))
+
+
+def side_shifts(boxes: Tensor, gt_boxes: Tensor, reg_scale: float) -> Tensor:
+    """The inverse of `shifted`: what moves boxes (..., 4) to the truth (..., 4); (..., 4)."""
+    center, unit = boxes[..., :2], boxes[..., 2:] / reg_scale + 1e-16
+    half = gt_boxes[..., 2:] / 2
+    low, high = (center - gt_boxes[..., :2] + half) / unit, (gt_boxes[..., :2] + half - center) / unit
+    return torch.cat([low, high], dim=-1) - reg_scale / 2

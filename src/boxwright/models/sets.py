@@ -1,0 +1,196 @@
+"""What detectors that predict a set share: one-to-one matching, losses of all layers at once, decoding.
+
+Boxes are cx, cy, w, h in shares of the network's input; sets of L layers stand side by side, (B, L, Q, ...).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from boxwright.assign.hungarian import hungarian_assign
+from boxwright.assign.max_iou import covered
+from boxwright.data.targets import Targets
+from boxwright.geometry.torch_boxes import aligned_iou, clip_boxes, generalized_iou
+from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.points import one_hot, targets_of_points
+
+IGNORE_COVERAGE = 0.5  # share inside an ignore region from which a prediction isn't background
+FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0  # of the cost of a class
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Weights of the costs of a match.
+
+    Attributes:
+        cls: of the class.
+        l1: of the distance of the boxes.
+        giou: of their GIoU.
+        softmax: classes exclude each other, and the cost is less the probability; else that of the focal
+            loss.
+    """
+
+    cls: float = 2.0
+    l1: float = 5.0
+    giou: float = 2.0
+    softmax: bool = False
+
+
+def to_corners(boxes: Tensor) -> Tensor:
+    """cx, cy, w, h (..., 4) to x1, y1, x2, y2."""
+    half = boxes[..., 2:] / 2
+    return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
+
+
+def to_centers(boxes: Tensor) -> Tensor:
+    """x1, y1, x2, y2 (..., 4) to cx, cy, w, h."""
+    return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
+
+
+def shares_of(targets: Targets, image_size: Tensor) -> Tensor:
+    """The truth's boxes (B, G, 4) as sets have them; `image_size` (2,) is width and height of the input."""
+    return to_centers(targets.boxes) / image_size.repeat(2)
+
+
+@torch.no_grad()
+def match_sets(logits: Tensor, boxes: Tensor, targets: Targets, gt_boxes: Tensor, costs: Costs) -> Tensor:
+    """The cheapest one-to-one match of each layer.
+
+    Carion et al., DETR, ECCV 2020, section 3.1; with focal costs as in Deformable DETR.
+
+    Args:
+        logits: (B, L, Q, C).
+        boxes: (B, L, Q, 4).
+        targets: the truth.
+        gt_boxes: (B, G, 4) of it, see `shares_of`.
+        costs: weights.
+
+    Returns:
+        (B, L, Q) int64, -1 for background.
+    """
+    index = targets.labels[:, None, None].expand(-1, *logits.shape[1:3], -1)
+    if costs.softmax:
+        cls_cost = -logits.float().softmax(-1).gather(3, index)
+    else:
+        own = logits.float().gather(3, index).sigmoid()  # (B, L, Q, G)
+        background = (1 - FOCAL_ALPHA) * own**FOCAL_GAMMA * -(1 - own + 1e-8).log()
+        cls_cost = FOCAL_ALPHA * (1 - own) ** FOCAL_GAMMA * -(own + 1e-8).log() - background
+    mine, wanted = boxes.float()[:, :, :, None], gt_boxes[:, None, None]
+    l1 = (mine - wanted).abs().sum(-1)
+    giou = generalized_iou(to_corners(mine), to_corners(wanted))
+    return hungarian_assign(costs.cls * cls_cost + costs.l1 * l1 - costs.giou * giou, targets.mask)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The truth of each prediction of L layers.
+
+    Attributes:
+        positive: (B, L, Q) bool.
+        gt_boxes: (B, L, Q, 4), anything where not positive.
+        gt_labels: (B, L, Q) int64.
+    """
+
+    positive: Tensor
+    gt_boxes: Tensor
+    gt_labels: Tensor
+
+
+def truth_of_sets(matched_gt: Tensor, targets: Targets, gt_boxes: Tensor) -> Matched:
+    """The truth that `matched_gt` (B, L, Q) names."""
+    flat = matched_gt.flatten(1)
+    shared = replace(targets, boxes=gt_boxes)
+    positive, own_boxes, own_labels = targets_of_points(flat, shared)
+    shape = matched_gt.shape
+    return Matched(positive.view(shape), own_boxes.view(*shape, 4), own_labels.view(shape))
+
+
+def box_losses(boxes: Tensor, matched: Matched) -> tuple[Tensor, Tensor]:
+    """L1 distances and 1 - GIoU of positives, 0 elsewhere; (B, L, Q) both."""
+    l1 = (boxes - matched.gt_boxes).abs().sum(-1)
+    giou = 1 - generalized_iou(to_corners(boxes), to_corners(matched.gt_boxes))
+    return torch.where(matched.positive, l1, 0.0), torch.where(matched.positive, giou, 0.0)
+
+
+@torch.no_grad()
+def overlaps_of(boxes: Tensor, matched: Matched) -> Tensor:
+    """(B, L, Q) IoU of positives with their truth, 0 elsewhere."""
+    return aligned_iou(to_corners(boxes), to_corners(matched.gt_boxes)) * matched.positive
+
+
+def quality_class_loss(
+    logits: Tensor, quality: Tensor, labels: Tensor, positive: Tensor, matching_aware: bool
+) -> Tensor:
+    """Cross-entropy against the overlap of each positive's box; (B, L, Q).
+
+    Varifocal loss (Zhang et al., VarifocalNet, CVPR 2021, equation 2) with the weights of RT-DETR; or the
+    matching-aware loss of Huang et al., DEIM, CVPR 2025, equation 3, which costs a confident score on a
+    poor match.
+
+    Args:
+        logits: (B, L, Q, C).
+        quality: (B, L, Q) IoU of positives, 0 elsewhere.
+        labels: (B, L, Q).
+        positive: (B, L, Q) bool.
+        matching_aware: DEIM's loss.
+    """
+    is_label = one_hot(labels, logits.shape[-1]) & positive[..., None]
+    wanted = is_label * quality[..., None]
+    score = logits.detach().sigmoid()
+    if matching_aware:
+        wanted = wanted**1.5
+        weight = torch.where(is_label, 1.0, score**1.5)
+    else:
+        weight = torch.where(is_label, wanted, 0.75 * score**2)
+    return F.binary_cross_entropy_with_logits(logits, wanted, weight, reduction="none").sum(-1)
+
+
+def quality_set_losses(
+    logits: Tensor,
+    boxes: Tensor,
+    matched_cls: Matched,
+    matched_box: Matched,
+    counted: Tensor,
+    matching_aware: bool,
+) -> dict[str, Tensor]:
+    """Sums over all layers of the class loss `cls`, and of `l1` and `giou`, each (B,).
+
+    Args:
+        logits: (B, L, Q, C).
+        boxes: (B, L, Q, 4).
+        matched_cls, matched_box: the truth of each prediction for its class and for its box.
+        counted: (B, L, Q) 1 where the class loss counts.
+        matching_aware: see `quality_class_loss`.
+    """
+    quality = overlaps_of(boxes.detach(), matched_cls)
+    cls_loss = quality_class_loss(
+        logits.float(), quality, matched_cls.gt_labels, matched_cls.positive, matching_aware
+    )
+    l1, giou = box_losses(boxes, matched_box)
+    return {"cls": (cls_loss * counted).sum((1, 2)), "l1": l1.sum((1, 2)), "giou": giou.sum((1, 2))}
+
+
+def not_ignored(boxes: Tensor, matched: Matched, targets: Targets, image_size: Tensor) -> Tensor:
+    """(B, L, Q) 1 where a prediction counts: a positive, or background outside of ignore regions."""
+    if not targets.any_ignored or targets.boxes.shape[1] == 0:
+        return torch.ones_like(matched.positive, dtype=boxes.dtype)
+    corners = (to_corners(boxes.detach()) * image_size.repeat(2)).flatten(1, 2)
+    inside = covered(corners, targets.boxes, targets.ignore, IGNORE_COVERAGE).view_as(matched.positive)
+    return (matched.positive | ~inside).to(boxes.dtype)
+
+
+def decode_sets(
+    boxes: Tensor, scores: Tensor, image_size: Tensor, sizes: Tensor, selection: Selection
+) -> list[Detections]:
+    """Detections of each image, from boxes (B, Q, 4) and scores (B, Q, C), without suppression."""
+    corners = clip_boxes(to_corners(boxes) * image_size.repeat(2), sizes)
+    whole = replace(selection, iou_threshold=1.0, candidates=selection.max_detections, per_level=False)
+    return select_detections(corners, scores, whole)
+
+
+def count_of_queries(queries: int, targets: Targets) -> Tensor:
+    """(B, G) predictions that each object could get: none where there are more objects than predictions."""
+    place = targets.mask.cumsum(1)
+    return torch.where(targets.mask & (place <= queries), queries, 0)
