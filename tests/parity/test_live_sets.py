@@ -223,7 +223,7 @@ def test_losses_are_the_same(pair, trained):
     for key, value in wanted.items():
         kind = names[key.split("_")[1]]
         key = f"dn_{kind}" if "_dn_" in key else kind
-        sums[key] = sums.get(key, 0.0) + float(value)
+        sums[key] = sums.get(key, 0.0) + value.item()
     assert sums.keys() == losses.keys()
     for key, value in sums.items():
         assert losses[key].item() == pytest.approx(value, rel=1e-4), key

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from boxwright.geometry.nms import nms as rotated_nms
+from boxwright.geometry.nms import nms as numpy_nms
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,17 @@ def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float)
     """
     if iou_threshold >= 1:
         return scores.argsort(descending=True, stable=True)
-    if boxes.shape[1] == 5:
+    oriented, exporting = boxes.shape[1] == 5, torch.onnx.is_in_onnx_export()
+    if oriented or (boxes.device.type == "cpu" and not exporting):
         # On the CPU, where only near neighbours are compared.
-        boxes5, scores5, group5 = (t.cpu().numpy() for t in (boxes, scores, group))
-        return torch.from_numpy(rotated_nms(boxes5, scores5, iou_threshold, group5)).to(boxes.device)
-    from torchvision.ops import nms  # a second of imports, which training spends at its first evaluation
+        boxes = boxes if oriented else torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)
+        on_cpu = (t.detach().cpu().numpy() for t in (boxes, scores, group))
+        at, score, label = on_cpu
+        kept = numpy_nms(at, score, iou_threshold, label)
+        return torch.from_numpy(kept).to(boxes.device)
+    from torchvision.ops import nms  # a second of imports, which no one on a CPU waits for
 
     # Those of another group are moved out of reach; doubles keep the fractions, but ONNX has none here.
-    precise = torch.float32 if torch.onnx.is_in_onnx_export() else torch.float64
+    precise = torch.float32 if exporting else torch.float64
     extent = (boxes.max() - boxes.min() + 1).to(precise)
     return nms(boxes.to(precise) + (group * extent)[:, None], scores.to(precise), iou_threshold)
