@@ -45,6 +45,10 @@ DENSE = {
         "distances_in_strides": False, "centerness_on_cls": True, "box_loss": "log_iou", "rank": "product",
         "assigner": {"radius": 0.0}, "selection": MMDET_TEST | {"iou_threshold": 0.5},
     },
+    "nas_fcos_r50": {
+        "name": "nas_fcos", **_backbone(style="caffe"), "distances_in_strides": False, "rank": "product",
+        "box_loss": "log_iou", "assigner": {"radius": 0.0}, "selection": MMDET_TEST | {"iou_threshold": 0.6},
+    },
     "freeanchor_r50_fpn": {
         "name": "freeanchor", **_backbone(), **FULL_HEAD, "selection": MMDET_TEST | {"iou_threshold": 0.5},
     },

@@ -15,6 +15,7 @@ from boxwright.config.models import (
     FCOSOBBConfig,
     FreeAnchorConfig,
     GFLConfig,
+    NASFCOSConfig,
     RetinaNetConfig,
     RetinaNetOBBConfig,
     SSDConfig,
@@ -29,6 +30,7 @@ ModelConfig = Annotated[
     CompactConfig
     | CompactOBBConfig
     | FCOSConfig
+    | NASFCOSConfig
     | FCOSOBBConfig
     | RetinaNetConfig
     | RetinaNetOBBConfig

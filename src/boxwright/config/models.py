@@ -141,6 +141,17 @@ class FCOSConfig(PyramidConfig):
     assigner: FCOSAssignerConfig = FCOSAssignerConfig()
 
 
+class NASFCOSConfig(Part):
+    name: Literal["nas_fcos"]
+    backbone: BackboneConfig = BackboneConfig(name="resnet50")
+    channels: Positive = 256  # of pyramid and towers
+    distances_in_strides: bool = True  # False: pixels, as in the original
+    box_loss: Literal["giou", "log_iou"] = "giou"  # log_iou: as in the original
+    rank: Literal["root", "product"] = "root"  # of class score times centerness; product: as in the original
+    assigner: FCOSAssignerConfig = FCOSAssignerConfig()
+    selection: SelectionConfig = SelectionConfig()
+
+
 class FCOSOBBConfig(OrientedBoxes, PyramidConfig):
     name: Literal["fcos_obb"]
     assigner: FCOSAssignerConfig = FCOSAssignerConfig()

@@ -14,6 +14,7 @@ DETECTORS = {
     "compact": "compact.Compact",
     "compact_obb": "compact_obb.CompactOBB",
     "fcos": "fcos.FCOS",
+    "nas_fcos": "nas_fcos.NASFCOS",
     "fcos_obb": "points_obb.PointsOBB",
     "retinanet": "retinanet.RetinaNet",
     "retinanet_obb": "retinanet_obb.RetinaNetOBB",

@@ -120,6 +120,28 @@ def _effdet_rules() -> Iterator[tuple[str, str]]:
         yield rf"{theirs}\.predict\.conv_pw\.(.+)", rf"{ours}.predict.1.\1"
 
 
+def _mmdet_nas() -> Iterator[tuple[str, str]]:
+    """Cells are called by the two maps that they join; deformable convolutions hold their offsets."""
+    yield r"backbone\.(.+)", r"backbone.body.\1"
+    yield from _conv_norm(r"neck\.adapt_convs\.(\d)", r"neck.adapt.\1")
+    for n, cell in enumerate(("c22_1", "c22_2", "c32", "c02", "c42", "c36", "c61")):
+        theirs, ours = rf"neck\.fpn\.{cell}", f"neck.cells.{n}"
+        for conv, place in (("input1_conv", "first"), ("input2_conv", "second")):
+            yield rf"{theirs}\.{conv}\.conv\.conv_offset\.(.+)", rf"{ours}.{place}.0.offset.\1"
+            yield rf"{theirs}\.{conv}\.conv\.(.+)", rf"{ours}.{place}.0.conv.\1"
+            yield rf"{theirs}\.{conv}\.bn\.(.+)", rf"{ours}.{place}.1.\1"
+        yield rf"{theirs}\.out_conv\.conv\.(.+)", rf"{ours}.join.\1"
+        yield rf"{theirs}\.out_conv\.bn\.(.+)", rf"{ours}.norm.\1"
+    yield r"neck\.extra_downsamples\.(\d)\.conv\.(.+)", r"neck.extras.\1.\2"
+    for theirs, ours in (("cls_convs", "cls_tower"), ("reg_convs", "box_tower")):
+        for n in (0, 2):
+            conv = rf"bbox_head\.{theirs}\.{n}\.conv"
+            yield rf"{conv}\.conv_offset\.(.+)", rf"head.{ours}.{n}.0.offset.\1"
+            yield rf"{conv}\.(.+)", rf"head.{ours}.{n}.0.conv.\1"
+    yield from _MMDET_BODY
+    yield from _outputs("conv_cls", "conv_reg", "conv_centerness")
+
+
 RULES: dict[str, dict[str, Rules]] = {
     "mmdet": {
         "retinanet": _MMDET_BODY + _outputs("retina_cls", "retina_reg"),
@@ -138,6 +160,7 @@ RULES: dict[str, dict[str, Rules]] = {
             (r"bbox_head\.vfnet_cls_dconv\.(.+)", r"head.cls_star.\1"),
             (r"bbox_head\.vfnet_cls\.(.+)", r"head.cls.\1"),
         ),
+        "nas_fcos": tuple(_mmdet_nas()),
         "faster_rcnn": _MMDET_REGIONS + _region_head(r"roi_head\.bbox_head", "roi_heads.0"),
         "cascade_rcnn": _MMDET_REGIONS + _region_head(r"roi_head\.bbox_head\.(\d)", r"roi_heads.\1"),
         "detr": (

@@ -6,7 +6,6 @@ Zhang et al., VarifocalNet: An IoU-aware Dense Object Detector, CVPR 2021.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import DeformConv2d
 
 from boxwright.assign import Assignment
 from boxwright.config.models import VFNetConfig
@@ -16,6 +15,7 @@ from boxwright.losses.box import giou_loss
 from boxwright.losses.classification import varifocal_loss
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.atss import assign_near_centers
+from boxwright.models.deformable import DeformableConv
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
@@ -28,26 +28,6 @@ UNIT = 8  # strides: what exp(s * x) of each level is multiplied with
 # Of the star's nine points, row by row, which side each coordinate follows: 0 none, else 1 + side (left, top,
 # right, bottom); left and top are negative.
 STAR_Y, STAR_X = (2, 2, 2, 0, 0, 0, 4, 4, 4), (1, 0, 3, 1, 0, 3, 1, 0, 3)
-
-
-class StarConv(DeformConv2d):
-    """A 3x3 deformable convolution, which ONNX gets as samples of the map."""
-
-    def forward(self, features: Tensor, offset: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Features (B, C, H, W) at offsets (B, 18, H, W): y and x of each point, row by row."""
-        if not torch.onnx.is_in_onnx_export():
-            return super().forward(features, offset, mask)
-        batch, channels, height, width = features.shape
-        points = offset.view(batch, 9, 2, height, width)
-        kernel = torch.arange(9, device=offset.device)
-        rows = torch.arange(height, device=offset.device)[:, None]
-        columns = torch.arange(width, device=offset.device)
-        y = points[:, :, 0] + (kernel // 3 - 1)[:, None, None] + rows
-        x = points[:, :, 1] + (kernel % 3 - 1)[:, None, None] + columns
-        grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
-        grid = grid.view(batch, 9 * height, width, 2)
-        samples = F.grid_sample(features, grid, align_corners=False).view(batch, channels * 9, height, width)
-        return F.conv2d(samples, self.weight.flatten(1)[:, :, None, None], self.bias)
 
 
 class VFNetHead(nn.Module):
@@ -78,10 +58,10 @@ class VFNetHead(nn.Module):
         self.box_conv = ConvNorm(channels, channels, norm=norm)
         self.box = nn.Conv2d(channels, 4, 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in strides)
-        self.refine_star = StarConv(channels, channels, 3, padding=1, bias=False)
+        self.refine_star = DeformableConv(channels, channels, 3, padding=1, bias=False)
         self.refine = nn.Conv2d(channels, 4, 3, padding=1)
         self.refine_scales = nn.ModuleList(Scale() for _ in strides)
-        self.cls_star = StarConv(channels, channels, 3, padding=1, bias=False)
+        self.cls_star = DeformableConv(channels, channels, 3, padding=1, bias=False)
         self.cls = nn.Conv2d(channels, num_classes, 3, padding=1)
         init_head(self.cls_tower, self.box_tower, self.box_conv, self.box, self.refine)
         for star in (self.refine_star, self.cls_star):
