@@ -18,6 +18,7 @@ from boxwright.cli import (
     runs,
     threshold,
     train,
+    zoo,
 )
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app.command(epilog=predict.EXAMPLE)(predict.predict)
 app.command(epilog=report.EXAMPLE)(report.report)
 app.command(epilog=runs.EXAMPLE)(runs.runs)
 app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLE)(import_checkpoint.import_checkpoint)
+app.command(epilog=zoo.EXAMPLE)(zoo.zoo)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
 
 

@@ -18,7 +18,9 @@ def import_checkpoint(
         Path, typer.Option(help="The experiment whose model it is; data.classes names classes.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
-    toolbox: Annotated[str, typer.Option(help="That it comes from: mmdet, torchvision or effdet.")] = "mmdet",
+    toolbox: Annotated[
+        str, typer.Option(help="mmdet, torchvision, effdet, transformers, dfine or rtdetr.")
+    ] = "mmdet",
     partial: Annotated[
         bool, typer.Option(help="Write it though tensors are missing, unused or of another shape.")
     ] = False,

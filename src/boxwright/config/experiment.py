@@ -76,6 +76,8 @@ class OptimizerConfig(Part):
     lr: Annotated[float, Field(gt=0)] = 2.0e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.03
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
+    # factor on the rate of the backbone's last stage, once more for each stage before it; 1: all learn alike
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class ScheduleConfig(Part):
@@ -88,6 +90,7 @@ class ScheduleConfig(Part):
 
 class EMAConfig(Part):
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    start: Annotated[int, Field(ge=0)] = 0  # steps; before them it is the weights themselves
 
 
 class TrainConfig(Part):
@@ -100,6 +103,8 @@ class TrainConfig(Part):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool = True
     compile: bool = False
+    # steps in which only what starts anew is trained, where model.weights gives the rest
+    new_first: Annotated[int, Field(ge=0)] = 0
     accumulate: Positive = 1  # batches a step, each averaged over its own positives
     clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
     workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 on a CPU, else up to 8

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, model_validator
 
-from boxwright.config.part import Part, Positive, Share
+from boxwright.config.part import ModelPart, Part, Positive, Share
 
 
 class BackboneConfig(Part):
@@ -59,7 +59,7 @@ class SelectionConfig(Part):
     per_level: bool = False  # True: as many candidates of each level, as MMDetection has it
 
 
-class PyramidConfig(Part):
+class PyramidConfig(ModelPart):
     """Of a detector with a timm backbone, a pyramid and towers of convolutions for classes and boxes."""
 
     name: str
@@ -83,7 +83,7 @@ class CompactLossWeights(Part):
     dfl: float = 1.0
 
 
-class CompactConfig(Part):
+class CompactConfig(ModelPart):
     name: Literal["compact"] = "compact"
     width: Annotated[float, Field(gt=0)] = 1.0
     channels: Positive = 64  # of neck and head at width 1
@@ -103,7 +103,7 @@ class OrientedLossWeights(Part):
     heading: Annotated[float, Field(validation_alias=AliasChoices("heading", "front"))] = 4.0
 
 
-class OrientedBoxes(Part):
+class OrientedBoxes(ModelPart):
     """Of a detector of oriented boxes."""
 
     heading: bool = False  # True: the truth's angles tell front from back
@@ -141,7 +141,7 @@ class FCOSConfig(PyramidConfig):
     assigner: FCOSAssignerConfig = FCOSAssignerConfig()
 
 
-class NASFCOSConfig(Part):
+class NASFCOSConfig(ModelPart):
     name: Literal["nas_fcos"]
     backbone: BackboneConfig = BackboneConfig(name="resnet50")
     channels: Positive = 256  # of pyramid and towers
@@ -232,7 +232,7 @@ class FreeAnchorConfig(AnchorBasedConfig):
     box_weight: Annotated[float, Field(gt=0)] = 0.75
 
 
-class SSDConfig(Part):
+class SSDConfig(ModelPart):
     name: Literal["ssd"]
     input_size: Literal[300, 512] = 300  # which maps and anchors; images of another size are taken too
     negatives: Annotated[float, Field(gt=0)] = 3.0  # for each positive
@@ -279,7 +279,7 @@ class GFLConfig(PyramidConfig):
     dfl_weight: Annotated[float, Field(gt=0)] = 0.25
 
 
-class DSSDConfig(Part):
+class DSSDConfig(ModelPart):
     name: Literal["dssd"]
     input_size: Literal[320, 512] = 320  # which maps and anchors; images of another size are taken too
     backbone: BackboneConfig = BackboneConfig(name="resnet101")
@@ -297,7 +297,7 @@ class GridAssignerConfig(Part):
 Anchors = tuple[tuple[float, float], ...]  # widths and heights of a level, px
 
 
-class YOLOv3Config(Part):
+class YOLOv3Config(ModelPart):
     name: Literal["yolov3"]
     channels: Positive = 32  # of the first convolution
     # Finest level first; `boxwright data anchors` fits them to a data set.
@@ -338,7 +338,7 @@ class OTAConfig(Part):
     iterations: Positive = 50
 
 
-class YOLOXConfig(Part):
+class YOLOXConfig(ModelPart):
     name: Literal["yolox"]
     width: Annotated[float, Field(gt=0)] = 0.5  # YOLOX-S; M 0.75, L 1
     depth: Annotated[float, Field(gt=0)] = 0.33  # YOLOX-S; M 0.67, L 1
@@ -348,7 +348,7 @@ class YOLOXConfig(Part):
     selection: SelectionConfig = SelectionConfig(iou_threshold=0.65)
 
 
-class EfficientDetConfig(Part):
+class EfficientDetConfig(ModelPart):
     name: Literal["efficientdet"]
     size: Annotated[int, Field(ge=0, le=7)] = 0  # D0 to D7
     pretrained: bool = True  # of the backbone

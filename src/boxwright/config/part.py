@@ -13,3 +13,13 @@ class Part(BaseModel):
     """A part of an experiment: unknown keys are errors, and nothing changes once it is checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelPart(Part):
+    """What every detector may say."""
+
+    # what it starts from: a name of `boxwright zoo`, hf://owner/repo, an address, a file or a run folder
+    weights: str | None = None
+    weights_from: str | None = None  # toolbox of a file that isn't boxwright's, as for import-checkpoint
+    class_map: dict[str, str] = {}  # classes of the weights to those learnt from them, where names differ
+    freeze: tuple[str, ...] = ()  # parts that aren't trained: backbone, neck, backbone.body.layer1

@@ -12,7 +12,7 @@ from boxwright.config.models import (
     SampleConfig,
     SelectionConfig,
 )
-from boxwright.config.part import Part, Positive, Share
+from boxwright.config.part import ModelPart, Part, Positive, Share
 
 
 class RegionNeckConfig(NeckConfig):
@@ -59,7 +59,7 @@ class StageConfig(Part):
     weight: Annotated[float, Field(gt=0)] = 1.0  # of the losses
 
 
-class FasterRCNNConfig(Part):
+class FasterRCNNConfig(ModelPart):
     name: Literal["faster_rcnn"]
     backbone: BackboneConfig = BackboneConfig()
     neck: RegionNeckConfig = RegionNeckConfig()

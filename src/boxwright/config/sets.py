@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from boxwright.config.models import BackboneConfig
-from boxwright.config.part import Part, Positive, Share
+from boxwright.config.part import ModelPart, Part, Positive, Share
 
 
 class SetSelectionConfig(Part):
@@ -25,7 +25,7 @@ class DETRLossWeights(Part):
     background: Annotated[float, Field(gt=0)] = 0.1  # of predictions without an object in the class loss
 
 
-class DETRConfig(Part):
+class DETRConfig(ModelPart):
     name: Literal["detr"]
     backbone: BackboneConfig = BackboneConfig(name="resnet50")
     queries: Positive = 100  # the most objects that an image can have
@@ -57,7 +57,7 @@ class DFINELossWeights(SetLossWeights):
     ddf: Annotated[float, Field(ge=0)] = 1.5  # of their distance from the last layer's
 
 
-class QuerySetConfig(Part):
+class QuerySetConfig(ModelPart):
     """Of a set predictor whose queries are chosen among the image's places."""
 
     pretrained: bool = True  # of the backbone

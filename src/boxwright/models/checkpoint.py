@@ -4,12 +4,13 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from boxwright.config import ExperimentConfig, check_config
+from boxwright.config import ExperimentConfig, ModelConfig, check_config
 from boxwright.config.places import find_checkpoint
 from boxwright.data.formats.files import write_atomic
 from boxwright.errors import CheckpointError, ConfigError
@@ -113,11 +114,16 @@ def _split_headings(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_pretrained(config: ExperimentConfig) -> ExperimentConfig:
-    """The same experiment, whose backbone's weights don't come from the hub."""
-    model = config.model
+    """The same experiment, whose model starts from no one's weights."""
+    return config.model_copy(update={"model": without_pretrained_parts(config.model)})
+
+
+def without_pretrained_parts(model: ModelConfig) -> ModelConfig:
+    """The same detector, whose backbone's weights don't come from the hub."""
     backbone = getattr(model, "backbone", None)
+    changes: dict[str, Any] = {"weights": None}
     if backbone is not None:
-        model = model.model_copy(update={"backbone": backbone.model_copy(update={"pretrained": False})})
+        changes["backbone"] = backbone.model_copy(update={"pretrained": False})
     elif hasattr(model, "pretrained"):
-        model = model.model_copy(update={"pretrained": False})
-    return config.model_copy(update={"model": model})
+        changes["pretrained"] = False
+    return model.model_copy(update=changes)

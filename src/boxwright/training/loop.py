@@ -27,6 +27,7 @@ from boxwright.models.detector import Detector, collate_for, full_precision
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
+from boxwright.training.freezing import freeze
 from boxwright.training.metrics import MetricsLog
 from boxwright.training.optimization import make_average, make_optimizer, make_schedule
 from boxwright.training.state import STATE, Progress, load_state, save_state
@@ -44,6 +45,7 @@ class Trainer:
         folder: of the run.
         train_set, val_set: samples.
         categories: names, for the checkpoints.
+        fresh: parameters that start anew, where the others' weights were given.
         resume: go on from the state in the folder; from the start where a run was stopped before its first.
 
     Raises:
@@ -60,6 +62,7 @@ class Trainer:
         val_set: DetectionDataset,
         categories: list[str],
         resume: bool,
+        fresh: Sequence[str] = (),
     ):
         self.config, self.folder, self.categories = config, folder, categories
         self.statistics = input_statistics(train_set.tables, config.image_size)
@@ -89,13 +92,15 @@ class Trainer:
         if world > 1 and device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.detector = model
+        self.frozen = freeze(model, config.model.freeze)
+        self.carried = [p for name, p in model.named_parameters() if fresh and name not in fresh]
         self.optimizer = make_optimizer(model, settings.optimizer)
         self.schedule = make_schedule(
             self.optimizer, settings.schedule, settings.epochs * self.steps_per_epoch
         )
         prepared = torch.compile(model) if settings.compile else model
         self.model, self.optimizer = self.accelerator.prepare(prepared, self.optimizer)
-        self.average = make_average(model, settings.ema.decay) if settings.ema else None
+        self.average = make_average(model, settings.ema.decay, settings.ema.start) if settings.ema else None
         self.progress = Progress()
         if resume and (folder / "checkpoints" / STATE).is_file():
             self.progress = load_state(folder / "checkpoints" / STATE, self._parts())
@@ -146,7 +151,7 @@ class Trainer:
 
     def _run_epoch(self, display: TrainingDisplay) -> None:
         settings, progress = self.config.train, self.progress
-        self.model.train()
+        self._to_training()
         for batches in self._steps():
             began = time.perf_counter()
             losses = self._step(batches)
@@ -162,6 +167,12 @@ class Trainer:
                 self._save()
                 raise KeyboardInterrupt
         progress.epoch, progress.batch = progress.epoch + 1, 0
+
+    def _to_training(self) -> None:
+        """Training mode, but for what is frozen, whose norms keep their statistics."""
+        self.model.train()
+        for module in self.frozen:
+            module.eval()
 
     def _steps(self) -> Iterator[list[Batch]]:
         """The batches of each step that is left of this epoch; the time they take counts as training."""
@@ -191,6 +202,9 @@ class Trainer:
                 self.accelerator.backward(sum(losses.values()) / len(batches))
             self.loss_names = list(losses)
             parts.append(torch.stack([loss.detach() for loss in losses.values()]))
+        if self.progress.step < self.config.train.new_first:
+            for parameter in self.carried:
+                parameter.grad = None
         if self.config.train.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
         self.optimizer.step()
@@ -238,6 +252,7 @@ class Trainer:
         assert isinstance(model, Detector)
         evaluation = self.judge(model, ONE_VIEW)
         model.train()
+        self._to_training()
         numbers = {name: evaluation.coco[name] for name in ("AP", "AP50", "AP75")}
         if self.metrics is not None:
             row = {f"val/{name}": value for name, value in numbers.items()}

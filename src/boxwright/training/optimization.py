@@ -1,11 +1,14 @@
 """Optimizer, learning-rate schedule, and the moving average of weights."""
 
+import math
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     ConstantLR,
-    CosineAnnealingLR,
+    LambdaLR,
     LinearLR,
     LRScheduler,
     MultiStepLR,
@@ -21,16 +24,34 @@ WARMUP_START = 1e-3  # share of the rate at the first step
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """AdamW or SGD; norms, biases and scales are not decayed."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+    """AdamW or SGD; norms, biases and scales are not decayed, early stages of the backbone learn slower."""
+    depths = _depths(model) if config.layer_decay < 1 else {}
+    parts: dict[tuple[int, bool], list[nn.Parameter]] = {(0, True): [], (0, False): []}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            key = depths.get(parameter, 0), parameter.ndim > 1
+            parts.setdefault(key, []).append(parameter)
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": parameters,
+            "weight_decay": config.weight_decay if decayed else 0.0,
+            "lr": config.lr * config.layer_decay**depth,
+        }
+        for (depth, decayed), parameters in parts.items()
     ]
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)
     nesterov = config.momentum > 0
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+
+
+def _depths(model: nn.Module) -> dict[nn.Parameter, int]:
+    """Of the backbone's parameters how many of its stages follow, and one; a stage is a child of its body."""
+    backbone = getattr(model, "backbone", None)
+    if not isinstance(backbone, nn.Module):
+        return {}
+    stages = list(getattr(backbone, "body", backbone).children())
+    return {p: len(stages) - n for n, stage in enumerate(stages) for p in stage.parameters()}
 
 
 def make_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> LRScheduler:
@@ -41,8 +62,7 @@ def make_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> L
     warmup = min(config.warmup_steps, steps // 5)
     rest = max(1, steps - warmup)
     if config.name == "cosine":
-        least = optimizer.param_groups[0]["lr"] * config.final
-        main: LRScheduler = CosineAnnealingLR(optimizer, rest, eta_min=least)
+        main: LRScheduler = LambdaLR(optimizer, partial(_cosine, rest, config.final))
     elif config.name == "multistep":
         milestones = [max(0, round(m * steps) - warmup) for m in config.milestones]
         main = MultiStepLR(optimizer, milestones, config.gamma)
@@ -53,10 +73,16 @@ def make_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> L
     return SequentialLR(optimizer, [LinearLR(optimizer, WARMUP_START, 1.0, warmup), main], [warmup])
 
 
-def make_average(model: nn.Module, decay: float) -> AveragedModel:
+def _cosine(steps: int, final: float, step: int) -> float:
+    """Share of the rate after `step` of `steps`."""
+    return final + (1 - final) * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
+
+
+def make_average(model: nn.Module, decay: float, start: int = 0) -> AveragedModel:
     """An exponential moving average of weights and statistics.
 
-    The decay rises to `decay` as (1 + n) / (10 + n), so that early averages are not of random weights.
+    The decay rises to `decay` as (1 + n) / (10 + n), so that early averages are not of random weights; in the
+    first `start` steps it is 0.
     """
 
     @torch.no_grad()
@@ -64,7 +90,8 @@ def make_average(model: nn.Module, decay: float) -> AveragedModel:
         if not averaged[0].is_floating_point():
             torch._foreach_copy_(averaged, current)
             return
-        weight = 1 - torch.as_tensor((1 + count) / (10 + count)).clamp(max=decay)
+        seen = torch.as_tensor(count)
+        weight = 1 - torch.where(seen < start, 0.0, ((1 + seen) / (10 + seen)).clamp(max=decay))
         change = torch._foreach_sub(current, averaged)
         torch._foreach_mul_(change, weight.to(averaged[0].dtype))
         torch._foreach_add_(averaged, change)

@@ -11,6 +11,7 @@ from accelerate.utils import broadcast_object_list
 
 from boxwright.config import ExperimentConfig
 from boxwright.config.places import BEST
+from boxwright.config.zoo import ZOO
 from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.formats.files import write_atomic
@@ -18,9 +19,10 @@ from boxwright.data.tables import Tables
 from boxwright.evaluation.evaluate import Evaluation
 from boxwright.evaluation.operating import Operating, fit_operating
 from boxwright.models import build_detector
-from boxwright.models.checkpoint import load_detector, save_detector
+from boxwright.models.checkpoint import load_detector, save_detector, without_pretrained
 from boxwright.models.coverage import coverage
 from boxwright.models.detector import Detector
+from boxwright.models.weights import load_weights
 from boxwright.progress import console, progress_bar
 from boxwright.training.loop import ONE_VIEW, Trainer, on_cpu
 from boxwright.training.run_folder import choose_folder, start_folder
@@ -78,12 +80,25 @@ def run(
             console.print(
                 f"{held:,} of {len(dataset):,} {what} images fit into {config.train.cache_gib} GiB."
             )
-    model = build_detector(config.model, len(categories))
+    model, fresh = _make_model(config, categories, resumed is not None)
     if first:
         _warn_of_lost_boxes(model, train_tables, config)
-    trainer = Trainer(model, config, folder, train_set, val_set, categories, resumed is not None)
+    trainer = Trainer(model, config, folder, train_set, val_set, categories, resumed is not None, fresh)
     trainer.run()
     return _conclude(trainer, folder, val_tables)
+
+
+def _make_model(config: ExperimentConfig, categories: list[str], resumed: bool) -> tuple[Detector, list[str]]:
+    """The model as training starts, and the parameters that start anew where weights give the others."""
+    if config.model.weights is None or resumed:
+        return build_detector(config.model, len(categories)), []
+    model = build_detector(without_pretrained(config).model, len(categories))
+    if config.model.weights in ZOO:
+        entry = ZOO[config.model.weights]
+        console.print(f"{config.model.weights}: {entry.weights_licence}, published in {entry.source}")
+    start = load_weights(model, config.model, categories)
+    console.print(start.describe(), highlight=False, markup=False)
+    return model, start.fresh
 
 
 def _warn_of_lost_boxes(model: Detector, tables: Tables, config: ExperimentConfig) -> None:

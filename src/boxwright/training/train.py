@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from boxwright.config import ExperimentConfig, load_config
 from boxwright.config.models import OrientedBoxes
+from boxwright.config.zoo import ZOO
 from boxwright.data.sources import load_source, select_classes
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError, import_extra, nearest
@@ -51,6 +52,7 @@ def train(
     folder = choose_folder(Path(runs), name, resume=True) if resume else None
     if folder is not None:
         config = load_config(folder / CONFIG)
+    check_weights(config.model.weights)
     tables = load_data(config)
     return import_extra("boxwright.training.run", "train").run(config, tables, name, Path(runs), folder)
 
@@ -86,3 +88,17 @@ def load_data(config: ExperimentConfig) -> tuple[Tables, Tables]:
         # What finds upright boxes is judged by the hulls of oriented ones, as it is trained.
         selected[1] = selected[1].without_angles()
     return selected[0], selected[1]
+
+
+def check_weights(place: str | None) -> None:
+    """Refuse a name that is neither in the zoo nor a file, before anything heavy starts.
+
+    Raises:
+        ConfigError: it can't be meant.
+    """
+    if place is None or place in ZOO or "://" in place or Path(place).exists():
+        return
+    raise ConfigError(
+        f"model.weights: '{place}' is no file and no name of the zoo. {nearest(place, ZOO)} Others:"
+        " hf://owner/repo, an address."
+    )

@@ -78,7 +78,7 @@ def _bilinear(features: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def _resized(features: Tensor, size: tuple[int, int]) -> Tensor:
+def _resized(features: Tensor, size: tuple[int, ...]) -> Tensor:
     """The nearest cell of a smaller map; the greatest of the cells of a larger one, padded to a multiple."""
     if features.shape[-2] <= size[0] and features.shape[-1] <= size[1]:
         return F.interpolate(features, size=size) if features.shape[-2:] != size else features

@@ -1,0 +1,31 @@
+"""Parts of a model that training leaves as they are."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from boxwright.errors import ConfigError, nearest
+
+
+def freeze(model: nn.Module, parts: Sequence[str]) -> list[nn.Module]:
+    """Take the parameters of parts out of training.
+
+    Args:
+        model: is changed in place.
+        parts: names of its modules: `backbone`, `neck`, `backbone.body.layer1`.
+
+    Returns:
+        The parts, whose norms are to stay in eval mode.
+
+    Raises:
+        ConfigError: there is no such part, or nothing is left to train.
+    """
+    modules = dict(model.named_modules())
+    for part in parts:
+        if part not in modules or not part:
+            near = [name for name in modules if name.count(".") <= part.count(".") and name]
+            raise ConfigError(f"model.freeze: no part '{part}'. {nearest(part, near)[:300]}")
+        modules[part].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"model.freeze is {list(parts)}: nothing is left to train.")
+    return [modules[part] for part in parts]
