@@ -25,6 +25,7 @@ COMMANDS = [
     ["report"],
     ["runs"],
     ["demo"],
+    ["zoo"],
     ["import-checkpoint"],
     ["assign", "show"],
 ] + [

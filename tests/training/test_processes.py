@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
-from boxwright.config import dump_config
-from tests.scenes import square_experiment
+import boxwright
+from boxwright.config import check_config, dump_config
+from tests.models.test_detectors import CONFIGS
+from tests.scenes import square_experiment, square_tables
 
 # The detector's batch norms become group norms: batch statistics of half a batch are other statistics.
 SCRIPT = """
@@ -41,6 +44,60 @@ def keep(self, batches):
 Trainer._step = keep
 boxwright.train(sys.argv[1], name="run", runs=sys.argv[2])
 """
+
+
+# After each step both processes have the same gradient of every parameter, and weights that moved alike.
+ALIKE = """
+import sys
+import torch
+import torch.distributed as dist
+torch.set_num_threads(1)
+import boxwright
+from boxwright.training.loop import Trainer
+honest = Trainer._step
+def check(self, batches):
+    losses = honest(self, batches)
+    sums = torch.stack([p.detach().double().abs().sum() for p in self.detector.parameters()])
+    both = [torch.empty_like(sums) for _ in range(2)]
+    dist.all_gather(both, sums)
+    assert torch.equal(*both), (both[0] - both[1]).abs().max()
+    return losses
+Trainer._step = check
+boxwright.train(sys.argv[1], name="run", runs=sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn", "dfine"])
+def test_gradients_of_what_truth_goes_through_are_shared(name, tmp_path):
+    tables = square_tables(tmp_path, 4)
+    # One process has no object in its half of a step.
+    boxwright.write(
+        tables.with_boxes(tables.boxes.filter(tables.boxes["image_id"] > 0)), tmp_path / "a.parquet"
+    )
+    source = {"root": str(tmp_path / "a.parquet")}
+    content = {
+        "data": {"train": source, "val": source}, "model": CONFIGS[name], "image_size": [64, 64],
+        "train": {"epochs": 1, "batch_size": 1, "precision": "fp32", "evaluate_every": 1},
+    }  # fmt: skip
+    config, script = tmp_path / "a.yaml", tmp_path / "script.py"
+    config.write_text(dump_config(check_config(content, "test")))
+    script.write_text(ALIKE)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+    ]
+    done = subprocess.run(
+        [*command, str(config), str(tmp_path / "runs")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def _run(folder: Path, processes: int, batch_size: int) -> Path:

@@ -15,7 +15,7 @@ AFTER_FIVE = "five, class"  # of each prior box and objectness, then its classes
 # Patterns of our names to the layout of the first axis.
 LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "ssd": ((r"head\.cls\.\d+\.\w+", WITH_BACKGROUND),),
-    "dssd": ((r"head\.cls\.\d+\.\w+", WITH_BACKGROUND),),
+    "dssd": ((r"head\.predict\.cls\.\d+\.\w+", WITH_BACKGROUND),),
     "yolox": ((r"head\.cls\.\d+\.\w+", OF_CLASS),),
     "yolov3": ((r"head\.predict\.\d+\.\w+", AFTER_FIVE),),
     "efficientdet": ((r"head\.cls\.predict\.1\.\w+", OF_CLASS),),
