@@ -1,8 +1,9 @@
-"""The detectors' table of README: training and inference beside torchvision's same architectures.
+"""The detectors' table of docs/numbers.md: training and inference beside the same architectures of others.
 
 python -m benchmarks.models                   # on the GPU where there is one, else on the CPU
 
-Both sides get the same images and truth, start from random weights, and take whole steps: forward, loss,
+Peers are torchvision's detectors and, where it is installed (uv sync --group parity), transformers'. Both
+sides get the same images and truth, start from random weights, and take whole steps: forward, loss,
 backward, SGD. Ours predicts as `boxwright predict` does, with folded batch norms. Rounds alternate between
 the two, so that a machine that slows down slows both; the table has each side's best round.
 """
@@ -14,6 +15,7 @@ import resource
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -26,11 +28,13 @@ from boxwright.config import check_config
 from boxwright.data.targets import Targets
 from boxwright.models import build_detector
 from boxwright.models.folding import fold_norms
+from boxwright.models.sets import to_centers
 
 CLASSES = 20
 CANDIDATES = {"candidates": 1000, "per_level": True}
 RESNET = {"backbone": {"name": "resnet50", "pretrained": False}, "neck": {"extra_from": "output"}}
-# Name, input side, our config, torchvision's constructor. Both keep equally many candidates and detections.
+REGIONS = {"neck": {"channels": 256}, "backbone": {"name": "resnet50", "pretrained": False}}
+# Name, input side, our config, the peer's constructor. Both keep equally many candidates and detections.
 PAIRS = (
     (
         "RetinaNet R50", 320,
@@ -49,7 +53,19 @@ PAIRS = (
         {"name": "ssd", "selection": {"score_threshold": 0.01, "candidates": 400, "max_detections": 200}},
         detection.ssd300_vgg16,
     ),
+    (
+        "Faster R-CNN R50", 320,
+        {"name": "faster_rcnn", **REGIONS, "anchors": {"rounded": True},
+         "rpn": {"candidates": 1000, "train_candidates": 2000, "proposals": 1000},
+         "regions": {"sampling_ratio": 2, "aligned": False},
+         "selection": {"score_threshold": 0.05, "iou_threshold": 0.5, "max_detections": 100}},
+        detection.fasterrcnn_resnet50_fpn,
+    ),
+    ("D-FINE N", 640, {"name": "dfine", "size": "n", "pretrained": False}, "dfine_n"),
+    ("D-FINE S", 320, {"name": "dfine", "size": "s", "pretrained": False}, "dfine_s"),
+    ("RT-DETRv2 R18", 320, {"name": "rtdetr", "size": 18, "pretrained": False}, "rtdetr_r18"),
 )  # fmt: skip
+WITH_BACKGROUND = (detection.ssd300_vgg16, detection.fasterrcnn_resnet50_fpn)  # as a class of theirs
 
 
 class Ours:
@@ -109,8 +125,10 @@ class Theirs:
     """torchvision's detector, told not to resize."""
 
     def __init__(self, make: Callable, side: int, device: torch.device, precision: torch.dtype):
-        classes = CLASSES + 1 if make is detection.ssd300_vgg16 else CLASSES
+        classes = CLASSES + (make in WITH_BACKGROUND)
         size = {} if make is detection.ssd300_vgg16 else {"min_size": side, "max_size": side}
+        if make is detection.fasterrcnn_resnet50_fpn:
+            size |= {"rpn_post_nms_top_n_train": 1000}
         model = make(weights=None, weights_backbone=None, num_classes=classes, **size)
         self.model = model.to(device)
         self.first_label = classes - CLASSES
@@ -139,6 +157,45 @@ class Theirs:
             torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
         ):
             self.model(self.images)
+
+
+class TheirSets:
+    """transformers' detector, without the processor that makes images of files."""
+
+    def __init__(self, make: str, device: torch.device, precision: torch.dtype):
+        from tests.parity import theirs_of
+
+        self.model = getattr(theirs_of, make)(num_labels=CLASSES).to(device)
+        self.device, self.precision = device, precision
+        self.optimizer = torch.optim.SGD(self.model.parameters(), 1e-4)
+
+    def prepare(self, images: torch.Tensor, boxes: torch.Tensor, labels: torch.Tensor) -> None:
+        self.images = images.to(self.device)
+        height, width = images.shape[-2:]
+        shares = (to_centers(boxes) / torch.tensor([width, height] * 2)).to(self.device)
+        self.targets = [
+            {"boxes": b, "class_labels": n} for b, n in zip(shares, labels.to(self.device), strict=True)
+        ]
+
+    def train(self) -> None:
+        self.model.train()
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            loss = self.model(self.images, labels=self.targets).loss
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def predict(self) -> None:
+        self.model.eval()
+        with (
+            torch.no_grad(),
+            torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
+        ):
+            outputs = self.model(self.images)
+        # As their processor makes detections of outputs.
+        scores = outputs.logits.float().sigmoid().flatten(1)
+        best = scores.topk(outputs.logits.shape[1], dim=1)
+        outputs.pred_boxes.gather(1, (best.indices // CLASSES)[..., None].expand(-1, -1, 4))
 
 
 def scene(batch: int, side: int, boxes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -179,18 +236,23 @@ def measure(
     only: str, batch: int, rounds: int, device: torch.device, precisions: list[torch.dtype]
 ) -> list[dict]:
     rows = []
-    chosen = [pair for pair in PAIRS if only in pair[0]]
+    installed = find_spec("transformers") is not None
+    chosen = [p for p in PAIRS if only in p[0] and (installed or not isinstance(p[3], str))]
     for (name, side, config, make), precision in itertools.product(chosen, precisions):
         torch.manual_seed(0)
-        ours, theirs = Ours(config, device, precision), Theirs(make, side, device, precision)
+        ours = Ours(config, device, precision)
+        if isinstance(make, str):
+            theirs: Theirs | TheirSets = TheirSets(make, device, precision)
+        else:
+            theirs = Theirs(make, side, device, precision)
         parameters, flops = describe(ours.model, side, device)
         for boxes in (20, 100):
             for one in (ours, theirs):
                 one.prepare(*scene(batch, side, boxes))
             steps = race(ours.train, theirs.train, rounds, device)
             rows.append(row_of(name, f"train, {boxes} boxes", precision, batch, steps))
-            if name == "SSD300":  # whose boxes torchvision matches outside of its loss
-                continue
+            if not hasattr(theirs.model, "compute_loss") or name == "SSD300":
+                continue  # no one method has the whole loss; SSD's boxes are matched outside of it
             loss = partial(ours.loss, ours.train_outputs())
             mine = min(seconds(loss, device) for _ in range(rounds + 2))
             after = seconds_within(theirs, "compute_loss", theirs.train, rounds, device)
@@ -199,6 +261,8 @@ def measure(
         looks = race(ours.predict, theirs.predict, rounds, device)
         rows.append(row_of(name, "predict", precision, batch, looks))
         rows[-1] |= {"parameters": parameters, "flops": flops}
+        if not hasattr(theirs.model, "postprocess_detections"):
+            continue
         decode = partial(ours.decode, ours.raw())
         mine = min(seconds(decode, device) for _ in range(rounds + 2))
         after = seconds_within(theirs, "postprocess_detections", theirs.predict, rounds, device)
@@ -206,7 +270,9 @@ def measure(
     return rows
 
 
-def seconds_within(theirs: Theirs, name: str, whole: Callable, rounds: int, device: torch.device) -> float:
+def seconds_within(
+    theirs: Theirs | TheirSets, name: str, whole: Callable, rounds: int, device: torch.device
+) -> float:
     """Seconds of a method of torchvision's detector, timed within a whole step or look."""
     original, times = getattr(theirs.model, name), []
 
@@ -226,7 +292,7 @@ def row_of(name: str, what: str, precision: torch.dtype, batch: int, times: tupl
     mine, theirs = times
     return {
         "model": name, "what": what, "precision": str(precision).removeprefix("torch."),
-        "ours": batch / mine, "torchvision": batch / theirs, "ratio": theirs / mine,
+        "ours": batch / mine, "peer": batch / theirs, "ratio": theirs / mine,
     }  # fmt: skip
 
 
@@ -245,10 +311,10 @@ def main() -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("model", "what", "precision"):
         table.add_column(column)
-    for column in ("ours, images/s", "torchvision", "ratio"):
+    for column in ("ours, images/s", "peer", "ratio"):
         table.add_column(column, justify="right")
     for row in rows:
-        numbers = (f"{row['ours']:.1f}", f"{row['torchvision']:.1f}", f"{row['ratio']:.2f}")
+        numbers = (f"{row['ours']:.1f}", f"{row['peer']:.1f}", f"{row['ratio']:.2f}")
         table.add_row(row["model"], row["what"], row["precision"], *numbers)
     console = Console(width=100)
     console.print(table)

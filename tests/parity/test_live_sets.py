@@ -14,6 +14,8 @@ from tests.parity.test_live import close, same_detections
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: uv sync --group parity"
 )
+from tests.parity import theirs_of  # noqa: E402  which needs it
+
 CLASSES, QUERIES, DENOISING = 7, 50, 30
 WIDTH, HEIGHT = 256, 192
 BOXES = torch.tensor(
@@ -23,59 +25,12 @@ BOXES = torch.tensor(
     ]
 )
 LABELS = torch.tensor([[0, 3, 6], [2, 3, 5]])
-COMMON = {
-    "num_labels": CLASSES, "num_queries": QUERIES, "num_denoising": DENOISING, "anchor_image_size": None,
-    "freeze_backbone_batch_norms": False,
-}  # fmt: skip
-
-
-def hgnet(**more):
-    """The backbone of D-FINE N and S."""
-    return transformers.HGNetV2Config(
-        stem_channels=[3, 16, 16], stage_in_channels=[16, 64, 256, 512], stage_mid_channels=[16, 32, 64, 128],
-        stage_out_channels=[64, 256, 512, 1024], stage_num_blocks=[1, 1, 2, 1], stage_numb_of_layers=[3, 3,
-        3, 3], hidden_sizes=[64, 256, 512, 1024], use_learnable_affine_block=True, **more,
-    )  # fmt: skip
-
-
-def dfine_n():
-    return transformers.DFineForObjectDetection(
-        transformers.DFineConfig(
-            backbone_config=hgnet(out_indices=[3, 4]), encoder_in_channels=[512, 1024], feat_strides=[16, 32],
-            encoder_hidden_dim=128, encode_proj_layers=[1], encoder_ffn_dim=512, hidden_expansion=0.34,
-            depth_mult=0.5, d_model=128, decoder_in_channels=[128, 128], decoder_ffn_dim=512,
-            num_feature_levels=2, decoder_n_points=[6, 6], decoder_layers=3, **COMMON,
-        )
-    )  # fmt: skip
-
-
-def dfine_s():
-    return transformers.DFineForObjectDetection(
-        transformers.DFineConfig(
-            backbone_config=hgnet(out_indices=[2, 3, 4]), encoder_in_channels=[256, 512, 1024],
-            hidden_expansion=0.5, depth_mult=0.34, decoder_n_points=[3, 6, 3], decoder_layers=3, **COMMON,
-        )
-    )  # fmt: skip
-
-
-def rtdetr_r18():
-    backbone = transformers.RTDetrResNetConfig(
-        layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512], out_indices=[2, 3, 4]
-    )
-    return transformers.RTDetrV2ForObjectDetection(
-        transformers.RTDetrV2Config(
-            backbone_config=backbone, encoder_in_channels=[128, 256, 512], hidden_expansion=0.5,
-            decoder_layers=3, **COMMON,
-        )
-    )  # fmt: skip
-
-
 OURS = {"queries": QUERIES, "denoising": DENOISING, "pretrained": False}
 OURS |= {"selection": {"max_detections": QUERIES}}  # as many as theirs
 MODELS = {
-    "dfine n": (dfine_n, {"name": "dfine", "size": "n", "union_matching": False, **OURS}),
-    "dfine s": (dfine_s, {"name": "dfine", "size": "s", "union_matching": False, **OURS}),
-    "rtdetr 18": (rtdetr_r18, {"name": "rtdetr", "size": 18, **OURS}),
+    "dfine n": (theirs_of.dfine_n, {"name": "dfine", "size": "n", "union_matching": False, **OURS}),
+    "dfine s": (theirs_of.dfine_s, {"name": "dfine", "size": "s", "union_matching": False, **OURS}),
+    "rtdetr 18": (theirs_of.rtdetr_r18, {"name": "rtdetr", "size": 18, **OURS}),
 }
 
 
@@ -109,7 +64,7 @@ def pair(request):
     """Name, theirs, ours, images in 0..255, the truth."""
     make, config = MODELS[request.param]
     torch.manual_seed(0)
-    theirs = shaken(make())
+    theirs = shaken(make(num_labels=CLASSES, num_queries=QUERIES, num_denoising=DENOISING))
     source = {"root": "nowhere"}
     described = {"data": {"train": source, "val": source}, "model": config}
     ours = build_detector(check_config(described, "live").model, CLASSES)
