@@ -44,7 +44,7 @@ class RPNConfig(Part):
 
 
 class RegionConfig(Part):
-    """Of the regions that are looked at once more."""
+    """Of the regions that the second stage classifies and refines."""
 
     sampler: SampleConfig = SampleConfig(name="random")
     class_agnostic: bool = False  # one box for all classes

@@ -110,7 +110,7 @@ class DeformableAttention(nn.Module):
         self._reset()
 
     def _reset(self) -> None:
-        """Each head looks into a direction of its own, the points ever farther (Deformable DETR, A.1)."""
+        """Each head samples along a direction of its own, its points ever farther (Deformable DETR, A.1)."""
         angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
         direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
         direction = direction / direction.abs().amax(-1, keepdim=True)
@@ -153,6 +153,12 @@ class DeformableAttention(nn.Module):
         y = (place[..., 1] * height + 0.5).long().clamp(0, height - 1)
         index = (y * width + x).flatten(1)[:, None].expand(-1, level.shape[1], -1)
         return level.flatten(2).gather(2, index).unflatten(2, place.shape[1:3])
+
+
+def flatten_levels(maps: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Maps (B, C, H, W) of all levels as (B, N, C), row by row, and the height and width of each."""
+    memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
+    return memory, [(m.shape[2], m.shape[3]) for m in maps]
 
 
 def split_levels(memory: Tensor, sizes: list[tuple[int, int]], heads: int) -> list[Tensor]:

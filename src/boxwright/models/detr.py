@@ -20,6 +20,7 @@ from boxwright.models.detector import Detector
 from boxwright.models.layers import Normalize
 from boxwright.models.sets import (
     Costs,
+    assign_last,
     box_losses,
     count_of_queries,
     decode_sets,
@@ -123,8 +124,7 @@ class DETR(Detector):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """The last layer's queries, each matched with at most one box."""
-        matched_gt = self._match(outputs, targets)[:, -1]
-        return Assignment(matched_gt, torch.zeros_like(matched_gt, dtype=torch.bool))
+        return assign_last(outputs, targets, self.costs)
 
     def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
         """(B, G) how many queries could be matched with each object: none beyond as many as there are."""

@@ -14,7 +14,7 @@ from boxwright.config.sets import DFINEConfig, DFINELossWeights
 from boxwright.data.targets import Targets
 from boxwright.losses.distribution import decoupled_distillation_loss, fine_grained_loss
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.attention import HEADS, split_levels
+from boxwright.models.attention import HEADS, flatten_levels, split_levels
 from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.detections import Detections, Selection
 from boxwright.models.detector import Detector
@@ -25,6 +25,7 @@ from boxwright.models.queries import NoisyQueries, QuerySelection, make_queries,
 from boxwright.models.sets import (
     Costs,
     Matched,
+    assign_last,
     count_of_queries,
     decode_sets,
     match_sets,
@@ -154,9 +155,7 @@ class DFINE(Detector):
             queries, by names that begin with dn_; their dn_matched_gt and dn_counted (B, D), dn_groups (1,).
         """
         maps = self.neck(self.backbone(self.normalize(images)))
-        maps = [project(m) for project, m in zip(self.project, maps)]
-        sizes = [(m.shape[2], m.shape[3]) for m in maps]
-        memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)  # (B, N, C)
+        memory, sizes = flatten_levels([project(m) for project, m in zip(self.project, maps)])
         height, width = images.shape[-2:]
         image_size = images.new_tensor([width, height], dtype=torch.float32)
         queries = make_queries(self.select, self.noisy, memory, sizes, targets, image_size)
@@ -172,10 +171,7 @@ class DFINE(Detector):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """The last layer's queries, each matched with at most one box."""
-        gt_boxes = shares_of(targets, outputs["image_size"])
-        last = outputs["cls_logits"][:, -1:], outputs["boxes"][:, -1:]
-        matched_gt = match_sets(*last, targets, gt_boxes, self.costs)[:, 0]
-        return Assignment(matched_gt, torch.zeros_like(matched_gt, dtype=torch.bool))
+        return assign_last(outputs, targets, self.costs)
 
     def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
         """(B, G) how many queries could be matched with each object: none beyond as many as there are."""

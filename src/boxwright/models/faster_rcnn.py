@@ -1,4 +1,4 @@
-"""Faster R-CNN: proposals of where objects could be, each looked at once more for its class and box.
+"""Faster R-CNN: proposals of where objects could be, then a head that classifies and refines each of them.
 
 Ren et al., NeurIPS 2015, on a feature pyramid (Lin et al., CVPR 2017). With several stages it is Cascade
 R-CNN (Cai and Vasconcelos, CVPR 2018): a stage takes the boxes of the one before, and asks for more overlap.
@@ -126,7 +126,7 @@ class FasterRCNN(Detector):
             stage = {"regions": regions, "region_mask": mask}
             if targets is not None:
                 stage = self._sample(n, regions, mask, sheet, targets)
-            stage["cls_logits"], stage["box_deltas"] = self._look(n, sheet, stage["regions"])
+            stage["cls_logits"], stage["box_deltas"] = self._predict(n, sheet, stage["regions"])
             stages.append(stage)
             regions, mask = self._refined(n, stage, limit), stage["region_mask"]
         return {
@@ -170,7 +170,7 @@ class FasterRCNN(Detector):
 
         return select_detections(boxes_of, scores, self.selection)
 
-    def _look(self, stage: int, sheet: tuple[Tensor, Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, stage: int, sheet: tuple[Tensor, Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
         return self.roi_heads[stage](self.pooling(sheet, regions))
 
     @torch.no_grad()
@@ -200,7 +200,7 @@ class FasterRCNN(Detector):
         negative = (assigned.matched_gt < 0) & mask & ~assigned.ignored
         if sampler.name == "ohem":
             every = {"regions": regions, "region_mask": mask, "matched_gt": assigned.matched_gt}
-            every["cls_logits"], every["box_deltas"] = self._look(stage, sheet, regions)
+            every["cls_logits"], every["box_deltas"] = self._predict(stage, sheet, regions)
             hardness = sum(self._stage_losses(stage, every, targets))
             assert isinstance(hardness, Tensor)
             chosen = ohem_sample(hardness, positive, negative, sampler.count, sampler.positive_share)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from boxwright.assign import Assignment
 from boxwright.assign.hungarian import hungarian_assign
 from boxwright.assign.max_iou import covered
 from boxwright.data.targets import Targets
@@ -81,6 +82,14 @@ def match_sets(logits: Tensor, boxes: Tensor, targets: Targets, gt_boxes: Tensor
     l1 = (mine - wanted).abs().sum(-1)
     giou = generalized_iou(to_corners(mine), to_corners(wanted))
     return hungarian_assign(costs.cls * cls_cost + costs.l1 * l1 - costs.giou * giou, targets.mask)
+
+
+def assign_last(outputs: dict[str, Tensor], targets: Targets, costs: Costs) -> Assignment:
+    """The last layer's predictions, each matched with at most one box."""
+    gt_boxes = shares_of(targets, outputs["image_size"])
+    logits, boxes = outputs["cls_logits"][:, -1:], outputs["boxes"][:, -1:]
+    matched_gt = match_sets(logits, boxes, targets, gt_boxes, costs)[:, 0]
+    return Assignment(matched_gt, torch.zeros_like(matched_gt, dtype=torch.bool))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ TOP = 4  # greatest probabilities of a side that tell how sure it is
 
 
 class DFINEDecoder(nn.Module):
-    """Queries that look at the image around their boxes, and refine the distributions of their sides.
+    """Queries that attend to the image around their boxes, and refine the distributions of their sides.
 
     Args:
         channels: of queries and memory.

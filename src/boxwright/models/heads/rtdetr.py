@@ -1,4 +1,4 @@
-"""RT-DETR's decoder: queries that look at the image around their boxes, and refine these, layer by layer.
+"""RT-DETR's decoder: queries that attend to the image around their boxes, and refine these, layer by layer.
 
 Zhao et al., RT-DETR, CVPR 2024, section 4.1; Zhu et al., Deformable DETR, ICLR 2021, section 4.1.
 """
@@ -20,7 +20,7 @@ HIDDEN = 1024  # of the perceptrons
 
 
 class RTDETRDecoder(nn.Module):
-    """Queries that look at the image around their boxes, and refine them, layer by layer.
+    """Queries that attend to the image around their boxes, and refine them, layer by layer.
 
     Args:
         channels: of queries and memory.
