@@ -1,12 +1,9 @@
 """Weights that training starts from: classes carried over in every detector, the zoo, files from a hub."""
 
 import hashlib
-import http.server
 import json
-import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -18,8 +15,10 @@ from boxwright.errors import CheckpointError, ConfigError
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import save_detector, without_pretrained
 from boxwright.models.class_rows import layout_of
+from boxwright.models.importing import import_state
 from boxwright.models.weights import load_weights
 from tests.cli.test_cli import run
+from tests.hub import serve
 from tests.models.test_detectors import CONFIGS, LARGE
 
 OLD, NEW = ["cell", "Car", "tree"], ["tree", "dog", "car", "vehicle"]
@@ -62,6 +61,8 @@ def test_classes_of_the_same_name_keep_what_they_knew(name, tmp_path):
     start = load_weights(model, config.model, NEW)
     assert start.classes.source == {"tree": "tree", "dog": None, "car": "Car", "vehicle": "cell"}
     assert start.fresh == []
+    # Whatever has rows of classes has some that start anew: those of the dog.
+    assert set(start.mixed) == {key for key in model.state_dict() if layout_of(config.model.name, key)}
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
     with torch.no_grad():
         before, after = (m.eval()(images)["cls_logits"] for m in (old, model))
@@ -111,6 +112,41 @@ def test_weights_of_another_model_or_a_wrong_class_are_refused(tmp_path):
         load_weights(build_detector(mapped, 2), mapped, ["a", "b"])
 
 
+@pytest.mark.parametrize("name", [n for n, entry in ZOO.items() if entry.toolbox == "torchvision"])
+def test_every_tensor_of_torchvisions_checkpoints_has_its_place(name):
+    """Random weights of torchvision's own model, as many classes as its published ones."""
+    from torchvision.models import detection
+
+    make = {
+        "faster_rcnn": detection.fasterrcnn_resnet50_fpn, "retinanet": detection.retinanet_resnet50_fpn,
+        "fcos": detection.fcos_resnet50_fpn, "ssd": detection.ssd300_vgg16,
+    }[ZOO[name].model["name"]]  # fmt: skip
+    theirs = make(weights=None, weights_backbone=None, num_classes=91)
+    config = without_pretrained(experiment(ZOO[name].model)).model
+    ours = build_detector(config, len(ZOO[name].classes))
+    report = import_state(ours, dict(theirs.state_dict()), config.name, "torchvision")
+    assert report.complete, report.describe()
+
+
+@pytest.mark.parametrize(
+    ("model", "train", "told"),
+    [
+        ({"class_map": {"a": "b"}}, {}, "class_map is for weights"),
+        ({"weights_from": "mmdet"}, {}, "weights_from is for weights"),
+        ({}, {"new_first": 5}, "everything starts anew"),
+    ],
+)
+def test_what_is_for_weights_is_refused_without_any(model, train, told):
+    source = {"root": "nowhere"}
+    described = {
+        "data": {"train": source, "val": source},
+        "model": {"name": "compact"} | model,
+        "train": train,
+    }
+    with pytest.raises(ConfigError, match=told):
+        check_config(described, "test")
+
+
 def test_a_wrong_name_is_told_at_once(tmp_path):
     (tmp_path / "a.yaml").write_text(
         "data: {train: {root: x}, val: {root: y}}\nmodel: {name: dfine, weights: dfine_n_coc}\n"
@@ -138,47 +174,10 @@ def test_a_model_of_the_zoo_has_as_many_parameters_as_published(name):
     assert count == pytest.approx(ZOO[name].parameters, abs=0.6, rel=0.03)
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """Answers as the hub does for one repository's files, which `files` holds."""
-
-    files: dict[str, bytes]
-
-    def do_HEAD(self):
-        self._answer()
-
-    def do_GET(self):
-        self.wfile.write(self._answer())
-
-    def _answer(self) -> bytes:
-        name = self.path.rpartition("/")[2]
-        content = self.files.get(name)
-        self.send_response(404 if content is None else 200)
-        if content is None:
-            self.send_header("X-Error-Code", "EntryNotFound")
-        else:
-            self.send_header("X-Repo-Commit", "0" * 40)
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("Content-Length", str(len(content or b"")))
-        self.end_headers()
-        return content or b""
-
-    def log_message(self, *arguments):
-        """Be quiet."""
-
-
 @pytest.fixture
 def hub(tmp_path):
-    """The environment of a process for which a server on the loopback interface is the hub, and its files."""
-    files: dict[str, bytes] = {}
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Hub,), {"files": files}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    environment = os.environ | {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub"),
-        "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-    }  # fmt: skip
-    environment.pop("HF_HUB_OFFLINE", None)
-    yield environment, files
-    server.shutdown()
+    with serve(tmp_path) as served:
+        yield served
 
 
 FETCH = """
@@ -210,13 +209,37 @@ def test_a_file_comes_from_the_hub_once_and_is_checked(hub):
     assert "is damaged" in fetch(offline, "hf://owner/repo")
 
 
+def test_files_of_addresses_that_end_alike_are_kept_apart(hub):
+    environment, files = hub
+    at = environment["HF_ENDPOINT"]
+    files |= {"a/model.pth": b"first", "b/model.pth": b"second"}
+    first, second = (Path(fetch(environment, f"{at}/{folder}/model.pth")) for folder in "ab")
+    assert (first.read_bytes(), second.read_bytes()) == (b"first", b"second")
+    files.clear()
+    assert fetch(environment, f"{at}/a/model.pth") == str(first)
+    told = fetch(environment, f"{at}/c/model.pth")
+    assert "404" in told
+    assert f"Fetch {at}/c/model.pth by other means" in told
+
+
+def test_a_file_of_an_address_is_checked_by_the_digest_in_its_name(hub):
+    environment, files = hub
+    name = f"net-{hashlib.sha256(b'weights').hexdigest()[:8]}.pth"
+    files[name] = b"others"
+    assert "invalid hash value" in fetch(environment, f"{environment['HF_ENDPOINT']}/{name}")
+    files[name] = b"weights"
+    path = Path(fetch(environment, f"{environment['HF_ENDPOINT']}/{name}"))
+    path.write_bytes(b"damaged")
+    assert "is damaged" in fetch(environment, f"{environment['HF_ENDPOINT']}/{name}")
+
+
 def test_what_the_hub_has_not_is_named(hub):
     environment, _ = hub
     assert "has no file model.safetensors" in fetch(environment, "hf://owner/repo")
     offline = environment | {"HF_HUB_OFFLINE": "1"}
     told = fetch(offline, "hf://owner/other/weights.safetensors")
     assert "owner/other/resolve/main/weights.safetensors" in told
-    assert "name the file as model.weights" in told
+    assert "name the saved file as model.weights" in told
     assert "expected hf://owner/repo" in fetch(environment, "hf://owner")
 
 

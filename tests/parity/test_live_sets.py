@@ -1,5 +1,8 @@
 """D-FINE and RT-DETRv2 beside transformers' classes on the same weights: every layer, losses, detections."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +12,7 @@ from boxwright.data.targets import Targets
 from boxwright.models import build_detector
 from boxwright.models.importing import import_state
 from boxwright.models.sets import shares_of
+from tests.hub import serve
 from tests.parity.test_live import close, same_detections
 
 transformers = pytest.importorskip(
@@ -182,3 +186,40 @@ def test_losses_are_the_same(pair, trained):
     assert sums.keys() == losses.keys()
     for key, value in sums.items():
         assert losses[key].item() == pytest.approx(value, rel=1e-4), key
+
+
+SCRIPT = """
+import sys, torch
+from boxwright.config import check_config
+from boxwright.models import build_detector
+from boxwright.models.checkpoint import without_pretrained
+from boxwright.models.weights import load_weights
+source = {"root": "nowhere"}
+model = {"name": "dfine", "size": "n", "weights": "hf://owner/repo", "class_map": {"1": "car"}}
+config = check_config({"data": {"train": source, "val": source}, "model": model}, "test")
+network = build_detector(without_pretrained(config).model, 2)
+print(load_weights(network, config.model, ["car", "bird"]).describe())
+torch.save(network.state_dict(), sys.argv[1])
+"""
+
+
+def test_weights_come_from_the_hub_with_their_classes(tmp_path):
+    """Files as transformers writes them, behind addresses as the hub has them."""
+    theirs = shaken(theirs_of.dfine_n(num_labels=3, num_queries=QUERIES))
+    theirs.config.id2label = {0: "cat", 1: "1", 2: "Bird"}
+    theirs.save_pretrained(tmp_path / "theirs")
+    with serve(tmp_path) as (environment, files):
+        for file in (tmp_path / "theirs").iterdir():
+            files[file.name] = file.read_bytes()
+        command = [sys.executable, "-c", SCRIPT, str(tmp_path / "ours.pt")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "classes carried over: car (from 1), bird (from Bird)" in done.stdout
+    assert "classes left behind: cat" in done.stdout
+    assert "start anew" not in done.stdout
+    ours, state = torch.load(tmp_path / "ours.pt", weights_only=True), theirs.state_dict()
+    rows = state["model.decoder.class_embed.1.weight"][[1, 2]]
+    assert torch.equal(ours["decoder.cls.1.weight"], rows)
+    assert torch.equal(
+        ours["decoder.first_box.layers.0.bias"], state["model.decoder.pre_bbox_head.layers.0.bias"]
+    )

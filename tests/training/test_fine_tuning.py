@@ -9,6 +9,7 @@ from boxwright.config.experiment import OptimizerConfig
 from boxwright.errors import ConfigError
 from boxwright.models.checkpoint import load_detector
 from boxwright.training.freezing import freeze
+from boxwright.training.loop import Trainer
 from boxwright.training.optimization import make_average, make_optimizer
 from tests.models.test_detectors import CONFIGS, make
 from tests.scenes import small_tables
@@ -53,6 +54,11 @@ def trained(folder, name: str, model: dict, epochs: int = 1, **train):
     return load_detector(run.folder / "checkpoints" / "last.safetensors").model.state_dict()
 
 
+def resumed(folder, name: str):
+    runs = folder / "runs"
+    return boxwright.train(runs / name / "config.yaml", name=name, runs=runs, resume=True)
+
+
 @pytest.fixture
 def folder(tmp_path):
     boxwright.write(small_tables(tmp_path), tmp_path / "truth.parquet")
@@ -80,3 +86,49 @@ def test_what_starts_anew_learns_first(folder):
     known = [name for name in first if "running" not in name and "num_batches" not in name]
     assert all(torch.equal(first[name], second[name]) for name in known)
     assert "head.cls_tower.1.0.weight" in second
+
+
+def test_a_run_that_was_stopped_before_its_first_state_starts_from_the_weights_again(folder, monkeypatch):
+    trained(folder, "first", CONFIGS["fcos"])
+    model = CONFIGS["fcos"] | {"weights": str(folder / "runs" / "first"), "head_depth": 2}
+    starts = []
+    honest = Trainer.__init__
+
+    def look(self, network, *arguments, **options):
+        honest(self, network, *arguments, **options)
+        weight = network.head.cls_tower[0][0].weight
+        starts.append((weight.detach().clone(), len(self.carried)))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "__init__", look)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                trained(folder, "second", model, new_first=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "__init__", look)
+        with pytest.raises(KeyboardInterrupt):
+            resumed(folder, "second-2")
+    (first, carried), (second, _), (third, again) = starts
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+    assert carried == again > 0
+
+
+def test_a_resumed_run_knows_what_started_anew(folder, monkeypatch):
+    first = trained(folder, "first", CONFIGS["fcos"])
+    model = CONFIGS["fcos"] | {"weights": str(folder / "runs" / "first"), "head_depth": 2}
+    honest = Trainer._step
+
+    def stop(self, batches):
+        self.stop_requested = True
+        return honest(self, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            trained(folder, "second", model, new_first=1000)
+    run = resumed(folder, "second")
+    second = load_detector(run.folder / "checkpoints" / "last.safetensors").model.state_dict()
+    known = [name for name in first if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(first[name], second[name]) for name in known)

@@ -135,6 +135,12 @@ class ExperimentConfig(Part):
         return self
 
     @model_validator(mode="after")
+    def _something_is_known(self) -> "ExperimentConfig":
+        if self.train.new_first and self.model.weights is None:
+            raise ValueError("train.new_first: everything starts anew, as model.weights gives nothing")
+        return self
+
+    @model_validator(mode="after")
     def _views_differ(self) -> "ExperimentConfig":
         if not self.views or len(set(self.views)) < len(self.views):
             raise ValueError(f"views is {list(self.views)}, expected one or several that differ")

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,3 +23,10 @@ class ModelPart(Part):
     weights_from: str | None = None  # toolbox of a file that isn't boxwright's, as for import-checkpoint
     class_map: dict[str, str] = {}  # classes of the weights to those learnt from them, where names differ
     freeze: tuple[str, ...] = ()  # parts that aren't trained: backbone, neck, backbone.body.layer1
+
+    @model_validator(mode="after")
+    def _weights_are_given(self) -> "ModelPart":
+        for key in ("weights_from", "class_map"):
+            if getattr(self, key) and self.weights is None:
+                raise ValueError(f"{key} is for weights, and model.weights gives none")
+        return self

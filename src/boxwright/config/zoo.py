@@ -25,6 +25,7 @@ _WITH_GAPS = iter(COCO)
 COCO_WITH_GAPS = tuple("N/A" if n in GAPS else next(_WITH_GAPS) for n in range(90))
 
 APACHE, BSD = "Apache-2.0", "BSD-3-Clause"
+NOT_STATED = "not stated"  # torchvision: terms may follow from the data they were trained on
 DFINE_PAPER = "Peng et al., ICLR 2025; github.com/Peterande/D-FINE"
 RTDETR_PAPER = "Lv et al., RT-DETRv2, 2024; github.com/lyuwenyu/RT-DETR"
 TORCHVISION = "torchvision's list of models"
@@ -45,8 +46,8 @@ class Published:
         gflops: of an image of the size it was judged at, as published.
         ap: on COCO's val2017, as published.
         source: where these are published.
-        code_licence, weights_licence: SPDX.
-        megabytes: of the file.
+        code_licence, weights_licence: SPDX, or who states what.
+        megabytes: of the file, as its place lists it; None: not known.
         proven: what was shown to agree with the original, on random weights.
     """
 
@@ -60,7 +61,7 @@ class Published:
     source: str
     code_licence: str
     weights_licence: str
-    megabytes: float
+    megabytes: float | None
     proven: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,8 +69,9 @@ class Published:
         return asdict(self) | {"classes": len(self.classes)}
 
 
-def _dfine(word: str, size: str, *numbers: float) -> Published:
-    parameters, gflops, ap, megabytes = numbers
+def _dfine(
+    word: str, size: str, parameters: float, gflops: float, ap: float, megabytes: float | None
+) -> Published:
     proven = LIVE if size in "ns" else f"{LIVE}, of sizes n and s"
     return Published(
         f"hf://ustc-community/dfine-{word}-coco/model.safetensors", "transformers",
@@ -78,8 +80,7 @@ def _dfine(word: str, size: str, *numbers: float) -> Published:
     )  # fmt: skip
 
 
-def _rtdetr(size: int, *numbers: float) -> Published:
-    parameters, gflops, ap, megabytes = numbers
+def _rtdetr(size: int, parameters: float, gflops: float, ap: float, megabytes: float | None) -> Published:
     proven = LIVE if size == 18 else f"{LIVE}, of size 18"
     return Published(
         f"hf://PekingU/rtdetr_v2_r{size}vd/model.safetensors", "transformers",
@@ -90,9 +91,12 @@ def _rtdetr(size: int, *numbers: float) -> Published:
 
 def _torchvision(file: str, model: dict[str, Any], *numbers: float) -> Published:
     parameters, gflops, ap, megabytes = numbers
+    # One-stage classifiers have a row for the background too, the first, which is never learnt.
+    one_stage = model["name"] in ("retinanet", "fcos")
+    classes = ("__background__", *COCO_WITH_GAPS) if one_stage else COCO_WITH_GAPS
     return Published(
-        f"https://download.pytorch.org/models/{file}", "torchvision", model, COCO_WITH_GAPS, parameters,
-        gflops, ap, TORCHVISION, BSD, BSD, megabytes, BESIDE_TORCHVISION,
+        f"https://download.pytorch.org/models/{file}", "torchvision", model, classes, parameters, gflops, ap,
+        TORCHVISION, BSD, NOT_STATED, megabytes, BESIDE_TORCHVISION,
     )  # fmt: skip
 
 
@@ -100,13 +104,13 @@ _R50 = {"backbone": {"name": "resnet50"}}
 ZOO = {
     "dfine_n_coco": _dfine("nano", "n", 4, 7, 42.8, 15.3),
     "dfine_s_coco": _dfine("small", "s", 10, 25, 48.5, 41.5),
-    "dfine_m_coco": _dfine("medium", "m", 19, 57, 52.3, 78.7),
+    "dfine_m_coco": _dfine("medium", "m", 19, 57, 52.3, None),
     "dfine_l_coco": _dfine("large", "l", 31, 91, 54.0, 126),
     "dfine_x_coco": _dfine("xlarge", "x", 62, 202, 55.8, 252),
-    "rtdetr_r18_coco": _rtdetr(18, 20, 60, 48.1, 81),
+    "rtdetr_r18_coco": _rtdetr(18, 20, 60, 48.1, None),
     "rtdetr_r34_coco": _rtdetr(34, 31, 92, 49.9, 126),
     "rtdetr_r50_coco": _rtdetr(50, 42, 136, 53.4, 172),
-    "rtdetr_r101_coco": _rtdetr(101, 76, 259, 54.3, 307),
+    "rtdetr_r101_coco": _rtdetr(101, 76, 259, 54.3, None),
     "faster_rcnn_r50_coco": _torchvision(
         "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
         {

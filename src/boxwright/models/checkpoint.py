@@ -115,13 +115,14 @@ def _split_headings(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def without_pretrained(config: ExperimentConfig) -> ExperimentConfig:
     """The same experiment, whose model starts from no one's weights."""
-    return config.model_copy(update={"model": without_pretrained_parts(config.model)})
+    train = config.train.model_copy(update={"new_first": 0})
+    return config.model_copy(update={"model": without_pretrained_parts(config.model), "train": train})
 
 
 def without_pretrained_parts(model: ModelConfig) -> ModelConfig:
     """The same detector, whose backbone's weights don't come from the hub."""
     backbone = getattr(model, "backbone", None)
-    changes: dict[str, Any] = {"weights": None}
+    changes: dict[str, Any] = {"weights": None, "weights_from": None, "class_map": {}}
     if backbone is not None:
         changes["backbone"] = backbone.model_copy(update={"pretrained": False})
     elif hasattr(model, "pretrained"):

@@ -53,7 +53,7 @@ def match_classes(old: Sequence[str], new: Sequence[str], class_map: dict[str, s
     by_name = {name.casefold(): name for name in reversed(old)}
     source = {name: mapped.get(name) or by_name.get(name.casefold()) for name in new}
     used = set(source.values())
-    return Carried(source, [name for name in old if name not in used])
+    return Carried(source, [name for name in dict.fromkeys(old) if name not in used])
 
 
 def layout_of(detector: str, name: str) -> str | None:

@@ -155,8 +155,7 @@ class DETR(Detector):
         scores = outputs["cls_logits"][:, -1].float().softmax(-1)[..., :-1]
         best = scores.amax(-1, keepdim=True)
         scores = torch.where(scores == best, scores, 0.0)
-        boxes = outputs["boxes"][:, -1]
-        return decode_sets(boxes, scores, outputs["image_size"], image_sizes, self.selection)
+        return decode_sets(outputs, scores, image_sizes, self.selection)
 
     def _match(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
         gt_boxes = shares_of(targets, outputs["image_size"])

@@ -202,9 +202,7 @@ class DFINE(Detector):
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image: the best pairs of query and class."""
         scores = outputs["cls_logits"][:, -1].float().sigmoid()
-        return decode_sets(
-            outputs["boxes"][:, -1], scores, outputs["image_size"], image_sizes, self.selection
-        )
+        return decode_sets(outputs, scores, image_sizes, self.selection)
 
     def _losses(
         self,

@@ -237,7 +237,6 @@ class FasterRCNN(Detector):
         cls_loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(wanted)
         if deltas.shape[2] > 1:
             deltas = deltas.gather(2, gt_labels[..., None, None].expand(-1, -1, 1, 4))
-        # A region without area, which padding is, has no deltas: select, don't multiply.
         box_targets = encode_deltas(outputs["regions"], gt_boxes) / self.get_buffer(f"deviations_{stage}")
         box_loss = smooth_l1_loss(deltas[:, :, 0].float(), box_targets, self.regions.smooth_l1_beta)
         return torch.where(mask, cls_loss, 0.0), torch.where(mask & positive, box_loss, 0.0)

@@ -17,7 +17,7 @@ def fetch(place: str) -> Path:
     """The file of a place, fetched where it isn't here yet.
 
     Args:
-        place: `hf://owner/repo` (its model.safetensors), `hf://owner/repo/file`, an https address, or a path.
+        place: `hf://owner/repo` (its model.safetensors), `hf://owner/repo/file`, an address, or a path.
 
     Raises:
         CheckpointError: it can't be had, or isn't what its digest says.
@@ -29,8 +29,7 @@ def fetch(place: str) -> Path:
     path = Path(place).expanduser()
     if not path.exists():
         raise CheckpointError(
-            f"{place}: no such file, and no name of the zoo (boxwright zoo), hf://owner/repo or"
-            " https address."
+            f"{place}: no such file, and no name of the zoo (boxwright zoo), hf://owner/repo or address."
         )
     return path
 
@@ -98,8 +97,11 @@ def _from_address(place: str) -> Path:
     name = Path(urlparse(place).path).name
     if not name:
         raise CheckpointError(f"{place}: no file name at its end.")
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
     wanted = re.search(r"-([0-9a-f]{8,})\.", name)  # as PyTorch names its files
+    if wanted is None:  # two addresses may end alike
+        folder = folder / hashlib.sha256(place.encode()).hexdigest()[:16]
+    path = folder / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -115,9 +117,8 @@ def _from_address(place: str) -> Path:
 
 
 def _out_of_reach(place: str, address: str, why: str, path: Path | None = None) -> str:
-    where = f"to {path}" if path else "anywhere"
-    then = "try again" if path else "name the file as model.weights"
-    return f"{place}: {' '.join(why.split())[:300]}. Take {address} there by other means {where}, and {then}."
+    way_out = f"save it as {path} and try again" if path else "name the saved file as model.weights"
+    return f"{place}: {' '.join(why.split())[:300]}. Fetch {address} by other means, and {way_out}."
 
 
 def _sha256(path: Path) -> str:

@@ -11,9 +11,8 @@ from boxwright.data.targets import Targets
 from boxwright.models.attention import MLP, inverse_sigmoid
 from boxwright.models.sets import Matched, shares_of, to_centers, to_corners, truth_of_sets
 
-SIDE = (
-    0.05  # of a place's box at the finest level, in shares of the image; the next level's is twice as large
-)
+# Of a place's box at the finest level, in shares of the image; the next level's is twice as large.
+SIDE = 0.05
 MARGIN = 0.01  # places whose box's centre or side is nearer to 0 or 1 aren't taken
 
 
@@ -107,9 +106,8 @@ class NoisyQueries(nn.Module):
     def forward(self, targets: Targets, gt_boxes: Tensor, queries: int) -> Denoising:
         """Of the truth, whose boxes in shares of the image are `gt_boxes` (B, G, 4), beside other queries."""
         labels, boxes, mask = targets.labels, gt_boxes, targets.mask
-        if (
-            labels.shape[1] == 0
-        ):  # one that doesn't count, so that every process has the same parameters at work
+        if labels.shape[1] == 0:
+            # One that doesn't count, so that every process has the same parameters at work.
             labels, mask = labels.new_zeros(len(labels), 1), mask.new_zeros(len(mask), 1)
             boxes = boxes.new_zeros(len(boxes), 1, 4)
         each = labels.shape[1]

@@ -136,19 +136,15 @@ class RTDETR(Detector):
         counted = not_ignored(boxes, matched, targets, image_size)
         losses = quality_set_losses(logits, boxes, matched, matched, counted, self.matching_aware)
         losses = {name: loss.sum() / objects for name, loss in losses.items()}
-        if "dn_boxes" in outputs:
-            logits, boxes = outputs["dn_cls_logits"], outputs["dn_boxes"]
-            own, counted = noisy_truth(outputs, targets, gt_boxes)
-            noisy = quality_set_losses(logits, boxes, own, own, counted, self.matching_aware)
-            losses |= {
-                f"dn_{name}": loss.sum() / (objects * outputs["dn_groups"][0]) for name, loss in noisy.items()
-            }
+        logits, boxes = outputs["dn_cls_logits"], outputs["dn_boxes"]
+        own, counted = noisy_truth(outputs, targets, gt_boxes)
+        noisy = quality_set_losses(logits, boxes, own, own, counted, self.matching_aware)
+        objects = objects * outputs["dn_groups"][0]
+        losses |= {f"dn_{name}": loss.sum() / objects for name, loss in noisy.items()}
         weights = self.weights.model_dump()
         return {name: weights[name.removeprefix("dn_")] * loss for name, loss in losses.items()}
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image: the best pairs of query and class."""
         scores = outputs["cls_logits"][:, -1].float().sigmoid()
-        return decode_sets(
-            outputs["boxes"][:, -1], scores, outputs["image_size"], image_sizes, self.selection
-        )
+        return decode_sets(outputs, scores, image_sizes, self.selection)

@@ -191,10 +191,10 @@ def not_ignored(boxes: Tensor, matched: Matched, targets: Targets, image_size: T
 
 
 def decode_sets(
-    boxes: Tensor, scores: Tensor, image_size: Tensor, sizes: Tensor, selection: Selection
+    outputs: dict[str, Tensor], scores: Tensor, sizes: Tensor, selection: Selection
 ) -> list[Detections]:
-    """Detections of each image, from boxes (B, Q, 4) and scores (B, Q, C), without suppression."""
-    corners = clip_boxes(to_corners(boxes) * image_size.repeat(2), sizes)
+    """Detections of each image: the last layer's boxes by scores (B, Q, C), without suppression."""
+    corners = clip_boxes(to_corners(outputs["boxes"][:, -1]) * outputs["image_size"].repeat(2), sizes)
     whole = replace(selection, iou_threshold=1.0, candidates=selection.max_detections, per_level=False)
     return select_detections(corners, scores, whole)
 

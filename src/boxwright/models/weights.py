@@ -17,8 +17,8 @@ from boxwright.models.detector import Detector
 from boxwright.models.fetching import HUB, config_beside, fetch
 from boxwright.models.importing import import_state, read_state
 
-# Model types of transformers' config.json to our names.
-MODEL_TYPES = {"d_fine": "dfine", "rt_detr_v2": "rtdetr", "rt_detr": "rtdetr", "detr": "detr"}
+# Model types of transformers' config.json to our names: those whose every tensor is known to have its place.
+MODEL_TYPES = {"d_fine": "dfine", "rt_detr_v2": "rtdetr"}
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,14 @@ class Start:
         place: of the weights.
         tensors: that were taken over, whole or in part.
         fresh: our names of tensors that start anew.
+        mixed: of tensors that start anew in the rows of some classes.
         classes: what became of the classes.
     """
 
     place: str
     tensors: int
     fresh: list[str]
+    mixed: list[str]
     classes: Carried
 
     def describe(self) -> str:
@@ -88,7 +90,7 @@ def load_weights(model: Detector, config: ModelConfig, categories: list[str]) ->
                 )
     carried = match_classes(old, categories, config.class_map)
     rows = [old.index(name) if name is not None else None for name in carried.source.values()]
-    own, filled, fresh, lost = model.state_dict(), {}, [], []
+    own, filled, fresh, mixed, lost = model.state_dict(), {}, [], [], []
     for name, tensor in own.items():
         given = source.state.get(name)
         if given is None:
@@ -97,6 +99,7 @@ def load_weights(model: Detector, config: ModelConfig, categories: list[str]) ->
         with_rows = carry_rows(config.name, name, given, tensor, rows, len(old)) if old else None
         if with_rows is not None:
             filled[name] = with_rows
+            mixed += [name] if None in rows else []
         elif given.shape == tensor.shape and (old or not layout_of(config.name, name)):
             filled[name] = given
         elif layout_of(config.name, name):
@@ -106,10 +109,11 @@ def load_weights(model: Detector, config: ModelConfig, categories: list[str]) ->
     if lost or not filled:
         raise CheckpointError(
             f"{place}: not of this model: {_few(lost) or 'no tensor has a place here'}. model must describe"
-            " network that the weights are of."
+            " the network that the weights are of."
         )
     model.load_state_dict(filled, strict=False)
-    return Start(place, len(filled), [n for n in fresh if not n.endswith("num_batches_tracked")], carried)
+    fresh = [name for name in fresh if not name.endswith("num_batches_tracked")]
+    return Start(place, len(filled), fresh, mixed, carried)
 
 
 def _source_of(place: str, config: ModelConfig) -> Source:
@@ -177,7 +181,9 @@ def _classes_of(place: str, config: ModelConfig) -> tuple[str, ...]:
         classes = tuple(str(names[key]) for key in sorted(names, key=int))
     except (ValueError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{place}: its config.json can't be read: {error}") from error
-    if MODEL_TYPES.get(kind, config.name) != config.name:
+    if kind not in MODEL_TYPES:
+        raise CheckpointError(f"{place}: its model_type is '{kind}'. {nearest(str(kind), MODEL_TYPES)}")
+    if MODEL_TYPES[kind] != config.name:
         raise CheckpointError(f"{place}: weights of a {MODEL_TYPES[kind]}, and model.name is {config.name}.")
     return classes
 

@@ -93,7 +93,6 @@ class Trainer:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.detector = model
         self.frozen = freeze(model, config.model.freeze)
-        self.carried = [p for name, p in model.named_parameters() if fresh and name not in fresh]
         self.optimizer = make_optimizer(model, settings.optimizer)
         self.schedule = make_schedule(
             self.optimizer, settings.schedule, settings.epochs * self.steps_per_epoch
@@ -101,9 +100,11 @@ class Trainer:
         prepared = torch.compile(model) if settings.compile else model
         self.model, self.optimizer = self.accelerator.prepare(prepared, self.optimizer)
         self.average = make_average(model, settings.ema.decay, settings.ema.start) if settings.ema else None
-        self.progress = Progress()
+        self.progress = Progress(fresh=list(fresh))
         if resume and (folder / "checkpoints" / STATE).is_file():
             self.progress = load_state(folder / "checkpoints" / STATE, self._parts())
+        anew = self.progress.fresh
+        self.carried = [p for name, p in model.named_parameters() if anew and name not in anew]
         self.best_evaluation: Evaluation | None = None  # None too where the best was found before a resume
         times, share = evaluations_of(settings.epochs, len(train_set), len(val_set))
         self.evaluate_every: int = settings.evaluate_every or -(-settings.epochs // times)
@@ -251,7 +252,6 @@ class Trainer:
         model = self.average.module if self.average is not None else self.detector
         assert isinstance(model, Detector)
         evaluation = self.judge(model, ONE_VIEW)
-        model.train()
         self._to_training()
         numbers = {name: evaluation.coco[name] for name in ("AP", "AP50", "AP75")}
         if self.metrics is not None:

@@ -25,7 +25,8 @@ class MetricsLog:
         self.path = folder / METRICS
         self.rows: list[dict[str, Any]] = []
         if step > 0 and self.path.is_file():
-            self.rows = pl.read_parquet(self.path).filter(pl.col("step") <= step).to_dicts()
+            # A run that was stopped before its first row has a table without columns.
+            self.rows = [row for row in pl.read_parquet(self.path).to_dicts() if row["step"] <= step]
         self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def add(self, step: int, epoch: int, numbers: dict[str, float]) -> None:

@@ -26,6 +26,7 @@ from boxwright.models.weights import load_weights
 from boxwright.progress import console, progress_bar
 from boxwright.training.loop import ONE_VIEW, Trainer, on_cpu
 from boxwright.training.run_folder import choose_folder, start_folder
+from boxwright.training.state import STATE
 
 LOOKED_AT = 2000  # images, before training, for boxes without an assigned prior
 TOLERATED = 0.01  # share of such boxes that isn't worth a warning
@@ -80,7 +81,8 @@ def run(
             console.print(
                 f"{held:,} of {len(dataset):,} {what} images fit into {config.train.cache_gib} GiB."
             )
-    model, fresh = _make_model(config, categories, resumed is not None)
+    going_on = resumed is not None and (folder / "checkpoints" / STATE).is_file()
+    model, fresh = _make_model(config, categories, going_on)
     if first:
         _warn_of_lost_boxes(model, train_tables, config)
     trainer = Trainer(model, config, folder, train_set, val_set, categories, resumed is not None, fresh)
@@ -88,17 +90,25 @@ def run(
     return _conclude(trainer, folder, val_tables)
 
 
-def _make_model(config: ExperimentConfig, categories: list[str], resumed: bool) -> tuple[Detector, list[str]]:
-    """The model as training starts, and the parameters that start anew where weights give the others."""
-    if config.model.weights is None or resumed:
+def _make_model(
+    config: ExperimentConfig, categories: list[str], going_on: bool
+) -> tuple[Detector, list[str]]:
+    """The model as training starts, and the parameters that start anew, in some rows at least, where weights
+    give the others; a run that goes on has both in its state.
+    """
+    if config.model.weights is None:
         return build_detector(config.model, len(categories)), []
     model = build_detector(without_pretrained(config).model, len(categories))
+    if going_on:
+        return model, []
     if config.model.weights in ZOO:
         entry = ZOO[config.model.weights]
         console.print(f"{config.model.weights}: {entry.weights_licence}, published in {entry.source}")
     start = load_weights(model, config.model, categories)
     console.print(start.describe(), highlight=False, markup=False)
-    return model, start.fresh
+    if config.train.new_first and not start.fresh + start.mixed:
+        console.print("[yellow]train.new_first changes nothing[/]: nothing starts anew.")
+    return model, start.fresh + start.mixed
 
 
 def _warn_of_lost_boxes(model: Detector, tables: Tables, config: ExperimentConfig) -> None:

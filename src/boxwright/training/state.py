@@ -2,7 +2,7 @@
 
 import io
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class Progress:
         batch: batches done within the epoch.
         best_ap: of the evaluations so far.
         seconds: spent training.
+        fresh: parameters that started anew where weights were given for the others; none: all did.
     """
 
     step: int = 0
@@ -32,6 +33,7 @@ class Progress:
     batch: int = 0
     best_ap: float = -1.0
     seconds: float = 0.0
+    fresh: list[str] = field(default_factory=list)
 
 
 def save_state(path: Path, progress: Progress, parts: dict[str, Any]) -> None:

@@ -52,7 +52,8 @@ def train(
     folder = choose_folder(Path(runs), name, resume=True) if resume else None
     if folder is not None:
         config = load_config(folder / CONFIG)
-    check_weights(config.model.weights)
+    else:
+        check_weights(config.model.weights)
     tables = load_data(config)
     return import_extra("boxwright.training.run", "train").run(config, tables, name, Path(runs), folder)
 
@@ -96,7 +97,7 @@ def check_weights(place: str | None) -> None:
     Raises:
         ConfigError: it can't be meant.
     """
-    if place is None or place in ZOO or "://" in place or Path(place).exists():
+    if place is None or place in ZOO or "://" in place or Path(place).expanduser().exists():
         return
     raise ConfigError(
         f"model.weights: '{place}' is no file and no name of the zoo. {nearest(place, ZOO)} Others:"
