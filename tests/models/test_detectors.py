@@ -46,6 +46,7 @@ CONFIGS = {
     "yolov3": {"name": "yolov3", "channels": 8},
     "yolox": {"name": "yolox", "width": 0.25, "depth": 0.1},
     "yolox-ota": {"name": "yolox", "width": 0.25, "depth": 0.1, "assigner": {"name": "ota"}},
+    "yolox-nano": {"name": "yolox", "width": 0.25, "depth": 0.1, "depthwise": True},
     "efficientdet": {"name": "efficientdet", "size": 0, "pretrained": False, "drop_path": 0.0},
 }
 REGIONS = {
@@ -349,3 +350,15 @@ def test_folded_norms_change_nothing(name):
     left = [m for m in fold_norms(model).modules() if isinstance(m, torch.nn.BatchNorm2d)]
     # Norms that are a level's own, behind convolutions of all; norms behind deformable convolutions.
     assert not left or name in ("efficientdet", "nas_fcos")
+
+
+def test_yolox_nano_has_as_many_parameters_as_published():
+    config = check_config(
+        {
+            "data": {"train": {"root": "x"}, "val": {"root": "x"}},
+            "model": {"name": "yolox", "width": 0.25, "depthwise": True},
+        },
+        "test",
+    )
+    parameters = sum(p.numel() for p in build_detector(config.model, 80).parameters())
+    assert round(parameters / 1e6, 2) == 0.91  # the table of its README

@@ -340,8 +340,9 @@ class OTAConfig(Part):
 
 class YOLOXConfig(ModelPart):
     name: Literal["yolox"]
-    width: Annotated[float, Field(gt=0)] = 0.5  # YOLOX-S; M 0.75, L 1
-    depth: Annotated[float, Field(gt=0)] = 0.33  # YOLOX-S; M 0.67, L 1
+    width: Annotated[float, Field(gt=0)] = 0.5  # YOLOX-S; Nano 0.25, Tiny 0.375, M 0.75, L 1
+    depth: Annotated[float, Field(gt=0)] = 0.33  # Nano, Tiny and S; M 0.67, L 1
+    depthwise: bool = False  # True: YOLOX-Nano's convolutions of each channel by itself
     assigner: Annotated[SimOTAConfig | OTAConfig, Field(discriminator="name")] = SimOTAConfig()
     box_weight: Annotated[float, Field(gt=0)] = 5.0
     clip: bool = True  # False: boxes may leave the image, as in the original

@@ -1,12 +1,13 @@
 """How the tensors of other toolboxes are called here."""
 
+import re
 from collections.abc import Iterator
 
 from torch import Tensor, nn
 
 from boxwright.models import import_rules_sets as sets
-
-Rules = tuple[tuple[str, str], ...]  # patterns of their whole names, and ours
+from boxwright.models.import_patterns import Rules, conv_norm, numbered
+from boxwright.models.import_rules_yolox import MMDET_YOLOX, YOLOX
 
 # MMDetection 2 and 3. The pyramid's fourth and fifth convolutions are its extra levels.
 _MMDET_BODY: Rules = (
@@ -28,34 +29,6 @@ def _outputs(cls: str, box: str, quality: str = "") -> Rules:
     return tuple((rf"bbox_head\.{theirs}\.(.+)", rf"head.{ours}.\1") for ours, theirs in named if theirs)
 
 
-def _numbered(theirs: str, ours: str, count: int) -> Rules:
-    """Rules of parts that are counted from 1 there and from 0 here; "#" is the number."""
-    return tuple(
-        rule
-        for n in range(count)
-        for rule in _conv_norm(theirs.replace("#", str(n + 1)), ours.replace("#", str(n)))
-    )
-
-
-def _conv_norm(theirs: str, ours: str) -> Rules:
-    """Rules of a convolution and its norm, which are layers 0 and 1 here."""
-    # The place of the rest among the groups.
-    rest = theirs.count("(") + 1
-    return ((rf"{theirs}\.conv\.(.+)", rf"{ours}.0.\{rest}"), (rf"{theirs}\.bn\.(.+)", rf"{ours}.1.\{rest}"))
-
-
-def _csp(theirs: str, ours: str) -> Rules:
-    """Rules of a CSP layer."""
-    block = theirs.count("(") + 1
-    return (
-        *_conv_norm(rf"{theirs}\.main_conv", f"{ours}.main"),
-        *_conv_norm(rf"{theirs}\.short_conv", f"{ours}.past"),
-        *_conv_norm(rf"{theirs}\.final_conv", f"{ours}.join"),
-        *_conv_norm(rf"{theirs}\.blocks\.(\d)\.conv1", rf"{ours}.blocks.\{block}.reduce"),
-        *_conv_norm(rf"{theirs}\.blocks\.(\d)\.conv2", rf"{ours}.blocks.\{block}.conv"),
-    )
-
-
 # Levels that aren't made by convolutions, and the heads of proposals and of regions.
 _MMDET_REGIONS: Rules = (
     (r"neck\.fpn_convs\.(\d)\.conv\.(.+)", r"neck.outputs.\1.0.\2"),
@@ -68,7 +41,7 @@ _MMDET_REGIONS: Rules = (
 
 def _region_head(theirs: str, ours: str) -> Rules:
     """Rules of a head on regions; a group of the pattern is the stage."""
-    rest = theirs.count("(") + 1
+    rest = re.compile(theirs).groups + 1
     return (
         (rf"{theirs}\.shared_fcs\.0\.(.+)", rf"{ours}.fc1.\{rest}"),
         (rf"{theirs}\.shared_fcs\.1\.(.+)", rf"{ours}.fc2.\{rest}"),
@@ -88,20 +61,10 @@ def _mmdet_layers(part: str, *attentions: tuple[str, str]) -> Rules:
     )
 
 
-# The last stage has its pooling between convolution and CSP layer.
-_YOLOX_STAGES = (
-    *_numbered(r"backbone\.stage#\.0", "backbone.stages.#.0", 4),
-    *(rule for n in range(3) for rule in _csp(rf"backbone\.stage{n + 1}\.1", f"backbone.stages.{n}.1")),
-    *_conv_norm(r"backbone\.stage4\.1\.conv1", "backbone.stages.3.1.reduce"),
-    *_conv_norm(r"backbone\.stage4\.1\.conv2", "backbone.stages.3.1.join"),
-    *_csp(r"backbone\.stage4\.2", "backbone.stages.3.2"),
-)
-
-
 def _effdet_rules() -> Iterator[tuple[str, str]]:
     """Nodes are numbered from 0 down, then up: node n of four down is level 3 - n, the rest levels 1 to 4."""
     yield r"backbone\.(.+)", r"backbone.body.\1"
-    yield from _conv_norm(r"fpn\.resample\.3\.conv", "neck.extra")
+    yield from conv_norm(r"fpn\.resample\.3\.conv", "neck.extra")
     for node in range(8):
         way, place = ("down", 3 - node) if node < 4 else ("up", node - 4)
         theirs, ours = rf"fpn\.cell\.(\d)\.fnode\.{node}", rf"neck.cells.\1.{way}.{place}"
@@ -111,7 +74,7 @@ def _effdet_rules() -> Iterator[tuple[str, str]]:
         yield rf"{theirs}\.after_combine\.conv\.bn\.(.+)", rf"{ours}.norm.\2"
         own = f"neck.cells.\\1.{way}_inputs.{place}"
         level = place if way == "down" else place + 1
-        yield from _conv_norm(rf"{theirs}\.combine\.resample\.{level}\.conv", own)
+        yield from conv_norm(rf"{theirs}\.combine\.resample\.{level}\.conv", own)
     for theirs, ours in (("class_net", "head.cls"), ("box_net", "head.box")):
         yield rf"{theirs}\.conv_rep\.(\d)\.conv_dw\.(.+)", rf"{ours}.convs.\1.0.\2"
         yield rf"{theirs}\.conv_rep\.(\d)\.conv_pw\.(.+)", rf"{ours}.convs.\1.1.\2"
@@ -123,7 +86,7 @@ def _effdet_rules() -> Iterator[tuple[str, str]]:
 def _mmdet_nas() -> Iterator[tuple[str, str]]:
     """Cells are called by the two maps that they join; deformable convolutions hold their offsets."""
     yield r"backbone\.(.+)", r"backbone.body.\1"
-    yield from _conv_norm(r"neck\.adapt_convs\.(\d)", r"neck.adapt.\1")
+    yield from conv_norm(r"neck\.adapt_convs\.(\d)", r"neck.adapt.\1")
     for n, cell in enumerate(("c22_1", "c22_2", "c32", "c02", "c42", "c36", "c61")):
         theirs, ours = rf"neck\.fpn\.{cell}", f"neck.cells.{n}"
         for conv, place in (("input1_conv", "first"), ("input2_conv", "second")):
@@ -183,33 +146,20 @@ RULES: dict[str, dict[str, Rules]] = {
             (r"bbox_head\.reg_convs\.(\d)\.0\.(.+)", r"head.box.\1.\2"),
         ),
         "yolov3": (
-            *_conv_norm(r"backbone\.conv1", "backbone.stem"),
-            *_numbered(r"backbone\.conv_res_block#\.conv", "backbone.stages.#.0", 5),
-            *_numbered(r"backbone\.conv_res_block#\.res(\d)\.conv1", r"backbone.stages.#.1.\1.reduce", 5),
-            *_numbered(r"backbone\.conv_res_block#\.res(\d)\.conv2", r"backbone.stages.#.1.\1.conv", 5),
-            *_numbered(r"neck\.conv#", "neck.reduce.#", 2),
+            *conv_norm(r"backbone\.conv1", "backbone.stem"),
+            *numbered(r"backbone\.conv_res_block#\.conv", "backbone.stages.#.0", 5),
+            *numbered(r"backbone\.conv_res_block#\.res(\d)\.conv1", r"backbone.stages.#.1.\1.reduce", 5),
+            *numbered(r"backbone\.conv_res_block#\.res(\d)\.conv2", r"backbone.stages.#.1.\1.conv", 5),
+            *numbered(r"neck\.conv#", "neck.reduce.#", 2),
             *(
                 rule
                 for n in range(3)
-                for rule in _numbered(rf"neck\.detect{n + 1}\.conv#", f"neck.levels.{n}.#", 5)
+                for rule in numbered(rf"neck\.detect{n + 1}\.conv#", f"neck.levels.{n}.#", 5)
             ),
-            *_conv_norm(r"bbox_head\.convs_bridge\.(\d)", r"head.bridge.\1"),
+            *conv_norm(r"bbox_head\.convs_bridge\.(\d)", r"head.bridge.\1"),
             (r"bbox_head\.convs_pred\.(\d)\.(.+)", r"head.predict.\1.\2"),
         ),
-        "yolox": (
-            *_conv_norm(r"backbone\.stem\.conv", "backbone.stem"),
-            *_YOLOX_STAGES,
-            *_conv_norm(r"neck\.reduce_layers\.(\d)", r"neck.reduce.\1"),
-            *_csp(r"neck\.top_down_blocks\.(\d)", r"neck.down.\1"),
-            *_conv_norm(r"neck\.downsamples\.(\d)", r"neck.halve.\1"),
-            *_csp(r"neck\.bottom_up_blocks\.(\d)", r"neck.up.\1"),
-            *_conv_norm(r"neck\.out_convs\.(\d)", r"neck.outputs.\1"),
-            *_conv_norm(r"bbox_head\.multi_level_cls_convs\.(\d)\.(\d)", r"head.cls_towers.\1.\2"),
-            *_conv_norm(r"bbox_head\.multi_level_reg_convs\.(\d)\.(\d)", r"head.box_towers.\1.\2"),
-            (r"bbox_head\.multi_level_conv_cls\.(\d)\.(.+)", r"head.cls.\1.\2"),
-            (r"bbox_head\.multi_level_conv_reg\.(\d)\.(.+)", r"head.box.\1.\2"),
-            (r"bbox_head\.multi_level_conv_obj\.(\d)\.(.+)", r"head.objectness.\1.\2"),
-        ),
+        "yolox": MMDET_YOLOX,
     },
 }
 _TORCHVISION_BODY: Rules = (
@@ -269,6 +219,17 @@ RULES["torchvision"] = {
 RULES["effdet"] = {"efficientdet": tuple(_effdet_rules())}
 RULES["transformers"] = {"rtdetr": sets.RTDETR, "dfine": sets.DFINE}
 RULES["rtdetr"], RULES["dfine"] = {"rtdetr": sets.RTDETR}, {"dfine": sets.DFINE}
+RULES["yolox"] = {"yolox": YOLOX}
+# A classifier: its body alone. Stages in a list have an underscore where maps are taken of them.
+_TIMM: Rules = (
+    (r"(stem|stages|features|layers)\.(\d+)\.(.+)", r"backbone.body.\1_\2.\3"),
+    (r"(.+)", r"backbone.body.\1"),
+)
+TIMM_BODIES = (
+    "fcos", "fcos_obb", "nas_fcos", "retinanet", "retinanet_obb", "freeanchor", "atss", "atss_obb", "gfl",
+    "vfnet", "dssd", "efficientdet", "faster_rcnn", "cascade_rcnn", "detr", "rtdetr", "dfine",
+)  # fmt: skip
+RULES["timm"] = dict.fromkeys(TIMM_BODIES, _TIMM)
 # Constants that a model makes itself.
 IGNORED = {
     "mmdet": (r"bbox_head\.integral\.project", r".*\.num_batches_tracked"),
@@ -277,6 +238,8 @@ IGNORED = {
     "transformers": sets.IGNORED,
     "rtdetr": sets.IGNORED,
     "dfine": sets.IGNORED,
+    "yolox": (r".*\.num_batches_tracked",),
+    "timm": (r".*\.num_batches_tracked", r"(fc|classifier|head|conv_head|norm_head)\..+"),
 }
 # What is done to all tensors before they are renamed.
 PREPARED = {"transformers": sets.prepared}

@@ -3,12 +3,13 @@
 Both call the same parts by names that differ little, so that one set of rules knows all of them.
 """
 
+import re
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-Rules = tuple[tuple[str, str], ...]
+from boxwright.models.import_patterns import Rules
 
 _CONV, _NORM = r"(?:conv|convolution|0)", r"(?:norm|normalization|bn|1)"
 _IN, _OUT = r"(?:mlp\.layers\.0|mlp\.fc1|fc1|linear1)", r"(?:mlp\.layers\.1|mlp\.fc2|fc2|linear2)"
@@ -36,7 +37,7 @@ def prepared(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _conv_norm(theirs: str, ours: str, norm: str = "1") -> Rules:
-    rest = theirs.count("(") - theirs.count("(?:") + 1
+    rest = re.compile(theirs).groups + 1
     return (
         (rf"{theirs}\.{_CONV}\.(weight)", rf"{ours}.0.\{rest}"),
         (rf"{theirs}\.{_NORM}\.(\w+)", rf"{ours}.{norm}.\{rest}"),
@@ -44,7 +45,7 @@ def _conv_norm(theirs: str, ours: str, norm: str = "1") -> Rules:
 
 
 def _csp(theirs: str, ours: str) -> Rules:
-    block = theirs.count("(") - theirs.count("(?:") + 1
+    block = re.compile(theirs).groups + 1
     return (
         *_conv_norm(rf"{theirs}\.conv1", f"{ours}.main"),
         *_conv_norm(rf"{theirs}\.conv2", f"{ours}.past"),

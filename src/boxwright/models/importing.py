@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from boxwright.config import ExperimentConfig, load_config
+from boxwright.config import ExperimentConfig, ModelConfig, load_config
 from boxwright.errors import CheckpointError, ConfigError, nearest
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import save_detector
@@ -90,11 +90,7 @@ def import_checkpoint(
     report = import_state(model, read_state(Path(checkpoint)), experiment.model.name, origin)
     if not report.complete and not partial:
         raise CheckpointError(f"{checkpoint}: {report.describe()} Nothing was written; see --partial.")
-    backbone = getattr(experiment.model, "backbone", None)
-    if backbone is not None and backbone.style == "caffe":
-        _take_our_input(model)
-    if experiment.model.name == "yolox":
-        _take_rgb(model)
+    take_our_input(model, experiment.model)
     save_detector(model, experiment, list(classes), Path(output))
     return report
 
@@ -139,7 +135,16 @@ def import_state(model: nn.Module, state: dict[str, Tensor], detector: str, orig
     return report
 
 
-def _take_our_input(model: nn.Module) -> None:
+def take_our_input(model: nn.Module, config: ModelConfig) -> None:
+    """Rewrite a first convolution that took BGR: that of YOLOX, and of caffe style (BGR less its mean)."""
+    backbone = getattr(config, "backbone", None)
+    if backbone is not None and backbone.style == "caffe":
+        _take_ours_for_caffe(model)
+    if config.name == "yolox":
+        _take_rgb(model)
+
+
+def _take_ours_for_caffe(model: nn.Module) -> None:
     """The stem on (RGB - mean) / deviation gives what it gave on BGR - mean."""
     stem = model.get_submodule("backbone.body.conv1")
     normalize = model.get_submodule("normalize")

@@ -32,7 +32,9 @@ def make_norm(norm: "str | Callable[[int], nn.Module]", channels: int) -> nn.Mod
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution, norm, activation; without a norm, or with `bias`, the convolution has a bias."""
+    """Convolution, norm, activation; without a norm, or with `bias`, the convolution has a bias; in `groups`
+    of channels that don't see each other.
+    """
 
     def __init__(
         self,
@@ -43,9 +45,10 @@ class ConvNorm(nn.Sequential):
         norm: "str | Callable[[int], nn.Module]" = "batch",
         activation: Activation | None = nn.ReLU,
         bias: bool = False,
+        groups: int = 1,
     ):
         bias = bias or norm == "none"
-        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=bias)
+        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
         layers = [conv, make_norm(norm, out_channels)]
         if activation is not None:
             layers.append(activation(inplace=True))

@@ -15,7 +15,7 @@ from boxwright.models.checkpoint import FIRST_FORMAT, FORMAT, load_detector, wit
 from boxwright.models.class_rows import Carried, carry_rows, layout_of, match_classes
 from boxwright.models.detector import Detector
 from boxwright.models.fetching import HUB, config_beside, fetch
-from boxwright.models.importing import import_state, read_state
+from boxwright.models.importing import import_state, read_state, take_our_input
 
 # Model types of transformers' config.json to our names: those whose every tensor is known to have its place.
 MODEL_TYPES = {"d_fine": "dfine", "rt_detr_v2": "rtdetr"}
@@ -161,12 +161,14 @@ def _foreign(place: str, config: ModelConfig, known: Published | None) -> Source
         # The network alone: what depends on the classes starts anew.
         model = build_detector(bare, 1)
         report = import_state(model, state, config.name, toolbox)
+        take_our_input(model, config)
         missing = set(report.missing) | {n for n, _, _ in report.mismatched}
         return Source({n: t for n, t in model.state_dict().items() if n not in missing}, ())
     model = build_detector(bare, len(classes))
     report = import_state(model, state, config.name, toolbox)
     if not report.complete:
         raise CheckpointError(f"{place}: {report.describe()} model must describe the network they are of.")
+    take_our_input(model, config)
     return Source(dict(model.state_dict()), classes)
 
 

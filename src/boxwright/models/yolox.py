@@ -39,12 +39,13 @@ class YOLOXHead(nn.Module):
         channels: of the pyramid and the towers.
         num_classes: categories.
         levels: of the pyramid.
+        depthwise: the towers' convolutions are of each channel by itself.
     """
 
-    def __init__(self, channels: int, num_classes: int, levels: int):
+    def __init__(self, channels: int, num_classes: int, levels: int, depthwise: bool = False):
         super().__init__()
-        self.cls_towers = nn.ModuleList(_make_tower(channels) for _ in range(levels))
-        self.box_towers = nn.ModuleList(_make_tower(channels) for _ in range(levels))
+        self.cls_towers = nn.ModuleList(_make_tower(channels, depthwise) for _ in range(levels))
+        self.box_towers = nn.ModuleList(_make_tower(channels, depthwise) for _ in range(levels))
         self.cls = nn.ModuleList(nn.Conv2d(channels, num_classes, 1) for _ in range(levels))
         self.box = nn.ModuleList(nn.Conv2d(channels, 4, 1) for _ in range(levels))
         self.objectness = nn.ModuleList(nn.Conv2d(channels, 1, 1) for _ in range(levels))
@@ -101,13 +102,13 @@ class YOLOX(Detector):
     @classmethod
     def from_config(cls, config: YOLOXConfig, num_classes: int) -> "YOLOX":
         """Build the parts that a checked config describes."""
-        backbone = CSPDarknet(config.width, config.depth)
+        backbone = CSPDarknet(config.width, config.depth, config.depthwise)
         channels = int(BASE_CHANNELS * config.width)
         assigner = config.assigner.model_dump(exclude={"name"})
         return cls(
             backbone,
-            CSPPAFPN(backbone.channels, channels, max(round(3 * config.depth), 1)),
-            YOLOXHead(channels, num_classes, len(STRIDES)),
+            CSPPAFPN(backbone.channels, channels, max(round(3 * config.depth), 1), config.depthwise),
+            YOLOXHead(channels, num_classes, len(STRIDES), config.depthwise),
             assigner,
             config.assigner.name == "ota",
             config.box_weight,
@@ -194,5 +195,5 @@ class YOLOX(Detector):
         return torch.cat([centers - half, centers + half], dim=-1)
 
 
-def _make_tower(channels: int) -> nn.Sequential:
-    return nn.Sequential(*(make_conv(channels, channels) for _ in range(HEAD_DEPTH)))
+def _make_tower(channels: int, depthwise: bool) -> nn.Sequential:
+    return nn.Sequential(*(make_conv(channels, channels, depthwise=depthwise) for _ in range(HEAD_DEPTH)))

@@ -12,18 +12,26 @@ WINDOWS = (5, 9, 13)  # of spatial pyramid pooling
 make_slow_norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.03)
 
 
-def make_conv(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> ConvNorm:
-    """Convolution, batch norm that forgets slowly, SiLU."""
+def make_conv(
+    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, depthwise: bool = False
+) -> nn.Sequential:
+    """Convolution, batch norm that forgets slowly, SiLU; `depthwise`: these of each channel by itself, then
+    these across channels.
+    """
+    if depthwise:
+        own = ConvNorm(in_channels, in_channels, kernel, stride, make_slow_norm, nn.SiLU, groups=in_channels)
+        return nn.Sequential(own, make_conv(in_channels, out_channels, 1))
     return ConvNorm(in_channels, out_channels, kernel, stride, make_slow_norm, nn.SiLU)
 
 
 class Bottleneck(nn.Module):
     """A 1x1 and a 3x3 convolution, with a shortcut or without."""
 
-    def __init__(self, channels: int, shortcut: bool):
+    def __init__(self, channels: int, shortcut: bool, depthwise: bool):
         super().__init__()
         self.shortcut = shortcut
-        self.reduce, self.conv = make_conv(channels, channels, 1), make_conv(channels, channels)
+        self.reduce = make_conv(channels, channels, 1)
+        self.conv = make_conv(channels, channels, depthwise=depthwise)
 
     def forward(self, features: Tensor) -> Tensor:
         added = self.conv(self.reduce(features))
@@ -33,11 +41,18 @@ class Bottleneck(nn.Module):
 class CSPLayer(nn.Module):
     """Half of the channels through bottlenecks, half past them. Wang et al., CSPNet, CVPR Workshops 2020."""
 
-    def __init__(self, in_channels: int, out_channels: int, depth: int, shortcut: bool = True):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth: int,
+        shortcut: bool = True,
+        depthwise: bool = False,
+    ):
         super().__init__()
         half = out_channels // 2
         self.main, self.past = make_conv(in_channels, half, 1), make_conv(in_channels, half, 1)
-        self.blocks = nn.Sequential(*(Bottleneck(half, shortcut) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Bottleneck(half, shortcut, depthwise) for _ in range(depth)))
         self.join = make_conv(2 * half, out_channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -66,19 +81,21 @@ class CSPDarknet(nn.Module):
     Args:
         width: factor on the channels, 0.5 for YOLOX-S.
         depth: factor on the residual blocks, 0.33 for YOLOX-S.
+        depthwise: 3x3 convolutions but the first are of each channel by itself, as in YOLOX-Nano.
     """
 
-    def __init__(self, width: float = 0.5, depth: float = 0.33):
+    def __init__(self, width: float = 0.5, depth: float = 0.33, depthwise: bool = False):
         super().__init__()
         channels = [int(c * width) for c in (64, 128, 256, 512, 1024)]
         self.stem = make_conv(12, channels[0])
         self.stages = nn.ModuleList()
         for n, blocks in enumerate(DEPTHS):
             last = n == len(DEPTHS) - 1
-            layers: list[nn.Module] = [make_conv(channels[n], channels[n + 1], 3, 2)]
+            layers: list[nn.Module] = [make_conv(channels[n], channels[n + 1], 3, 2, depthwise)]
             if last:
                 layers.append(SpatialPyramidPooling(channels[n + 1]))
-            layers.append(CSPLayer(channels[n + 1], channels[n + 1], max(round(blocks * depth), 1), not last))
+            count = max(round(blocks * depth), 1)
+            layers.append(CSPLayer(channels[n + 1], channels[n + 1], count, not last, depthwise))
             self.stages.append(nn.Sequential(*layers))
         self.channels = channels[2:]
         for module in self.modules():

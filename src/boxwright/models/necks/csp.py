@@ -16,15 +16,18 @@ class CSPPAFPN(nn.Module):
         in_channels: of the backbone's maps, finest first.
         channels: of every output.
         depth: bottlenecks of each CSP layer.
+        depthwise: 3x3 convolutions are of each channel by itself.
     """
 
-    def __init__(self, in_channels: list[int], channels: int, depth: int):
+    def __init__(self, in_channels: list[int], channels: int, depth: int, depthwise: bool = False):
         super().__init__()
         pairs = list(pairwise(in_channels))  # a level and the one above
         self.reduce = nn.ModuleList(make_conv(above, own, 1) for own, above in reversed(pairs))
-        self.down = nn.ModuleList(CSPLayer(2 * own, own, depth, False) for own, _ in reversed(pairs))
-        self.halve = nn.ModuleList(make_conv(below, below, 3, 2) for below, _ in pairs)
-        self.up = nn.ModuleList(CSPLayer(2 * below, own, depth, False) for below, own in pairs)
+        self.down = nn.ModuleList(
+            CSPLayer(2 * own, own, depth, False, depthwise) for own, _ in reversed(pairs)
+        )
+        self.halve = nn.ModuleList(make_conv(below, below, 3, 2, depthwise) for below, _ in pairs)
+        self.up = nn.ModuleList(CSPLayer(2 * below, own, depth, False, depthwise) for below, own in pairs)
         self.outputs = nn.ModuleList(make_conv(c, channels, 1) for c in in_channels)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
