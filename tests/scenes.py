@@ -55,6 +55,33 @@ def square_tables(folder: Path, images: int = 8, size: int = 64, seed: int = 0) 
     return builder.build()
 
 
+# Landmarks of a drawn face in shares of its box, and their colours.
+FACE = np.array([[0.3, 0.35], [0.7, 0.35], [0.5, 0.55], [0.35, 0.8], [0.65, 0.8]])
+FACE_COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255))
+
+
+def face_tables(folder: Path, images: int = 8, size: int = 64, seed: int = 0) -> Tables:
+    """Images of one pale face on noise, whose landmarks are dots of five colours."""
+    builder = TableBuilder("faces")
+    folder.mkdir(parents=True, exist_ok=True)
+    builder.category("face")
+    for n in range(images):
+        rng = np.random.default_rng([seed, n])
+        pixels = rng.integers(90, 140, (size, size, 3), dtype=np.uint8)
+        path = folder / f"{n:03d}.png"
+        image_id = builder.image(path.name, str(path), size, size)
+        side = int(rng.integers(size // 2, size * 3 // 4))
+        x, y = (int(v) for v in rng.integers(0, size - side, 2))
+        pixels[y : y + side, x : x + side] = 230
+        points = FACE * side + [x, y]
+        for point, color in zip(points, FACE_COLORS):
+            cv2.circle(pixels, tuple(np.rint(point - 0.5).astype(int).tolist()), side // 12, color, -1)
+        landmarks = points.reshape(-1).tolist()
+        builder.box(("face", n), image_id, 0, (x, y, side, side), landmarks=landmarks)
+        Image.fromarray(pixels).save(path)
+    return builder.build()
+
+
 def oriented_tables(
     folder: Path, images: int = 3, size: int = 96, scores: bool = False, headings: bool = False
 ) -> Tables:

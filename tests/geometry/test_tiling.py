@@ -101,11 +101,14 @@ def test_pieces_go_and_whole_objects_stay_once(merge, oriented):
     boxes, scores, labels, cut = seen(truth, windows, size, oriented)
     assert cut.any()
     assert len(boxes) > 1.5 * len(truth)
-    found, best, found_labels = merge_tiles(boxes, scores, labels, cut, merge, 0.5)
+    found, best, found_labels, place = merge_tiles(boxes, scores, labels, cut, merge, 0.5)
     assert len(found) == len(truth)
     assert (np.diff(best) <= 0).all()
     order, own = (np.lexsort(np.round(b[:, :2]).T) for b in (hulls_of(found), hulls_of(truth)))
     assert np.allclose(found[order], truth[own])
+    # Each is at the place of one of those that it was made of.
+    assert np.abs(hulls_of(boxes[place]) - hulls_of(found)).max() < 1e-6
+    assert (scores[place] == best).all()
     assert (found_labels[order] == (np.arange(len(truth)) % 3)[own]).all()
 
 
@@ -114,7 +117,7 @@ def test_what_no_tile_saw_whole_stays_in_pieces():
     windows = tile_windows(size, (200, 100), (20.0, 20.0))
     truth = np.array([[50.0, 40.0, 350.0, 60.0]])
     boxes, scores, labels, cut = seen(truth, windows, size, oriented=False)
-    found, _, _ = merge_tiles(boxes, scores, labels, cut, "nms", 0.5)
+    found, _, _, _ = merge_tiles(boxes, scores, labels, cut, "nms", 0.5)
     assert len(found) == len(windows)
     assert found[:, 0].min() == 50
     assert found[:, 2].max() == 350
@@ -123,7 +126,7 @@ def test_what_no_tile_saw_whole_stays_in_pieces():
 def test_soft_merging_lowers_scores_and_keeps_neighbours():
     boxes = np.array([[0.0, 0, 20, 20], [1, 0, 21, 20], [40, 0, 60, 20]])
     scores = np.array([0.9, 0.8, 0.7])
-    found, soft, _ = merge_tiles(boxes, scores, np.zeros(3, int), np.zeros(3, bool), "soft", 0.5)
+    found, soft, _, _ = merge_tiles(boxes, scores, np.zeros(3, int), np.zeros(3, bool), "soft", 0.5)
     assert len(found) == 3
     assert soft[0] == 0.9
     assert soft.min() < 0.5

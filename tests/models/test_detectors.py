@@ -86,7 +86,14 @@ SETS |= {
     "dfine-mal": {"name": "dfine", "pretrained": False, "queries": 20, "denoising": 20, "cls_loss": "mal"},
 }
 DENSE = list(CONFIGS)
-CONFIGS |= SPARSE | SETS
+FACES = {
+    "retinaface": {
+        "name": "retinaface",
+        "backbone": BACKBONE,
+        "neck": {"channels": 32},
+    }
+}
+CONFIGS |= SPARSE | SETS | FACES
 LARGE = {
     "ssd": {"name": "ssd", "width": 0.25},
     "dssd": {"name": "dssd", "backbone": BACKBONE, "channels": 32},

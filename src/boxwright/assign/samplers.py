@@ -8,7 +8,9 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def hard_negatives(losses: Tensor, positive: Tensor, negative: Tensor, ratio: float = 3.0) -> Tensor:
+def hard_negatives(
+    losses: Tensor, positive: Tensor, negative: Tensor, ratio: float = 3.0, least: float = 0.0
+) -> Tensor:
     """The negatives of greatest loss, `ratio` for each positive of their image; (B, P) bool.
 
     Liu et al., SSD, ECCV 2016, section 2.2 (hard negative mining).
@@ -17,8 +19,9 @@ def hard_negatives(losses: Tensor, positive: Tensor, negative: Tensor, ratio: fl
         losses: (B, P).
         positive, negative: (B, P) bool.
         ratio: of negatives to positives.
+        least: negatives of an image.
     """
-    return _greatest(losses, negative, ratio * positive.sum(1, keepdim=True))
+    return _greatest(losses, negative, (ratio * positive.sum(1, keepdim=True)).clamp(min=least))
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ EXAMPLE = (
 )
 METRIC_HELP = (
     "Beside COCO's: voc, voc-plus-one, oriented, oriented-coco, crowd, lrp, tide, tidecv, correction, bound, "
-    "sensitivity, confidence, pdq, tubes, vehicle, or by-size, by-aspect, by-position, "
+    "sensitivity, confidence, pdq, tubes, vehicle, landmarks, or by-size, by-aspect, by-position, "
     "by-density, by-source, by-image:KEY, by-box:KEY. Repeat it for more."
 )
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from boxwright.config.faces import RetinaFaceConfig
 from boxwright.config.models import (
     ATSSConfig,
     ATSSOBBConfig,
@@ -39,6 +40,7 @@ ModelConfig = Annotated[
     | DETRConfig
     | RTDETRConfig
     | DFINEConfig
+    | RetinaFaceConfig
     | FreeAnchorConfig
     | ATSSConfig
     | ATSSOBBConfig

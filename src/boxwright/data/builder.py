@@ -166,13 +166,18 @@ class TableBuilder:
         ignore: bool = False,
         difficult: bool = False,
         area: float | None = None,
+        landmarks: list[float] | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> None:
         """Add a box; `place` says where it was read. A shape of five or eight numbers is an oriented box."""
+        if landmarks is not None and not np.isfinite(landmarks).all():
+            found = ", ".join(f"{v:g}" for v in landmarks)
+            self.error("landmarks", f"{place[0]} {place[1]}", f"landmarks {found}, expected numbers.")
+            landmarks = None
         if len(shape) != 4:
             self._oriented.append((len(self._boxes), shape))
             shape = (0.0, 0.0, 0.0, 0.0)
-        numbers = (*shape, None, score, crowd, ignore, difficult, area)
+        numbers = (*shape, None, score, crowd, ignore, difficult, area, landmarks)
         self._boxes.append((image_id, category_id, *numbers, pack(attributes), place))
 
     def boxes(self, where: str, columns: dict[str, Any]) -> None:

@@ -8,14 +8,14 @@ from boxwright.data import formats
 from boxwright.data.formats.placing import Placing
 from boxwright.data.tables import Tables
 
-COCO = {"score", "crowd", "ignore", "difficult", "area", "attributes", "empty", "category"}
+COCO = {"score", "crowd", "ignore", "difficult", "area", "attributes", "empty", "category", "landmarks"}
 # What each format carries of the optional columns. Images and categories without boxes are "empty".
 HOLDS: dict[str, set[str]] = {
     "parquet": COCO | {"angle"},
     "coco": COCO,
     "citypersons": COCO,
     "coco-angle": COCO | {"angle"},
-    "coco-results": {"score", "category"},
+    "coco-results": {"score", "category", "landmarks"},
     "voc": {"angle", "difficult", "attributes", "category"},
     "yolo": {"angle", "score", "empty", "category"},
     "dota": {"angle", "difficult", "category"},
@@ -28,8 +28,11 @@ HOLDS: dict[str, set[str]] = {
     "labelme": {"angle", "score", "difficult", "category"},
     "labelstudio": {"angle", "score", "category"},
     "via": {"angle", "category"},
+    "wider": {"landmarks", "empty"},
     "fiftyone": {"score", "attributes", "category", "empty"},
 }
+# Formats that have categories of their own alone.
+OWN_NAMES = {"odgt": ("person", "head"), "wider": ("face",)}
 
 
 def convert(
@@ -54,12 +57,13 @@ def convert(
     """
     name = format or formats.format_of_suffix(tables, target)
     formats.write(tables, target, name, images)
-    held = HOLDS[name]
+    held, own = HOLDS[name], OWN_NAMES.get(name)
     boxes = tables.boxes
     own_area = (boxes["area"] - boxes["w"] * boxes["h"]).abs() > 1e-6 * boxes["area"].abs()
     counts = {
         "angle": boxes["angle"].len() - boxes["angle"].null_count(),
         "score": boxes["score"].len() - boxes["score"].null_count(),
+        "landmarks": boxes["landmarks"].len() - boxes["landmarks"].null_count(),
         "crowd": int(boxes["crowd"].sum()),
         "ignore": int(boxes["ignore"].sum()),
         "difficult": int(boxes["difficult"].sum()),
@@ -68,13 +72,13 @@ def convert(
         "empty": int(
             (~tables.categories["category_id"].is_in(boxes["category_id"].unique().implode())).sum()
         ),
-        "category": 0 if "category" in held else _not_person(tables),
+        "category": 0 if own is None else _named_otherwise(tables, own),
     }
     words = {"empty": "categories without boxes"}
     return {words.get(k, k): n for k, n in counts.items() if n and k not in held}
 
 
-def _not_person(tables: Tables) -> int:
-    """Boxes whose category odgt reads back as an ignored region."""
+def _named_otherwise(tables: Tables, own: tuple[str, ...]) -> int:
+    """Boxes whose category a format doesn't have."""
     names = tables.boxes.join(tables.categories, on="category_id")["name"]
-    return int((~names.is_in(pl.Series(["person", "head"]).implode())).sum())
+    return int((~names.is_in(pl.Series(own).implode())).sum())

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from boxwright.config.experiment import AugmentConfig
 from boxwright.data.images import image_size, load_image
-from boxwright.data.tables import Tables
+from boxwright.data.tables import LANDMARKS, Tables
 from boxwright.data.targets import Batch, Targets
 from boxwright.data.transforms import (
     PAD_VALUE,
@@ -24,6 +24,7 @@ from boxwright.data.transforms import (
     jitter_colors,
     random_matrix,
     resize,
+    transform_landmarks,
     transform_points,
     transform_rotated,
     visible_part,
@@ -42,6 +43,7 @@ class Sample:
     oriented: np.ndarray  # (N,) bool
     labels: np.ndarray  # (N,)
     ignore: np.ndarray  # (N,) bool
+    landmarks: np.ndarray  # (N, LANDMARKS, 2) float64, NaN where there are none
     index: int
     matrix: np.ndarray  # (2, 3), original to input pixels
 
@@ -84,6 +86,7 @@ class DetectionDataset(Dataset):
         self._rows = tables.rows_by_image(has_area)
         self._rotated = tables.rotated()
         self._oriented = tables.boxes["angle"].is_not_null().to_numpy()
+        self._landmarks = tables.landmarks()
         self._labels = tables.boxes["category_id"].to_numpy().astype(np.int64)
         self._ignore = (tables.boxes["crowd"] | tables.boxes["ignore"]).to_numpy()
         self._cache: dict[int, tuple[np.ndarray, tuple[int, int]]] = {}
@@ -149,6 +152,7 @@ class DetectionDataset(Dataset):
         rows = self._rows[index]
         labels, ignore, oriented = self._labels[rows], self._ignore[rows], self._oriented[rows]
         rotated = transform_rotated(self._rotated[rows], oriented, matrix)
+        landmarks = transform_landmarks(self._landmarks[rows], matrix)
         boxes, inside = visible_part(rotated, (pixels.shape[1], pixels.shape[0]))
         # Of an upright box, what is outside is unknown and doesn't matter.
         cut = np.column_stack([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2], rotated[:, 4]])
@@ -160,8 +164,9 @@ class DetectionDataset(Dataset):
                 kept &= ~lost
             ignore = ignore | lost
         return Sample(
-            pixels, boxes[kept], rotated[kept], oriented[kept], labels[kept], ignore[kept], index, matrix
-        )
+            pixels, boxes[kept], rotated[kept], oriented[kept], labels[kept], ignore[kept], landmarks[kept],
+            index, matrix,
+        )  # fmt: skip
 
     def _decode(self, index: int) -> tuple[np.ndarray, tuple[int, int]]:
         pixels = load_image(self._paths[index], self._sizes[index])
@@ -219,14 +224,16 @@ def collate(samples: list[Sample], stride: int = 32, least: int = 0) -> Batch:
     most = max(len(s.boxes) for s in samples)
     boxes, rotated = (np.zeros((len(samples), most, k), dtype=np.float32) for k in (4, 5))
     labels = np.zeros((len(samples), most), dtype=np.int64)
+    landmarks = np.full((len(samples), most, LANDMARKS, 2), np.nan, dtype=np.float32)
     mask, ignore, oriented = (np.zeros((len(samples), most), dtype=bool) for _ in range(3))
     for n, sample in enumerate(samples):
         count = len(sample.boxes)
         pixels[n, : sample.pixels.shape[0], : sample.pixels.shape[1]] = sample.pixels
         boxes[n, :count], labels[n, :count] = sample.boxes, sample.labels
         rotated[n, :count], oriented[n, :count] = sample.rotated, sample.oriented
+        landmarks[n, :count] = sample.landmarks
         mask[n, :count], ignore[n, :count] = ~sample.ignore, sample.ignore
-    tensors = [torch.from_numpy(a) for a in (boxes, labels, mask, ignore, rotated, oriented)]
+    tensors = [torch.from_numpy(a) for a in (boxes, labels, mask, ignore, rotated, oriented, landmarks)]
     targets = Targets(*tensors, any_ignored=bool(ignore.any()))
     sizes = [(s.pixels.shape[1], s.pixels.shape[0]) for s in samples]
     return Batch(

@@ -14,6 +14,9 @@ import polars as pl
 
 from boxwright.errors import DataError, Fault
 
+LANDMARKS = 5  # points of a face: eyes, nose, corners of the mouth; the image's left before its right
+MIRRORED = (1, 0, 2, 4, 3)  # which landmark each is in a mirror
+
 BOX_SCHEMA: dict[str, pl.DataType] = {
     "image_id": pl.Int64(),  # row of the image table
     "category_id": pl.Int32(),  # row of the category table
@@ -27,6 +30,7 @@ BOX_SCHEMA: dict[str, pl.DataType] = {
     "ignore": pl.Boolean(),  # neither object nor background
     "difficult": pl.Boolean(),  # VOC's difficult
     "area": pl.Float64(),  # pixels; the annotation's own where it gives one, else w * h
+    "landmarks": pl.List(pl.Float64()),  # x, y of each of `LANDMARKS`, pixels; null: none
     "source": pl.String(),  # data set, annotator or model
     "attributes": pl.String(),  # whatever else the format carries, as a JSON object; null: nothing
 }
@@ -86,6 +90,9 @@ class Tables:
         numbers = self.boxes.select("x", "y", "w", "h").to_numpy()
         if not np.isfinite(numbers).all() or (numbers[:, 2:] < 0).any():
             raise DataError("boxes table: x, y, w, h must be finite, and w, h not negative.")
+        given = self.boxes["landmarks"].drop_nulls()
+        if (given.list.len() != 2 * LANDMARKS).any() or not given.explode().is_finite().all():
+            raise DataError(f"boxes table: landmarks must be {2 * LANDMARKS} finite numbers, or null.")
 
     def with_boxes(self, boxes: pl.DataFrame) -> "Tables":
         """The same images and categories with other boxes."""
@@ -110,6 +117,15 @@ class Tables:
         """cx, cy, w, h, angle of the boxes, (N, 5) float64; angle 0 where they have none."""
         x, y, w, h = (self.boxes[c].to_numpy() for c in "xywh")
         return np.column_stack([x + w / 2, y + h / 2, w, h, self.boxes["angle"].fill_null(0.0).to_numpy()])
+
+    def landmarks(self) -> np.ndarray:
+        """x, y of the boxes' landmarks, (N, LANDMARKS, 2) float64 pixels; NaN where they have none."""
+        points = np.full((len(self.boxes), LANDMARKS, 2), np.nan)
+        given = self.boxes["landmarks"].is_not_null().to_numpy()
+        if given.any():
+            numbers = self.boxes["landmarks"].drop_nulls().explode().to_numpy()
+            points[given] = numbers.reshape(-1, LANDMARKS, 2)
+        return points
 
     def rows_by_image(self, wanted: np.ndarray | None = None) -> list[np.ndarray]:
         """Rows of the boxes of each image, in their order; of those in `wanted` (N,) bool alone."""

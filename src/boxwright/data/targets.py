@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from boxwright.data.tables import LANDMARKS
+
 
 @dataclass(frozen=True)
 class Targets:
@@ -18,6 +20,7 @@ class Targets:
         ignore: (B, G) bool, regions that are neither object nor background.
         rotated: (B, G, 5) cx, cy, w, h, angle float32; of boxes without an angle `boxes`, with angle 0.
         oriented: (B, G) bool, boxes that have an angle.
+        landmarks: (B, G, LANDMARKS, 2) x, y float32, pixels; NaN where a box has none.
         any_ignored: False where `ignore` is known to be empty, which spares every step a search for them.
     """
 
@@ -27,16 +30,18 @@ class Targets:
     ignore: Tensor
     rotated: Tensor
     oriented: Tensor
+    landmarks: Tensor
     any_ignored: bool = True
 
     @classmethod
     def upright(
         cls, boxes: Tensor, labels: Tensor, mask: Tensor, ignore: Tensor, any_ignored: bool = True
     ) -> "Targets":
-        """Of boxes without angles."""
+        """Of boxes without angles or landmarks."""
         size = boxes[..., 2:] - boxes[..., :2]
         rotated = torch.cat([boxes[..., :2] + size / 2, size, torch.zeros_like(size[..., :1])], dim=-1)
-        return cls(boxes, labels, mask, ignore, rotated, torch.zeros_like(mask), any_ignored)
+        landmarks = boxes.new_full((*mask.shape, LANDMARKS, 2), torch.nan)
+        return cls(boxes, labels, mask, ignore, rotated, torch.zeros_like(mask), landmarks, any_ignored)
 
     def to(self, device: torch.device) -> "Targets":
         """The same on another device."""

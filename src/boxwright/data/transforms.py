@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from boxwright.config.experiment import AugmentConfig
+from boxwright.data.tables import MIRRORED
 from boxwright.geometry.conventions import corners, from_corners
 from boxwright.geometry.iou import aligned_iou
 
@@ -88,6 +89,12 @@ def warp(pixels: np.ndarray, matrix: np.ndarray, canvas: tuple[int, int]) -> np.
 def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Points (..., 2) by a (2, 3) matrix."""
     return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def transform_landmarks(landmarks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Landmarks (N, LANDMARKS, 2) by a (2, 3) matrix: in a mirror the left eye is the right one."""
+    moved = transform_points(landmarks, matrix)
+    return moved[:, list(MIRRORED)] if np.linalg.det(matrix[:, :2]) < 0 else moved
 
 
 def transform_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from boxwright.evaluation.bounds import sensitivity, upper_bound
 from boxwright.evaluation.confidence import confidence
 from boxwright.evaluation.correction import correction_cost
 from boxwright.evaluation.crowd import crowd
+from boxwright.evaluation.landmarks import landmarks
 from boxwright.evaluation.lrp import lrp
 from boxwright.evaluation.pairing import read_pair
 from boxwright.evaluation.pdq import pdq
@@ -38,6 +39,7 @@ METRICS: dict[str, Metric] = {
     "pdq": pdq,
     "tubes": tubes,
     "vehicle": vehicle,
+    "landmarks": landmarks,
 }
 LIMITED = ("tide", "bound", "sensitivity")  # those that have COCO's limit of detections an image and class
 SLICED = "by-"  # and a property: by-size, by-image:weather

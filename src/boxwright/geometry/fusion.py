@@ -46,6 +46,22 @@ def weighted_box_fusion(
     Raises:
         ConfigError: lists of different length, or an unknown confidence.
     """
+    return fuse_clusters(
+        boxes, scores, labels, weights, iou_threshold, min_score, confidence, allows_overflow
+    )[:3]
+
+
+def fuse_clusters(
+    boxes: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    labels: Sequence[np.ndarray],
+    weights: Sequence[float] | None = None,
+    iou_threshold: float = 0.55,
+    min_score: float = 0.0,
+    confidence: str = "avg",
+    allows_overflow: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """As `weighted_box_fusion`, and (K,) the place of each one's best box among all boxes, model by model."""
     if confidence not in CONFIDENCES:
         raise ConfigError(f"confidence '{confidence}', expected one of {', '.join(CONFIDENCES)}.")
     weight = np.ones(len(boxes)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -62,7 +78,7 @@ def weighted_box_fusion(
     score = np.concatenate([np.asarray(s, dtype=np.float64).reshape(-1) for s in scores] or [np.zeros(0)])
     label = np.concatenate([np.asarray(x, dtype=np.int64).reshape(-1) for x in labels] or [np.zeros(0, int)])
     model = np.repeat(np.arange(len(boxes)), [len(b) for b in boxes])
-    usable = (score >= min_score) & (every[:, 2] > 0) & (every[:, 3] > 0)
+    usable = np.flatnonzero((score >= min_score) & (every[:, 2] > 0) & (every[:, 3] > 0))
     every, score, label, model = every[usable], score[usable], label[usable], model[usable]
 
     weighted = score * weight[model]
@@ -70,16 +86,19 @@ def weighted_box_fusion(
     arrays = [np.ascontiguousarray(v[order]) for v in (every, weighted, label, model)]
     fused = np.zeros((len(order), every.shape[1]))
     fused_score, fused_label = np.zeros(len(order)), np.zeros(len(order), dtype=np.int64)
+    leader = np.zeros(len(order), dtype=np.int64)
     count = _fuse(
         *arrays, weight, iou_threshold, CONFIDENCES.index(confidence), allows_overflow, fused, fused_score,
-        fused_label,
+        fused_label, leader,
     )  # fmt: skip
     best = np.argsort(-fused_score[:count], kind="stable")
-    return fused[best], fused_score[best], fused_label[best]
+    return fused[best], fused_score[best], fused_label[best], usable[order[leader[best]]]
 
 
 @kernel
-def _fuse(boxes, weighted, label, model, weight, threshold, confidence, overflow, fused, score, fused_label):
+def _fuse(
+    boxes, weighted, label, model, weight, threshold, confidence, overflow, fused, score, fused_label, leader
+):
     """Boxes stand by label and descending weighted score; gives the number of clusters."""
     models, columns = len(weight), boxes.shape[1]
     oriented = columns != UPRIGHT
@@ -103,7 +122,7 @@ def _fuse(boxes, weighted, label, model, weight, threshold, confidence, overflow
         if cluster < 0:
             cluster = count
             count += 1
-            fused[cluster], fused_label[cluster] = boxes[i], label[i]
+            fused[cluster], fused_label[cluster], leader[cluster] = boxes[i], label[i], i
         spelled = _spelled_like(boxes[i], fused[cluster]) if oriented else boxes[i]
         total[cluster] += weighted[i] * spelled
         mass[cluster] += weighted[i]

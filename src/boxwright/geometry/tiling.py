@@ -11,7 +11,7 @@ import numpy as np
 
 from boxwright.errors import ConfigError
 from boxwright.geometry.conventions import corners
-from boxwright.geometry.fusion import weighted_box_fusion
+from boxwright.geometry.fusion import fuse_clusters
 from boxwright.geometry.iou import pairwise_iou
 from boxwright.geometry.nms import nms, soft_nms
 
@@ -114,7 +114,7 @@ def merge_tiles(
     cut: np.ndarray,
     merge: str,
     iou_threshold: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The detections of an image out of those of its tiles, best first.
 
     Args:
@@ -126,25 +126,25 @@ def merge_tiles(
         iou_threshold: from which boxes of a class are one object; not of "soft".
 
     Returns:
-        boxes, scores, labels.
+        boxes, scores, labels, and the place of each one's best box among those given.
 
     Raises:
         ConfigError: an unknown merge.
     """
     if merge not in MERGES:
         raise ConfigError(f"merge '{merge}', expected one of {', '.join(MERGES)}.")
-    kept = ~_seen_whole(boxes, labels, cut)
+    kept = np.flatnonzero(~_seen_whole(boxes, labels, cut))
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
     if merge == "fuse":
-        fused, scores, labels = weighted_box_fusion(
+        fused, scores, labels, best = fuse_clusters(
             [_spelled(boxes)], [scores], [labels], iou_threshold=iou_threshold, confidence="max"
         )
-        return _back(fused), scores, labels
+        return _back(fused), scores, labels, kept[best]
     if merge == "soft":
         order, scores = soft_nms(_spelled(boxes), scores, labels=labels)
-        return boxes[order], scores, labels[order]
+        return boxes[order], scores, labels[order], kept[order]
     order = nms(_spelled(boxes), scores, iou_threshold, labels)
-    return boxes[order], scores[order], labels[order]
+    return boxes[order], scores[order], labels[order], kept[order]
 
 
 def _seen_whole(boxes: np.ndarray, labels: np.ndarray, cut: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ DETECTORS = {
     "detr": "detr.DETR",
     "rtdetr": "rtdetr.RTDETR",
     "dfine": "dfine.DFINE",
+    "retinaface": "retinaface.RetinaFace",
     "freeanchor": "freeanchor.FreeAnchor",
     "atss": "atss.ATSS",
     "atss_obb": "points_obb.PointsOBB",

@@ -19,6 +19,7 @@ LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     "yolox": ((r"head\.cls\.\d+\.\w+", OF_CLASS),),
     "yolov3": ((r"head\.predict\.\d+\.\w+", AFTER_FIVE),),
     "efficientdet": ((r"head\.cls\.predict\.1\.\w+", OF_CLASS),),
+    "retinaface": ((r"head\.cls\.\w+", WITH_BACKGROUND),),
     "faster_rcnn": (
         (r"roi_heads\.\d+\.cls\.\w+", WITH_BACKGROUND),
         (r"roi_heads\.\d+\.box\.\w+", BOXES_OF_CLASS),

@@ -17,11 +17,18 @@ class Detections:
         boxes: (N, 4) xyxy, or (N, 5) cx, cy, w, h and angle, pixels of the network's input.
         scores: (N,) in [0, 1].
         labels: (N,) int64.
+        landmarks: (N, LANDMARKS, 2) x, y in pixels; None from a detector that finds none.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
+    landmarks: Tensor | None = None
+
+    def __getitem__(self, rows: Tensor | slice) -> "Detections":
+        """Some of them, by their places, a mask or a slice."""
+        landmarks = None if self.landmarks is None else self.landmarks[rows]
+        return Detections(self.boxes[rows], self.scores[rows], self.labels[rows], landmarks)
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,7 @@ def select_detections(
     selection: Selection,
     level_sizes: Tensor | None = None,
     quality: Tensor | None = None,
+    landmarks: Tensor | None = None,
 ) -> list[Detections]:
     """Choose the best boxes of each class and image.
 
@@ -67,6 +75,7 @@ def select_detections(
         selection: thresholds and limits.
         level_sizes: (L,) priors of each level, on the CPU; needed where candidates are taken per level.
         quality: (B, P) in [0, 1], multiplies the scores of what passed threshold and top-k by class alone.
+        landmarks: (B, P, LANDMARKS, 2) x, y in pixels.
     """
     batch, _, classes = scores.shape
     sizes = [scores.shape[1]]
@@ -88,18 +97,14 @@ def select_detections(
     # A box that was clipped to nothing is no detection.
     first = 0 if candidates.shape[1] == 5 else candidates[:, :2]
     has_area = (candidates[:, 2:4] > first).all(-1)
-    candidates, best, image, label = (t[has_area] for t in (candidates, best, image, label))
-    if len(best) == 0:
-        empty = Detections(candidates, best, label)
-        return [empty] * batch
-    group = image * classes + label
-    survivors = suppress(candidates, best, group, selection.iou_threshold)
+    points = None if landmarks is None else landmarks[image, point]
+    found, image = Detections(candidates, best, label, points)[has_area], image[has_area]
+    if len(image) == 0:
+        return [found] * batch
+    group = image * classes + found.labels
+    survivors = suppress(found.boxes, found.scores, group, selection.iou_threshold)
     # They are sorted by score, so each image's survivors are in order.
-    found = []
-    for n in range(batch):
-        rows = survivors[image[survivors] == n][: selection.max_detections]
-        found.append(Detections(candidates[rows], best[rows], label[rows]))
-    return found
+    return [found[survivors[image[survivors] == n][: selection.max_detections]] for n in range(batch)]
 
 
 def _top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

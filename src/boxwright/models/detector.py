@@ -20,6 +20,7 @@ class Detector(nn.Module, ABC):
         selection: thresholds and limits of `decode`.
         stride, least_side: pixels; batches are padded to a multiple of the one, to no less than the other.
         oriented: it finds oriented boxes.
+        finds_landmarks: of faces.
         follows_predictions: `assign` depends on the predictions, not on the priors alone.
     """
 
@@ -27,6 +28,7 @@ class Detector(nn.Module, ABC):
     stride = 32
     least_side = 0
     oriented = False
+    finds_landmarks = False
     follows_predictions = False
 
     @abstractmethod

@@ -4,6 +4,7 @@ from typing import Literal
 
 from torch import nn
 
+from boxwright.config.faces import RetinaFaceConfig
 from boxwright.config.models import PyramidConfig
 from boxwright.config.regions import FasterRCNNConfig
 from boxwright.models.backbones.timm import TimmBackbone
@@ -15,7 +16,8 @@ COARSEST_MAP = 5  # backbones end at stride 2**5
 
 
 def make_pyramid(
-    config: PyramidConfig | FasterRCNNConfig, extra_from: Literal["input", "output", "pool"]
+    config: PyramidConfig | FasterRCNNConfig | RetinaFaceConfig,
+    extra_from: Literal["input", "output", "pool"],
 ) -> tuple[TimmBackbone, nn.Module, tuple[int, ...]]:
     """Backbone, neck and the strides of the neck's levels.
 

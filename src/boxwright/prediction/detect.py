@@ -11,11 +11,13 @@ from torch import Tensor
 from boxwright.config.experiment import View
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
-from boxwright.data.transforms import invert, transform_boxes, transform_oriented
+from boxwright.data.transforms import invert, transform_boxes, transform_landmarks, transform_oriented
 from boxwright.models.detections import Detections
 from boxwright.models.detector import Detector, full_precision
 from boxwright.prediction.sweep import sweep_images
 from boxwright.prediction.views import from_view, fuse_views, to_view
+
+WITH_ANGLE = 8  # columns of an oriented detection
 
 
 @torch.no_grad()
@@ -40,8 +42,8 @@ def detect(
         angles: of a sweep, radians, in place of views: oriented boxes from a detector of upright ones.
 
     Returns:
-        For each image rows of image, label, score, and x1, y1, x2, y2 or cx, cy, w, h, angle; (N, 7 or 8)
-        float64.
+        For each image rows of image, label, score, and x1, y1, x2, y2, with landmarks x, y of each, or cx,
+        cy, w, h, angle; (N, 7, 17 or 8) float64.
     """
     rows = []
     for batch in batches:
@@ -55,7 +57,11 @@ def detect(
             move = transform_oriented if found_boxes.shape[1] == 5 else transform_boxes
             boxes = move(found_boxes, invert(matrix.numpy()))
             columns = [np.full(len(boxes), float(index)), detections.labels.cpu(), detections.scores.cpu()]
-            rows.append(np.column_stack([*columns, boxes]))
+            columns.append(boxes)
+            if detections.landmarks is not None:
+                points = detections.landmarks.cpu().numpy().astype(np.float64)
+                columns.append(transform_landmarks(points, invert(matrix.numpy())).reshape(len(points), -1))
+            rows.append(np.column_stack(columns))
         tell(len(found))
     return rows
 
@@ -99,15 +105,17 @@ def to_tables(rows: list[np.ndarray], images: pl.DataFrame, categories: list[str
         "score": stacked[:, 2],
         "source": [source] * len(stacked),
     }
-    if stacked.shape[1] == 8:
+    if stacked.shape[1] == WITH_ANGLE:
         size, start = stacked[:, 5:7], stacked[:, 3:5] - stacked[:, 5:7] / 2
         columns["angle"] = stacked[:, 7]
     else:
         limit = np.stack(
             [images[side].cast(pl.Float64).fill_null(np.inf).to_numpy() for side in ("width", "height")], 1
         )
-        corners = np.clip(stacked[:, 3:], 0, np.tile(limit, 2)[image_id])
+        corners = np.clip(stacked[:, 3:7], 0, np.tile(limit, 2)[image_id])
         start, size = corners[:, :2], corners[:, 2:] - corners[:, :2]
+    if stacked.shape[1] > WITH_ANGLE:
+        columns["landmarks"] = stacked[:, 7:].tolist()
     columns |= dict(zip("xywh", [*start.T, *size.T])) | {"area": size.prod(axis=1)}
     named = {"category_id": np.arange(len(categories)), "name": categories}
     return Tables(images, frame(BOX_SCHEMA, columns), frame(CATEGORY_SCHEMA, named))

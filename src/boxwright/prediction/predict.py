@@ -85,6 +85,8 @@ def predict(
     names = table.images["file_name"]
     if sweep and (views or model.oriented):
         raise ConfigError("a sweep is for detectors of upright boxes, and has angles in place of views.")
+    if sweep and model.finds_landmarks:
+        raise ConfigError("a sweep makes oriented boxes, which have no landmarks.")
     views, angles = views or loaded.config.views, sweep_angles(sweep)
     cut = None if tiling is None else tiling.resolve(loaded, max_detections)
     limit = max_detections or (model.selection if cut is None else cut).max_detections

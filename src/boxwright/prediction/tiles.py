@@ -268,14 +268,15 @@ def _detect(model: Detector, tiles: list[_Tile], device: torch.device, detect: D
             boxes = torch.cat([boxes[:, :2] * factor + offset, sides, boxes[:, 4:]], dim=1)
         else:
             boxes = boxes * factor.repeat(2) + offset.repeat(2)
-        moved.append(Detections(boxes, found.scores.cpu(), found.labels.cpu()))
+        points = None if found.landmarks is None else found.landmarks.double().cpu() * factor + offset
+        moved.append(Detections(boxes, found.scores.cpu(), found.labels.cpu(), points))
     return moved
 
 
 def _merge(
     found: list[tuple[np.ndarray, Detections]], size: tuple[int, int], tiling: Tiling, of_tile: int
 ) -> tuple[np.ndarray, bool]:
-    """Rows of label, score and box of an image, and whether a limit was reached."""
+    """Rows of label, score, box and landmarks of an image, and whether a limit was reached."""
     found = [(window, d) for window, d in found if len(d.boxes)]
     if not found:
         return np.zeros((0, 6)), False
@@ -284,7 +285,11 @@ def _merge(
     labels = np.concatenate([d.labels.numpy() for _, d in found])
     windows = np.concatenate([np.tile(window, (len(d.boxes), 1)) for window, d in found])
     cut = is_cut(boxes, windows, size, EDGE / tiling.scale)
-    boxes, scores, labels = merge_tiles(boxes, scores, labels, cut, tiling.merge, tiling.iou_threshold)
+    boxes, scores, labels, best = merge_tiles(boxes, scores, labels, cut, tiling.merge, tiling.iou_threshold)
     at_limit = len(boxes) > tiling.max_detections or any(len(d.boxes) >= of_tile for _, d in found)
-    rows = np.column_stack([labels, scores, boxes])
+    columns = [labels, scores, boxes]
+    points = [d.landmarks.numpy() for _, d in found if d.landmarks is not None]
+    if points:
+        columns.append(np.concatenate(points)[best].reshape(len(best), -1))
+    rows = np.column_stack(columns)
     return rows[: tiling.max_detections], at_limit

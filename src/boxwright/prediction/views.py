@@ -6,11 +6,13 @@ Solovyev et al., Weighted Boxes Fusion, Image and Vision Computing 2021, on clus
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from boxwright.config.experiment import View
+from boxwright.data.tables import MIRRORED
 from boxwright.geometry import iou as numpy_iou
 from boxwright.geometry.torch_boxes import pairwise_iou
 from boxwright.models.detections import Detections, suppress
@@ -41,15 +43,29 @@ def to_view(images: Tensor, sizes: Tensor, view: View) -> tuple[Tensor, Tensor]:
 def from_view(detections: Detections, size: Tensor, view: View) -> Detections:
     """Detections in a view in the coordinates of the image, whose content is `size` (width, height)."""
     flips, transposed = _parts(view)
+    landmarks = detections.landmarks
+    if landmarks is not None:
+        landmarks = _landmarks_from_view(landmarks, size, flips, transposed)
     if detections.boxes.shape[1] == 5:
         boxes = _oriented_from_view(detections.boxes, size, flips, transposed)
-        return Detections(boxes, detections.scores, detections.labels)
+        return replace(detections, boxes=boxes, landmarks=landmarks)
     x1, y1, x2, y2 = detections.boxes[:, [1, 0, 3, 2] if transposed else [0, 1, 2, 3]].unbind(-1)
     if 2 in flips:
         x1, x2 = size[0] - x2, size[0] - x1
     if 1 in flips:
         y1, y2 = size[1] - y2, size[1] - y1
-    return Detections(torch.stack([x1, y1, x2, y2], dim=-1), detections.scores, detections.labels)
+    return replace(detections, boxes=torch.stack([x1, y1, x2, y2], dim=-1), landmarks=landmarks)
+
+
+def _landmarks_from_view(landmarks: Tensor, size: Tensor, flips: list[int], transposed: bool) -> Tensor:
+    """Landmarks (N, LANDMARKS, 2) of a view in the coordinates of the image: in a mirror left is right."""
+    x, y = landmarks.flip(-1).unbind(-1) if transposed else landmarks.unbind(-1)
+    if 2 in flips:
+        x = size[0] - x
+    if 1 in flips:
+        y = size[1] - y
+    moved = torch.stack([x, y], dim=-1)
+    return moved[:, list(MIRRORED)] if (len(flips) + transposed) % 2 else moved
 
 
 def _oriented_from_view(boxes: Tensor, size: Tensor, flips: list[int], transposed: bool) -> Tensor:
@@ -107,8 +123,15 @@ def _fuse_image(found: list[Detections], iou_threshold: float, max_detections: i
     weights = votes * scores
     by_view = [(weights * (view == n)).amax(1) for n in range(len(found))]
     mean = torch.stack(by_view).mean(0)
+    landmarks = _mean_landmarks(weights, found)
     order = mean.argsort(descending=True, stable=True)[:max_detections]
-    return Detections(fused[order], mean[order], labels[chosen][order])
+    return Detections(fused, mean, labels[chosen], landmarks)[order]
+
+
+def _mean_landmarks(weights: Tensor, found: list[Detections]) -> Tensor | None:
+    """(N, LANDMARKS, 2) means of those of each view's detections, M in all, with weights (N, M)."""
+    points = [d.landmarks for d in found if d.landmarks is not None]
+    return (weights @ torch.cat(points).flatten(1)).unflatten(1, (-1, 2)) if points else None
 
 
 def _rotated_iou(a: Tensor, b: Tensor) -> Tensor:

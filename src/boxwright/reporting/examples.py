@@ -13,7 +13,14 @@ from boxwright.errors import DataError
 from boxwright.evaluation.confident import confident
 from boxwright.geometry.conventions import respell
 from boxwright.geometry.iou import pairwise_iou
-from boxwright.reporting.gallery import corners_of, draw_box, draw_label, open_tile, to_data_uri
+from boxwright.reporting.gallery import (
+    corners_of,
+    draw_box,
+    draw_label,
+    draw_landmarks,
+    open_tile,
+    to_data_uri,
+)
 from boxwright.reporting.page import Picture
 
 TRUTH, FOUND, WRONG = "#009E73", "#56B4E9", "#D55E00"
@@ -87,6 +94,7 @@ def _draw(truth: Tables, predictions: Tables, row: dict, title: str) -> Image.Im
     here = pl.col("image_id") == row["image_id"]
     for other in predictions.boxes.filter(here).iter_rows(named=True):
         draw_box(draw, corners_of(other) * factor, FOUND, 1, ahead=other["angle"] is not None)
+        draw_landmarks(draw, other["landmarks"], factor)
     for other in truth.boxes.filter(here).iter_rows(named=True):
         dashed, oriented = other["crowd"] or other["ignore"], other["angle"] is not None
         draw_box(draw, corners_of(other) * factor, TRUTH, 1, dashed, oriented)

@@ -17,6 +17,7 @@ from boxwright.evaluation.confident import confident
 
 # Colours that stay apart for most kinds of colour blindness (Okabe and Ito, 2008).
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+DOT = 2.5  # px, radius of a landmark
 TILE = 480  # px, longest side of an image in a gallery
 
 
@@ -95,6 +96,7 @@ def draw_image(tables: Tables, image_id: int) -> Image.Image:
         color = PALETTE[row["category_id"] % len(PALETTE)]
         dashed = row["crowd"] or row["ignore"]
         draw_box(draw, corners_of(row) * factor, color, dashed=dashed, ahead=row["angle"] is not None)
+        draw_landmarks(draw, row["landmarks"], factor)
         score = "" if row["score"] is None else f" {row['score']:.2f}"
         draw_label(draw, corners_of(row) * factor, names[row["category_id"]] + score, color)
     return picture
@@ -148,6 +150,15 @@ def draw_box(
         for n in range(0, pieces, 2):
             a, b = (start + (end - start) * k / pieces for k in (n, min(n + 1, pieces)))
             draw.line([tuple(a), tuple(b)], fill=color, width=width)
+
+
+def draw_landmarks(draw: ImageDraw.ImageDraw, landmarks: list[float] | None, factor: float) -> None:
+    """A dot for each landmark of a face, in colours of their own."""
+    if landmarks is None:
+        return
+    for n, (x, y) in enumerate(zip(landmarks[::2], landmarks[1::2])):
+        x, y = x * factor, y * factor
+        draw.ellipse([x - DOT, y - DOT, x + DOT, y + DOT], fill=PALETTE[n], outline="white")
 
 
 def draw_label(draw: ImageDraw.ImageDraw, corners: np.ndarray, text: str, color: str) -> None:

@@ -19,7 +19,8 @@ from boxwright.evaluation.coco import ALL
 from boxwright.evaluation.confident import UNKNOWN, confident, thresholds_by_name
 from boxwright.evaluation.confusion import confusion
 from boxwright.evaluation.evaluate import Evaluation, evaluate
-from boxwright.evaluation.reading import by_category, last_of_equal
+from boxwright.evaluation.landmarks import landmarks
+from boxwright.evaluation.reading import Reading, by_category, last_of_equal
 from boxwright.reporting import plots
 from boxwright.reporting.examples import box_rows, pictures_of
 from boxwright.reporting.page import Picture, environment
@@ -49,7 +50,7 @@ def report(run: str | os.PathLike) -> Path:
         formats.read(folder / "truth.parquet"), formats.read(folder / "predictions.parquet")
     )
     metrics = _read_metrics(folder)
-    points = in_use(evaluation)
+    points, found = in_use(evaluation), landmark_errors(evaluation)
     page = (
         environment()
         .get_template("report.html")
@@ -57,11 +58,12 @@ def report(run: str | os.PathLike) -> Path:
             name=folder.resolve().name,
             version=version("boxwright"),
             evaluation=evaluation,
+            landmarks=found.overall if found else {},
             statistics=stats(evaluation.truth),
             points=points,
             fitted=bool(thresholds_by_name(evaluation.predictions.categories)),
             score_curves=_score_curves(points),
-            curves=_curves(evaluation, metrics, points),
+            curves=_curves(evaluation, metrics, points) | _landmark_curves(found),
             confusion=_confusion(evaluation),
             galleries=examples(evaluation),
             config=(folder / "config.yaml").read_text(encoding="utf-8"),
@@ -74,6 +76,14 @@ def report(run: str | os.PathLike) -> Path:
     target = folder / "report" / "index.html"
     write_atomic(target, page.encode())
     return target
+
+
+def landmark_errors(evaluation: Evaluation) -> Reading | None:
+    """How far found landmarks lie off, where truth and predictions have some."""
+    pair = evaluation.truth, evaluation.predictions
+    if all(tables.boxes["landmarks"].is_not_null().any() for tables in pair):
+        return landmarks(*pair)
+    return None
 
 
 @dataclass(frozen=True)
@@ -221,6 +231,11 @@ def _curves(evaluation: Evaluation, metrics: pl.DataFrame, points: list[InUse]) 
     width, height, category = (boxes[c].to_numpy() for c in ("w", "h", "category_id"))
     result["Box sizes"] = plots.size_plot(width, height, category, names)
     return {title: Markup(svg) for title, svg in result.items()}
+
+
+def _landmark_curves(found: Reading | None) -> dict[str, Markup]:
+    curves = found.curves if found else {}
+    return {f"Landmarks: {title.lower()}": Markup(plots.reading_plot(c)) for title, c in curves.items()}
 
 
 def _read_metrics(folder: Path) -> pl.DataFrame:

@@ -85,6 +85,8 @@ def run(
     model, fresh = _make_model(config, categories, going_on)
     if first:
         _warn_of_lost_boxes(model, train_tables, config)
+        if model.finds_landmarks and not train_tables.boxes["landmarks"].is_not_null().any():
+            console.print("[yellow]the training data has no landmarks[/]: boxes alone are learnt.")
     trainer = Trainer(model, config, folder, train_set, val_set, categories, resumed is not None, fresh)
     trainer.run()
     return _conclude(trainer, folder, val_tables)

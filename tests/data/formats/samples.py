@@ -175,8 +175,8 @@ def make_sample(format: str, folder: Path) -> tuple[Path, list[Path], ReadOption
         source = folder / "labels"
         text.write(tables, source, "xyxy")
     else:
-        suffix = {"parquet": "parquet", "cvat": "xml"}.get(format, "json")
-        source = folder / f"sample.{suffix}"
+        names = {"parquet": "sample.parquet", "cvat": "sample.xml", "wider": "wider.txt"}
+        source = folder / names.get(format, "sample.json")
         formats.write(tables, source, format)
         options = ReadOptions(truth=tables) if format == "coco-results" else options
     suffixes = {".xml", ".txt", ".yaml", ".json", ".jsonl", ".odgt", ".parquet"}

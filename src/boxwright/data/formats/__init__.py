@@ -30,6 +30,7 @@ from boxwright.data.formats import (
     via,
     visdrone,
     voc,
+    wider,
     yolo,
 )
 from boxwright.data.formats.files import GZIP_MAGIC
@@ -65,6 +66,7 @@ READERS: dict[str, Callable[[Path, ReadOptions], Tables]] = {
     "bdd100k": bdd100k.read,
     "imagefolder": imagefolder.read,
     "fiftyone": fiftyone.read,
+    "wider": wider.read,
 }
 WRITERS: dict[str, Callable[[Tables, Path], None]] = {
     "parquet": parquet.write,
@@ -85,6 +87,7 @@ WRITERS: dict[str, Callable[[Tables, Path], None]] = {
     "labelstudio": labelstudio.write,
     "via": via.write,
     "fiftyone": fiftyone.write,
+    "wider": wider.write,
 }
 
 
@@ -155,7 +158,7 @@ def guess_format(path: str | os.PathLike) -> str:
     return name
 
 
-SUFFIXES = {".parquet": "parquet", ".odgt": "odgt", ".yaml": "yolo", ".yml": "yolo", ".txt": "text"}
+SUFFIXES = {".parquet": "parquet", ".odgt": "odgt", ".yaml": "yolo", ".yml": "yolo"}
 
 
 def _guess_file(path: Path) -> str | None:
@@ -166,6 +169,8 @@ def _guess_file(path: Path) -> str | None:
         return "via" if b"region_shape_attributes" in _start(path) else "csv"
     if suffix == ".jsonl":
         return "imagefolder"
+    if suffix == ".txt":
+        return "wider" if wider.is_wider(_start(path)) else "text"
     if suffix in (".json", ".gz"):
         return _guess_json(path, _start(path))
     return SUFFIXES.get(suffix)

@@ -1,7 +1,8 @@
 """COCO instances JSON: images, annotations and categories in one file.
 
 Format: https://cocodataset.org/#format-data. Image and category ids may be any integers. Keys that the
-tables have no column for (segmentation, keypoints ...) travel as attributes and are written back.
+tables have no column for (segmentation, keypoints of other things than faces ...) travel as attributes and
+are written back.
 """
 
 from collections import Counter
@@ -10,17 +11,19 @@ from typing import Any
 
 import numpy as np
 import orjson
+import polars as pl
 
 from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number, as_shape, unpack
 from boxwright.data.formats import coco_plain
 from boxwright.data.formats.files import parse_json, read_content, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.placing import near
-from boxwright.data.tables import Tables
+from boxwright.data.tables import LANDMARKS, Tables
 from boxwright.errors import DataError
 
 IMAGE_KEYS = {"id", "file_name", "filename", "im_name", "width", "height"}
 BOX_KEYS = {"image_id", "category_id", "bbox", "iscrowd", "ignore", "difficult", "area", "score"}
+FACE_POINTS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 # Keys that are expected beside those of the tables; any other is reported once.
 USUAL_KEYS = {"id", "segmentation", "keypoints", "num_keypoints", "attributes", "caption", "license"} | {
     "coco_url", "flickr_url", "date_captured", "pose", "truncated", "occluded", "vis_bbox", "vis_ratio",
@@ -87,8 +90,11 @@ def _write(tables: Tables, path: Path, boxes: list[list[float]]) -> None:
         | unpack(row["attributes"])
         for row in tables.images.iter_rows(named=True)
     ]
+    with_landmarks = set(tables.boxes.filter(pl.col("landmarks").is_not_null())["category_id"])
     categories = [
-        {"id": category_ids[row["category_id"]], "name": row["name"]} | unpack(row["attributes"])
+        {"id": category_ids[row["category_id"]], "name": row["name"]}
+        | ({"keypoints": FACE_POINTS} if row["category_id"] in with_landmarks else {})
+        | unpack(row["attributes"])
         for row in tables.categories.iter_rows(named=True)
     ]
     attributes = [unpack(a) for a in tables.boxes["attributes"]]
@@ -100,6 +106,7 @@ def _write(tables: Tables, path: Path, boxes: list[list[float]]) -> None:
         | {"bbox": boxes[n], "area": row["area"], "iscrowd": int(row["crowd"])}
         | {flag: 1 for flag in ("ignore", "difficult") if row[flag]}
         | ({"score": row["score"]} if row["score"] is not None else {})
+        | to_keypoints(row["landmarks"])
         | attributes[n]
         for n, row in enumerate(tables.boxes.iter_rows(named=True))
     ]
@@ -207,9 +214,13 @@ def _read_annotations(builder, path, records, image_of, category_of) -> None:
         score = as_number(record.get("score"))
         if score is None and record.get("score") is not None:
             builder.error("score", f"{where} {n}", f"score {_short(record['score'])}, expected a number.")
+        landmarks = read_landmarks(record)
+        if landmarks is not None:
+            extra = {k: v for k, v in extra.items() if k not in ("keypoints", "num_keypoints")}
         builder.box(
-            (where, n), image_id, category_id, shape, score=score, area=area, attributes=extra, **flags
-        )
+            (where, n), image_id, category_id, shape,
+            score=score, area=area, landmarks=landmarks, attributes=extra, **flags,
+        )  # fmt: skip
     _tell_unknown(builder, path, unknown, "annotation")
 
 
@@ -230,6 +241,22 @@ def read_row(builder: TableBuilder, place: str, record: dict, image_of: dict, ca
         builder.error("bbox", place, f"bbox is {_short(box)}, {expected}.", True)
         return None
     return *rows, shape
+
+
+def read_landmarks(record: dict) -> list[float] | None:
+    """The landmarks of a face out of its keypoints; None for those of other things, or where one lacks."""
+    points = as_shape(record.get("keypoints"), 3 * LANDMARKS)
+    if points is None or 0 in points[2::3]:
+        return None
+    return [v for n in range(0, len(points), 3) for v in points[n : n + 2]]
+
+
+def to_keypoints(landmarks: list[float] | None) -> dict[str, Any]:
+    """COCO's keys for landmarks."""
+    if landmarks is None:
+        return {}
+    points = [v for n in range(0, len(landmarks), 2) for v in (*landmarks[n : n + 2], 2)]
+    return {"keypoints": points, "num_keypoints": LANDMARKS}
 
 
 def as_id(value: Any) -> int | str | None:

@@ -15,7 +15,7 @@ import polars as pl
 
 from boxwright.data.builder import TableBuilder, as_number
 from boxwright.data.formats import coco_plain
-from boxwright.data.formats.coco import as_id, read_row, source_ids
+from boxwright.data.formats.coco import as_id, read_landmarks, read_row, source_ids, to_keypoints
 from boxwright.data.formats.files import parse_json, read_content, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.placing import near
@@ -57,7 +57,9 @@ def read(path: Path, options: ReadOptions) -> Tables:
             builder.error("score", f"{where} {n}", f"{found}, expected a number.", True)
         elif row is not None:
             image_id, category_id, shape = row
-            builder.box((where, n), image_id, category_id, shape, score=score)
+            builder.box(
+                (where, n), image_id, category_id, shape, score=score, landmarks=read_landmarks(record)
+            )
     return builder.build()
 
 
@@ -95,6 +97,7 @@ def write(tables: Tables, path: Path) -> None:
     records = [
         {"image_id": image_ids[row["image_id"]], "category_id": category_ids[row["category_id"]]}
         | {"bbox": box, "score": row["score"]}
+        | to_keypoints(row["landmarks"])
         | names[row["image_id"]]
         | ({"category": categories[row["category_id"]]} if names[row["image_id"]] else {})
         for row, box in zip(tables.boxes.iter_rows(named=True), tables.upright().tolist())

@@ -12,7 +12,7 @@ import polars as pl
 
 from boxwright.data.formats.files import max_unpacked, too_large, write_atomic
 from boxwright.data.formats.options import ReadOptions
-from boxwright.data.tables import Tables
+from boxwright.data.tables import BOX_SCHEMA, Tables
 from boxwright.errors import DataError
 
 VERSION = "1"
@@ -33,6 +33,9 @@ def read(path: Path, options: ReadOptions) -> Tables:
             raise DataError(f"{path}: a Parquet file, but not a box table of boxwright's.")
         images, categories = (_unpack(path, metadata[name]) for name in ("images", "categories"))
         boxes = _read_bounded(path, path, path.stat().st_size)
+        if "landmarks" not in boxes.columns:  # written before 0.2
+            none = pl.lit(None, dtype=BOX_SCHEMA["landmarks"])
+            boxes = boxes.with_columns(landmarks=none).select([*BOX_SCHEMA])
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file.") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, KeyError) as error:

@@ -24,7 +24,17 @@ FOLDERS = {"voc": "JPEGImages", "fiftyone": "data"} | dict.fromkeys(
 )
 FLAT = {"dota", "text", "odgt", "fiftyone"}
 # Those that hold a path relative to themselves.
-NAMED = {"coco", "coco-angle", "coco-results", "citypersons", "markers", "eurocity", "labelme", "via"}
+NAMED = {
+    "coco",
+    "coco-angle",
+    "coco-results",
+    "citypersons",
+    "markers",
+    "eurocity",
+    "labelme",
+    "via",
+    "wider",
+}
 # Those that are written into a folder, not a file.
 OF_FOLDERS = {"voc", "yolo", "dota", "text", "eurocity", "labelme", "fiftyone"}
 
