@@ -65,6 +65,13 @@ SPARSE = {
         "regions": {"sampler": {"name": "ohem", "count": 64}, "class_agnostic": True},
     },
     "cascade_rcnn": {"name": "cascade_rcnn", **REGIONS},
+    "faster_rcnn_obb": {"name": "faster_rcnn_obb", **REGIONS},
+    "faster_rcnn_obb-heading": {
+        "name": "faster_rcnn_obb",
+        **REGIONS,
+        "heading": True,
+        "regions": {"sampler": {"name": "ohem", "count": 64}, "class_agnostic": False},
+    },
 }
 # Those that predict a set.
 SETS = {
@@ -261,6 +268,7 @@ OVERFIT += [
         ("vfnet", 240),
         ("faster_rcnn", 100),
         ("cascade_rcnn", 150),
+        ("faster_rcnn_obb", 200),
         ("rtdetr", 200),
         ("dfine", 300),
         ("yolov3", 200),

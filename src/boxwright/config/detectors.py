@@ -24,7 +24,7 @@ from boxwright.config.models import (
     YOLOv3Config,
     YOLOXConfig,
 )
-from boxwright.config.regions import CascadeRCNNConfig, FasterRCNNConfig
+from boxwright.config.regions import CascadeRCNNConfig, FasterRCNNConfig, FasterRCNNOBBConfig
 from boxwright.config.sets import DETRConfig, DFINEConfig, RTDETRConfig
 
 ModelConfig = Annotated[
@@ -37,6 +37,7 @@ ModelConfig = Annotated[
     | RetinaNetOBBConfig
     | FasterRCNNConfig
     | CascadeRCNNConfig
+    | FasterRCNNOBBConfig
     | DETRConfig
     | RTDETRConfig
     | DFINEConfig

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from boxwright.config.detectors import ModelConfig
-from boxwright.config.models import CompactConfig, OrientedBoxes
+from boxwright.config.models import CompactConfig, Oriented
 from boxwright.config.part import Part, Positive, Share, Size
 
 View = Literal[  # which flips; transposed: the axes are swapped after them
@@ -127,7 +127,7 @@ class ExperimentConfig(Part):
 
     @model_validator(mode="after")
     def _rectangles_stay_rectangles(self) -> "ExperimentConfig":
-        if isinstance(self.model, OrientedBoxes) and self.augment.aspect:
+        if isinstance(self.model, Oriented) and self.augment.aspect:
             raise ValueError(
                 f"augment.aspect is {self.augment.aspect:g}, which makes parallelograms of oriented boxes;"
                 f" expected 0 with {self.model.name}"

@@ -103,10 +103,15 @@ class OrientedLossWeights(Part):
     heading: Annotated[float, Field(validation_alias=AliasChoices("heading", "front"))] = 4.0
 
 
-class OrientedBoxes(ModelPart):
+class Oriented(ModelPart):
     """Of a detector of oriented boxes."""
 
     heading: bool = False  # True: the truth's angles tell front from back
+
+
+class OrientedBoxes(Oriented):
+    """Of one whose locations predict them."""
+
     gaussian: Literal["kld", "gwd", "prob_iou"] = "kld"  # the loss beside that of the IoU
     # The angle is that of the longer side; false: of either, as checkpoints from before 0.2 have it.
     long_edge: bool = True

@@ -9,6 +9,7 @@ from boxwright.config.models import (
     BackboneConfig,
     MaxIoUConfig,
     NeckConfig,
+    Oriented,
     SampleConfig,
     SelectionConfig,
 )
@@ -83,3 +84,32 @@ class CascadeRCNNConfig(FasterRCNNConfig):
         StageConfig(positive_iou=0.6, deviations=(0.05, 0.05, 0.1, 0.1), weight=0.5),
         StageConfig(positive_iou=0.7, deviations=(0.033, 0.033, 0.067, 0.067), weight=0.25),
     )
+
+
+class OrientedRegionConfig(RegionConfig):
+    class_agnostic: bool = True  # one box for all classes
+    sampling_ratio: Positive = 2  # samples a place and side
+
+
+class OrientedStageConfig(Part):
+    positive_iou: Share = 0.5  # from which a region is of a box
+    # that deltas are divided by, the last those of the angle
+    deviations: tuple[float, float, float, float, float] = (0.1, 0.1, 0.2, 0.2, 0.1)
+    weight: Annotated[float, Field(gt=0)] = 1.0  # of the losses
+
+
+class OrientedRPNConfig(RPNConfig):
+    iou_threshold: Share = 0.8  # of the suppression, which compares upright hulls
+
+
+class FasterRCNNOBBConfig(Oriented):
+    name: Literal["faster_rcnn_obb"]
+    backbone: BackboneConfig = BackboneConfig()
+    neck: RegionNeckConfig = RegionNeckConfig()
+    anchors: RegionAnchorConfig = RegionAnchorConfig()
+    rpn: OrientedRPNConfig = OrientedRPNConfig()
+    regions: OrientedRegionConfig = OrientedRegionConfig()
+    hidden: Positive = 1024  # of the fully connected layers
+    stages: Annotated[tuple[OrientedStageConfig, ...], Field(min_length=1)] = (OrientedStageConfig(),)
+    heading_weight: Annotated[float, Field(ge=0)] = 1.0  # of the loss of `heading`
+    selection: SelectionConfig = SelectionConfig(iou_threshold=0.4)

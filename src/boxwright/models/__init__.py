@@ -20,6 +20,7 @@ DETECTORS = {
     "retinanet_obb": "retinanet_obb.RetinaNetOBB",
     "faster_rcnn": "faster_rcnn.FasterRCNN",
     "cascade_rcnn": "faster_rcnn.FasterRCNN",
+    "faster_rcnn_obb": "faster_rcnn.FasterRCNN",
     "detr": "detr.DETR",
     "rtdetr": "rtdetr.RTDETR",
     "dfine": "dfine.DFINE",

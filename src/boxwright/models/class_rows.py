@@ -9,7 +9,7 @@ from torch import Tensor
 
 OF_CLASS = "class"  # rows of each prior: its classes
 WITH_BACKGROUND = "class, background"  # the same, the background last
-BOXES_OF_CLASS = "class, four"  # of each class four numbers
+BOXES_OF_CLASS = "class, box"  # of each class the numbers of a box
 AFTER_FIVE = "five, class"  # of each prior box and objectness, then its classes
 
 # Patterns of our names to the layout of the first axis.
@@ -31,7 +31,8 @@ LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
         (r"noisy\.embed\.weight", WITH_BACKGROUND),
     ),
 }
-LAYOUTS |= {"cascade_rcnn": LAYOUTS["faster_rcnn"], "dfine": LAYOUTS["rtdetr"]}
+LAYOUTS |= dict.fromkeys(("cascade_rcnn", "faster_rcnn_obb"), LAYOUTS["faster_rcnn"])
+LAYOUTS |= {"dfine": LAYOUTS["rtdetr"]}
 DENSE = ((r"head\.cls\.\w+", OF_CLASS),)
 
 
@@ -101,8 +102,8 @@ def carry_rows(
 
 def _by_class(tensor: Tensor, layout: str, classes: int) -> Tensor | None:
     """(priors, classes and what stands beside them, ...)."""
-    if layout == BOXES_OF_CLASS:  # one prior; its four numbers go to the end
-        fits = tensor.shape[0] == 4 * classes
-        return tensor.unflatten(0, (classes, 4))[None] if fits else None
+    if layout == BOXES_OF_CLASS:  # one prior; a box's numbers go to the end
+        fits = tensor.shape[0] in (4 * classes, 5 * classes)
+        return tensor.unflatten(0, (classes, -1))[None] if fits else None
     each = classes + {OF_CLASS: 0, WITH_BACKGROUND: 1, AFTER_FIVE: 5}[layout]
     return tensor.unflatten(0, (-1, each)) if tensor.shape[0] % each == 0 else None

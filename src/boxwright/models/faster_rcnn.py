@@ -2,6 +2,7 @@
 
 Ren et al., NeurIPS 2015, on a feature pyramid (Lin et al., CVPR 2017). With several stages it is Cascade
 R-CNN (Cai and Vasconcelos, CVPR 2018): a stage takes the boxes of the one before, and asks for more overlap.
+With oriented regions it is Oriented R-CNN (Xie et al., ICCV 2021).
 """
 
 from collections.abc import Sequence
@@ -11,25 +12,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
-from boxwright.assign.max_iou import max_iou_assign
 from boxwright.assign.samplers import ohem_sample, random_sample
-from boxwright.config.regions import FasterRCNNConfig, RegionConfig, RPNConfig, StageConfig
+from boxwright.config.regions import (
+    FasterRCNNConfig,
+    FasterRCNNOBBConfig,
+    OrientedStageConfig,
+    RegionConfig,
+    RPNConfig,
+    StageConfig,
+)
 from boxwright.data.targets import Targets
-from boxwright.geometry.torch_boxes import clip_boxes
-from boxwright.losses.box import smooth_l1_loss
 from boxwright.losses.classification import soft_binary_cross_entropy
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.box_coder import decode_deltas, encode_deltas
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
-from boxwright.models.heads.roi import RegionPooling, RoIHead
+from boxwright.models.heads.roi import RegionPooling, RoIHead, RotatedRegionPooling
 from boxwright.models.heads.rpn import RPNHead, propose
 from boxwright.models.layers import Normalize
-from boxwright.models.points import targets_of_points
+from boxwright.models.oriented import distance_to_angle, head_boxes
+from boxwright.models.points import rotated_of_points, targets_of_points
 from boxwright.models.priors import make_anchors, make_base_anchors, make_level_sizes
 from boxwright.models.pyramid import make_pyramid
+from boxwright.models.regions import OrientedRegions, UprightRegions
 from boxwright.models.retinanet import assign_by_overlap
 
+STAGE_OUTPUTS = ("regions", "region_mask", "matched_gt", "cls_logits", "box_deltas", "headings")
 LEVELS = 4  # that regions are pooled from; proposals come from the coarser ones too
 
 
@@ -46,6 +53,8 @@ class FasterRCNN(Detector):
         regions: how regions are sampled and pooled.
         stages: overlap and deviations of each stage.
         selection: thresholds of `decode`.
+        kind: of the regions.
+        heading_weight: of the loss of headings, where the heads predict some.
     """
 
     base_anchors: Tensor
@@ -60,14 +69,18 @@ class FasterRCNN(Detector):
         base_anchors: list[Tensor],
         rpn: RPNConfig,
         regions: RegionConfig,
-        stages: Sequence[StageConfig],
+        stages: Sequence[StageConfig | OrientedStageConfig],
         selection: Selection,
+        kind: UprightRegions | OrientedRegions,
+        heading_weight: float = 0.0,
     ):
         super().__init__()
         self.normalize = Normalize()
         self.backbone, self.neck, self.rpn_head = backbone, neck, rpn_head
         self.roi_heads = nn.ModuleList(roi_heads)
-        self.pooling = RegionPooling(strides[:LEVELS], regions.sampling_ratio, regions.aligned)
+        pooling = RotatedRegionPooling if kind.oriented else RegionPooling
+        self.pooling = pooling(strides[:LEVELS], regions.sampling_ratio, regions.aligned)
+        self.kind, self.oriented, self.heading_weight = kind, kind.oriented, heading_weight
         self.strides, self.rpn, self.regions, self.selection = strides, rpn, regions, selection
         self.register_buffer("base_anchors", torch.stack(base_anchors), persistent=False)
         self.overlaps, self.weights = [s.positive_iou for s in stages], [s.weight for s in stages]
@@ -75,7 +88,7 @@ class FasterRCNN(Detector):
             self.register_buffer(f"deviations_{n}", torch.tensor(stage.deviations), persistent=False)
 
     @classmethod
-    def from_config(cls, config: FasterRCNNConfig, num_classes: int) -> "FasterRCNN":
+    def from_config(cls, config: FasterRCNNConfig | FasterRCNNOBBConfig, num_classes: int) -> "FasterRCNN":
         """Build the parts that a checked config describes."""
         backbone, neck, strides = make_pyramid(config, "pool")
         anchors, channels = config.anchors, config.neck.channels
@@ -83,12 +96,15 @@ class FasterRCNN(Detector):
             make_base_anchors(s, anchors.base_scale, anchors.scales, anchors.ratios, anchors.rounded)
             for s in strides
         ]
+        oriented = isinstance(config, FasterRCNNOBBConfig)
+        kind = OrientedRegions() if oriented else UprightRegions()
+        agnostic, heading = config.regions.class_agnostic, oriented and config.heading
         return cls(
             backbone,
             neck,
-            RPNHead(channels, len(base_anchors[0])),
+            RPNHead(channels, len(base_anchors[0]), kind.proposal_width),
             [
-                RoIHead(channels, num_classes, config.hidden, config.regions.class_agnostic)
+                RoIHead(channels, num_classes, config.hidden, agnostic, kind.delta_width, heading)
                 for _ in config.stages
             ],
             strides,
@@ -97,6 +113,8 @@ class FasterRCNN(Detector):
             config.regions,
             config.stages,
             Selection(**config.selection.model_dump()),
+            kind,
+            config.heading_weight if oriented else 0.0,
         )
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
@@ -106,7 +124,8 @@ class FasterRCNN(Detector):
             rpn_logits (B, A), rpn_deltas (B, A, 4), anchors (A, 4) xyxy pixels, level_sizes (L,), and of S
             stages regions (B, S, R, 4) xyxy pixels, region_mask (B, S, R) False where there are fewer,
             cls_logits (B, S, R, C + 1), background last, box_deltas (B, S, R, C or 1, 4). With targets
-            matched_gt (B, S, R) of the regions, -1 for background.
+            matched_gt (B, S, R) of the regions, -1 for background. Of oriented regions there are 6, 5 and 5
+            numbers in place of 4, and with a heading headings (B, S, R, 2).
         """
         pyramid = self.neck(self.backbone(self.normalize(images)))
         logits, deltas = self.rpn_head(pyramid)
@@ -117,7 +136,7 @@ class FasterRCNN(Detector):
         candidates = self.rpn.candidates if targets is None else self.rpn.train_candidates
         regions, mask = propose(
             logits, deltas, anchors, level_sizes.tolist(), (height, width),
-            candidates, self.rpn.proposals, self.rpn.iou_threshold,
+            candidates, self.rpn.proposals, self.rpn.iou_threshold, self.kind,
         )  # fmt: skip
         sheet = self.pooling.sheet(pyramid[:LEVELS])
         limit = images.new_tensor([[width, height]], dtype=torch.float32)
@@ -126,7 +145,7 @@ class FasterRCNN(Detector):
             stage = {"regions": regions, "region_mask": mask}
             if targets is not None:
                 stage = self._sample(n, regions, mask, sheet, targets)
-            stage["cls_logits"], stage["box_deltas"] = self._predict(n, sheet, stage["regions"])
+            stage |= self.roi_heads[n](self.pooling(sheet, stage["regions"]))
             stages.append(stage)
             regions, mask = self._refined(n, stage, limit), stage["region_mask"]
         return {
@@ -142,18 +161,16 @@ class FasterRCNN(Detector):
         return assign_by_overlap(outputs["anchors"], targets, self.rpn.assigner)
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
-        """The losses `rpn_cls` and `rpn_box`, and of each stage `cls` and `box`, numbered from the second."""
+        """The losses `rpn_cls` and `rpn_box`, and of each stage `cls`, `box` and where it is predicted
+        `heading`, numbered from the second.
+        """
         losses = self._rpn_loss(outputs, targets)
         for n, weight in enumerate(self.weights):
-            stage = {
-                name: outputs[name][:, n]
-                for name in ("regions", "region_mask", "matched_gt", "cls_logits", "box_deltas")
-            }
-            cls_loss, box_loss = self._stage_losses(n, stage, targets)
+            stage = {name: outputs[name][:, n] for name in STAGE_OUTPUTS if name in outputs}
             counted = mean_over_processes(stage["region_mask"].float().sum())
             ending = f"_{n + 1}" if n else ""
-            losses[f"cls{ending}"] = weight * cls_loss.sum() / counted
-            losses[f"box{ending}"] = weight * box_loss.sum() / counted
+            for name, loss in self._stage_losses(n, stage, targets).items():
+                losses[f"{name}{ending}"] = weight * loss.sum() / counted
         return losses
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
@@ -162,26 +179,27 @@ class FasterRCNN(Detector):
         scores = outputs["cls_logits"].float().softmax(-1).mean(dim=1)[..., :-1]
         scores = scores * outputs["region_mask"][:, last, :, None]
         regions, deltas = outputs["regions"][:, last], outputs["box_deltas"][:, last].float()
+        scores = scores * self.kind.inside(regions, image_sizes)
 
         def boxes_of(image: Tensor, region: Tensor, label: Tensor) -> Tensor:
             own = deltas[image, region, label if deltas.shape[2] > 1 else 0]
-            boxes = decode_deltas(regions[image, region], own * self.get_buffer(f"deviations_{last}"))
-            return clip_boxes(boxes[:, None], image_sizes[image])[:, 0]
+            own = own * self.get_buffer(f"deviations_{last}")
+            boxes = self.kind.refine(regions[image, region][:, None], own[:, None], image_sizes[image])[:, 0]
+            if "headings" not in outputs:
+                return boxes
+            return head_boxes(boxes, {"headings": outputs["headings"][image, last, region]}, long_edge=True)
 
         return select_detections(boxes_of, scores, self.selection)
 
-    def _predict(self, stage: int, sheet: tuple[Tensor, Tensor], regions: Tensor) -> tuple[Tensor, Tensor]:
-        return self.roi_heads[stage](self.pooling(sheet, regions))
-
     @torch.no_grad()
     def _refined(self, stage: int, outputs: dict[str, Tensor], limit: Tensor) -> Tensor:
-        """(B, R, 4) where a stage's most probable class moves its regions."""
+        """(B, R, 4 or 5) where a stage's most probable class moves its regions."""
         deltas = outputs["box_deltas"].float()
         if deltas.shape[2] > 1:
             best = outputs["cls_logits"][..., :-1].argmax(-1)[..., None, None]
-            deltas = deltas.gather(2, best.expand(-1, -1, 1, 4))
-        boxes = decode_deltas(outputs["regions"], deltas[:, :, 0] * self.get_buffer(f"deviations_{stage}"))
-        return clip_boxes(boxes, limit)
+            deltas = deltas.gather(2, best.expand(-1, -1, 1, deltas.shape[3]))
+        deltas = deltas[:, :, 0] * self.get_buffer(f"deviations_{stage}")
+        return self.kind.refine(outputs["regions"], deltas, limit)
 
     @torch.no_grad()
     def _sample(
@@ -190,53 +208,61 @@ class FasterRCNN(Detector):
         """The regions that a stage learns from: proposals and the truth itself, assigned and sampled."""
         sampler, least = self.regions.sampler, self.overlaps[stage]
         short = max(0, sampler.count - regions.shape[1])  # as many of every stage
-        regions = torch.cat([F.pad(regions, (0, 0, 0, short)), targets.boxes], dim=1)  # (B, R + G, 4)
+        truth = self.kind.truth(targets)
+        regions = torch.cat([F.pad(regions, (0, 0, 0, short)), truth], dim=1)  # (B, R + G, 4 or 5)
         mask = torch.cat([F.pad(mask, (0, short)), targets.mask], dim=1)
-        assigned = max_iou_assign(
-            regions, targets.boxes, targets.mask, targets.ignore if targets.any_ignored else None,
-            least, least, low_quality=False,
-        )  # fmt: skip
+        assigned = self.kind.assign(regions, targets, least)
         positive = (assigned.matched_gt >= 0) & mask
         negative = (assigned.matched_gt < 0) & mask & ~assigned.ignored
         if sampler.name == "ohem":
             every = {"regions": regions, "region_mask": mask, "matched_gt": assigned.matched_gt}
-            every["cls_logits"], every["box_deltas"] = self._predict(stage, sheet, regions)
-            hardness = sum(self._stage_losses(stage, every, targets))
+            every |= self.roi_heads[stage](self.pooling(sheet, regions))
+            hardness = sum(self._stage_losses(stage, every, targets).values())
             assert isinstance(hardness, Tensor)
             chosen = ohem_sample(hardness, positive, negative, sampler.count, sampler.positive_share)
         else:
             chosen = random_sample(positive, negative, sampler.count, sampler.positive_share)
         rows = chosen.int().argsort(dim=1, descending=True, stable=True)[:, : sampler.count]
         return {
-            "regions": regions.gather(1, rows[..., None].expand(-1, -1, 4)),
+            "regions": regions.gather(1, rows[..., None].expand(-1, -1, regions.shape[2])),
             "region_mask": chosen.gather(1, rows),
             "matched_gt": assigned.matched_gt.gather(1, rows),
         }
 
     def _rpn_loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         assigned = self.assign(outputs, targets)
-        positive, gt_boxes, _ = targets_of_points(assigned.matched_gt, targets)
+        positive = assigned.matched_gt >= 0
         negative = ~positive & ~assigned.ignored
         chosen = random_sample(positive, negative, self.rpn.sample, self.rpn.positive_share)
         counted = mean_over_processes(chosen.float().sum())
         cls_loss = soft_binary_cross_entropy(outputs["rpn_logits"], positive.float())
-        wanted = encode_deltas(outputs["anchors"], gt_boxes)
-        box_loss = smooth_l1_loss(outputs["rpn_deltas"], wanted, self.rpn.smooth_l1_beta)
+        box_loss = self.kind.proposal_loss(
+            outputs["rpn_deltas"], outputs["anchors"], assigned.matched_gt, targets, self.rpn.smooth_l1_beta
+        )
         return {
             "rpn_cls": (cls_loss * chosen).sum() / counted,
             "rpn_box": torch.where(chosen & positive, box_loss, 0.0).sum() / counted,
         }
 
-    def _stage_losses(
-        self, stage: int, outputs: dict[str, Tensor], targets: Targets
-    ) -> tuple[Tensor, Tensor]:
-        """Class and box losses of each region, (B, R) both, 0 where there is none."""
-        positive, gt_boxes, gt_labels = targets_of_points(outputs["matched_gt"], targets)
+    def _stage_losses(self, stage: int, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """The losses of each region by name, (B, R) each, 0 where there is none."""
+        positive, _, gt_labels = targets_of_points(outputs["matched_gt"], targets)
         mask, logits, deltas = outputs["region_mask"], outputs["cls_logits"].float(), outputs["box_deltas"]
         wanted = torch.where(positive, gt_labels, logits.shape[-1] - 1)
         cls_loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view_as(wanted)
         if deltas.shape[2] > 1:
-            deltas = deltas.gather(2, gt_labels[..., None, None].expand(-1, -1, 1, 4))
-        box_targets = encode_deltas(outputs["regions"], gt_boxes) / self.get_buffer(f"deviations_{stage}")
-        box_loss = smooth_l1_loss(deltas[:, :, 0].float(), box_targets, self.regions.smooth_l1_beta)
-        return torch.where(mask, cls_loss, 0.0), torch.where(mask & positive, box_loss, 0.0)
+            deltas = deltas.gather(2, gt_labels[..., None, None].expand(-1, -1, 1, deltas.shape[3]))
+        box_loss = self.kind.region_loss(
+            deltas[:, :, 0].float(), outputs["regions"], outputs["matched_gt"], targets,
+            self.get_buffer(f"deviations_{stage}"), self.regions.smooth_l1_beta,
+        )  # fmt: skip
+        losses = {
+            "cls": torch.where(mask, cls_loss, 0.0),
+            "box": torch.where(mask & positive, box_loss, 0.0),
+        }
+        if "headings" in outputs:
+            gt_boxes, gt_oriented, _ = rotated_of_points(outputs["matched_gt"], targets)
+            distance = distance_to_angle(outputs["headings"].float(), gt_boxes[..., 4])
+            known = mask & positive & gt_oriented
+            losses["heading"] = self.heading_weight * torch.where(known, distance, 0.0)
+        return losses

@@ -227,7 +227,8 @@ _TIMM: Rules = (
 )
 TIMM_BODIES = (
     "fcos", "fcos_obb", "nas_fcos", "retinanet", "retinanet_obb", "freeanchor", "atss", "atss_obb", "gfl",
-    "vfnet", "dssd", "retinaface", "efficientdet", "faster_rcnn", "cascade_rcnn", "detr", "rtdetr", "dfine",
+    "vfnet", "dssd", "retinaface", "efficientdet", "faster_rcnn", "cascade_rcnn", "faster_rcnn_obb", "detr",
+    "rtdetr", "dfine",
 )  # fmt: skip
 RULES["timm"] = dict.fromkeys(TIMM_BODIES, _TIMM)
 # Constants that a model makes itself.

@@ -157,10 +157,10 @@ def oriented_losses(
     parts = {
         "iou": rotated_iou_loss(seen, gt_boxes),
         "gaussian": GAUSSIAN_LOSSES[recipe.gaussian](seen, gt_boxes),
-        "angle": _distance2(double, 2 * gt_boxes[..., 4]) * length * gt_oriented,
+        "angle": distance_to_angle(double, 2 * gt_boxes[..., 4]) * length * gt_oriented,
     }
     if recipe.heading:
-        parts["heading"] = _distance2(outputs["headings"].float(), heading) * gt_oriented
+        parts["heading"] = distance_to_angle(outputs["headings"].float(), heading) * gt_oriented
     weights, total = recipe.loss_weights.model_dump(), mean_over_processes(share.sum(), least=1e-6)
     # Background has whatever box of truth: select, don't multiply.
     return {
@@ -169,6 +169,6 @@ def oriented_losses(
     }
 
 
-def _distance2(vectors: Tensor, angle: Tensor) -> Tensor:
+def distance_to_angle(vectors: Tensor, angle: Tensor) -> Tensor:
     """Squared distance of (..., 2) to the unit vectors of angles (...)."""
     return (vectors - torch.stack([angle.cos(), angle.sin()], dim=-1)).square().sum(-1)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boxwright.config import ExperimentConfig, load_config
-from boxwright.config.models import OrientedBoxes
+from boxwright.config.models import Oriented
 from boxwright.config.zoo import ZOO
 from boxwright.data.sources import load_source, select_classes
 from boxwright.data.tables import Tables
@@ -85,7 +85,7 @@ def load_data(config: ExperimentConfig) -> tuple[Tables, Tables]:
     usable = selected[0].boxes
     if not ((usable["w"] > 0) & (usable["h"] > 0) & ~usable["crowd"] & ~usable["ignore"]).any():
         raise DataError("the training data has no box to learn from.")
-    if not isinstance(config.model, OrientedBoxes):
+    if not isinstance(config.model, Oriented):
         # What finds upright boxes is judged by the hulls of oriented ones, as it is trained.
         selected[1] = selected[1].without_angles()
     return selected[0], selected[1]

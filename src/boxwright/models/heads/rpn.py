@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from boxwright.geometry.torch_boxes import clip_boxes
-from boxwright.models.box_coder import decode_deltas
 from boxwright.models.detections import suppress
 from boxwright.models.heads.dense import flatten_level
+from boxwright.models.regions import OrientedRegions, UprightRegions
 
 
 class RPNHead(nn.Module):
@@ -20,25 +19,27 @@ class RPNHead(nn.Module):
     Args:
         channels: of the pyramid.
         priors: anchors a location.
+        box_width: numbers a proposal.
     """
 
-    def __init__(self, channels: int, priors: int):
+    def __init__(self, channels: int, priors: int, box_width: int = 4):
         super().__init__()
+        self.box_width = box_width
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, priors, 1)
-        self.box = nn.Conv2d(channels, priors * 4, 1)
+        self.box = nn.Conv2d(channels, priors * box_width, 1)
         for layer in (self.conv, self.objectness, self.box):
             nn.init.normal_(layer.weight, std=0.01)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
     def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits (B, A) and deltas (B, A, 4), levels side by side."""
+        """Logits (B, A) and numbers (B, A, box_width) of boxes, levels side by side."""
         logits, deltas = [], []
         for features in pyramid:
             features = F.relu(self.conv(features), inplace=True)
             logits.append(flatten_level(self.objectness(features), 1)[..., 0])
-            deltas.append(flatten_level(self.box(features), 4))
+            deltas.append(flatten_level(self.box(features), self.box_width))
         return torch.cat(logits, dim=1), torch.cat(deltas, dim=1)
 
 
@@ -52,21 +53,23 @@ def propose(
     candidates: int,
     count: int,
     iou_threshold: float,
+    kind: UprightRegions | OrientedRegions,
 ) -> tuple[Tensor, Tensor]:
     """The best boxes of each image, thinned out level by level.
 
     Args:
         logits: (B, A).
-        deltas: (B, A, 4).
+        deltas: (B, A, 4 or 6), numbers of boxes.
         anchors: (A, 4) xyxy pixels.
         level_sizes: anchors of each level.
         image_size: height and width that boxes are cut to.
         candidates: of each level, before suppression.
         count: of each image, after it.
-        iou_threshold: of the suppression.
+        iou_threshold: of the suppression, which compares upright hulls.
+        kind: of the regions.
 
     Returns:
-        boxes: (B, count, 4) xyxy pixels, best first, zeros where there are fewer.
+        boxes: (B, count, 4 or 5) pixels, best first, zeros where there are fewer.
         mask: (B, count) bool.
     """
     batch = logits.shape[0]
@@ -78,14 +81,14 @@ def propose(
         level.append(torch.full_like(index, n))
         start += scores.shape[1]
     scores, index, group = (torch.cat(parts, dim=1) for parts in (best, place, level))  # (B, K)
-    boxes = decode_deltas(anchors[index], deltas.float().gather(1, index[..., None].expand(-1, -1, 4)))
+    numbers = deltas.float().gather(1, index[..., None].expand(-1, -1, deltas.shape[2]))
     height, width = image_size
-    boxes = clip_boxes(boxes, boxes.new_tensor([[width, height]]))
-    # A box that was clipped to nothing is no proposal.
-    scores = scores.masked_fill(~(boxes[..., 2:] > boxes[..., :2]).all(-1), -torch.inf)
+    limit = numbers.new_tensor([[width, height]])
+    boxes = kind.propose(anchors[index], numbers, limit)
+    scores = scores.masked_fill(~kind.usable(boxes, limit), -torch.inf)
     image = torch.arange(batch, device=scores.device)[:, None].expand_as(group)
     group = group + image * len(level_sizes)
-    survivors = suppress(boxes.flatten(0, 1), scores.flatten(), group.flatten(), iou_threshold)
+    survivors = suppress(kind.hulls(boxes).flatten(0, 1), scores.flatten(), group.flatten(), iou_threshold)
     return _by_image(boxes, scores, survivors, count)
 
 
@@ -96,8 +99,9 @@ def _by_image(boxes: Tensor, scores: Tensor, survivors: Tensor, count: int) -> t
     own = (image[:, None] == torch.arange(batch, device=image.device)).long()
     rank = (own.cumsum(0) * own).sum(1) - 1  # of each survivor in its image
     kept = (rank < count) & (scores.flatten()[survivors] > -torch.inf)
-    # What is left out goes to a place behind the last, which is cut off; a fifth column says what is there.
+    # What is left out goes to a place behind the last, which is cut off; a last column says what is there.
     place = torch.where(kept, image * count + rank, batch * count)
     rows = F.pad(boxes.flatten(0, 1)[survivors], (0, 1), value=1.0)
-    table = rows.new_zeros(batch * count + 1, 5).index_copy(0, place, rows)[:-1].view(batch, count, 5)
-    return table[..., :4], table[..., 4] > 0
+    table = rows.new_zeros(batch * count + 1, rows.shape[1]).index_copy(0, place, rows)
+    table = table[:-1].view(batch, count, -1)
+    return table[..., :-1], table[..., -1] > 0
