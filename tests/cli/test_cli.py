@@ -28,6 +28,7 @@ COMMANDS = [
     ["zoo"],
     ["import-checkpoint"],
     ["assign", "show"],
+    *(["model", command] for command in ("summary", "activations", "filters")),
 ] + [
     ["data", *c]
     for c in (

@@ -13,6 +13,7 @@ from boxwright.cli import (
     evaluate,
     import_checkpoint,
     init,
+    model,
     predict,
     report,
     runs,
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(assign.app, name="assign")
+app.add_typer(model.app, name="model")
 app.command(epilog=init.EXAMPLE)(init.init)
 app.command(epilog=train.EXAMPLE)(train.train)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)

@@ -133,16 +133,21 @@ class DeformableAttention(nn.Module):
             (B, Q, C).
         """
         batch, count, channels = queries.shape
-        offsets = self.offsets(queries).view(batch, count, self.heads, -1, 2)
-        place = boxes[:, :, None, None, :2] + offsets * self.point_scale * boxes[:, :, None, None, 2:]
+        place, weights = self.sample(queries, boxes)
         place = place.transpose(1, 2).flatten(0, 1)  # (B * heads, Q, P, 2)
-        weights = self.weights(queries).view(batch, count, self.heads, -1).softmax(-1)
         weights = weights.transpose(1, 2).flatten(0, 1)[:, None]  # (B * heads, 1, Q, P)
         read = [
             self._read(level, at) for level, at in zip(levels, place.split(self.points, dim=2), strict=True)
         ]
         total = (torch.cat(read, dim=-1) * weights).sum(-1)  # (B * heads, C / heads, Q)
         return total.view(batch, channels, count).transpose(1, 2)
+
+    def sample(self, queries: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each head reads, (B, Q, heads, P, 2) x, y in shares of the image, and with what weight."""
+        batch, count, _ = queries.shape
+        offsets = self.offsets(queries).view(batch, count, self.heads, -1, 2)
+        place = boxes[:, :, None, None, :2] + offsets * self.point_scale * boxes[:, :, None, None, 2:]
+        return place, self.weights(queries).view(batch, count, self.heads, -1).softmax(-1)
 
     def _read(self, level: Tensor, place: Tensor) -> Tensor:
         """(N, C, Q, P) of a level (N, C, H, W) at places (N, Q, P, 2)."""

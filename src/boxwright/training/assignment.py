@@ -2,20 +2,16 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from boxwright.config import load_config
 from boxwright.data.dataset import DetectionDataset
-from boxwright.data.sources import load_source, select_classes
 from boxwright.errors import ConfigError, nearest
-from boxwright.models import build_detector
-from boxwright.models.checkpoint import load_detector, without_pretrained
 from boxwright.models.coverage import Coverage, coverage, priors_of
 from boxwright.models.detector import Detector, collate_for
 from boxwright.reporting.assignment import Assigned, draw_assignment, save_assignments
+from boxwright.training.opening import open_experiment
 
 
 def show_assignment(
@@ -42,27 +38,13 @@ def show_assignment(
         ConfigError: an unknown part or image, or weights are needed and there are none.
         DataError: the data or an image can't be read.
     """
-    if part not in ("train", "val"):
-        raise ConfigError(f"--data {part}: expected train or val.")
-    if Path(experiment).suffix in (".yaml", ".yml"):
-        config = load_config(experiment, changes)
-        model, classes = None, config.data.classes
-    elif changes:
-        raise ConfigError("--set changes a YAML file; a run has its own config.")
-    else:
-        loaded = load_detector(experiment)
-        config, model, classes = loaded.config, loaded.model, loaded.categories
-    tables = load_source(getattr(config.data, part))
-    ignored = config.data.ignore
-    own = [name for name in tables.categories["name"] if name not in ignored]
-    tables, _ = select_classes(tables, classes or own, ignored)
-    if model is None:
-        model = build_detector(without_pretrained(config).model, len(tables.categories)).eval()
-        if model.follows_predictions:
-            raise ConfigError(
-                f"the assigner of {config.model.name} follows what is predicted: give a run folder or a "
-                "checkpoint in place of the YAML file."
-            )
+    opened = open_experiment(experiment, part, changes)
+    config, model, tables = opened.config, opened.model, opened.tables
+    if model.follows_predictions and not opened.trained:
+        raise ConfigError(
+            f"the assigner of {config.model.name} follows what is predicted: give a run folder or a "
+            "checkpoint in place of the YAML file."
+        )
     dataset = DetectionDataset(tables, config.image_size)
     found = coverage(model, dataset, limit)
     names = tables.images["file_name"].to_list()
