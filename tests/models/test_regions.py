@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from boxwright.models.box_coder import (
     encode_midpoints,
     encode_rotated_deltas,
 )
-from boxwright.models.heads.roi import SIDE, RegionPooling, RotatedRegionPooling
+from boxwright.models.heads.roi import SIDE, RegionPooling, SheetPooling, as_rotated, levels_of
 from boxwright.models.regions import OrientedRegions
 
 SIZES = st.floats(2, 60)
@@ -68,32 +69,64 @@ def pyramid(generator: torch.Generator) -> list[torch.Tensor]:
     return [torch.rand(2, 3, 32 // 2**n, 32 // 2**n, generator=generator) for n in range(4)]
 
 
-def test_regions_without_a_turn_are_pooled_as_torchvision_pools_them():
+def boxes_on(generator: torch.Generator, count: int = 40) -> torch.Tensor:
+    """(2, count, 4) of all levels, some of which leave the image of 128 x 128."""
+    corner = torch.rand(2, count, 2, generator=generator) * 140 - 20
+    return torch.cat([corner, corner + torch.rand(2, count, 2, generator=generator) * 120 + 1], dim=-1)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("ratio", [1, 2, 3])
+def test_upright_regions_are_pooled_as_torchvision_pools_them(aligned, ratio):
     generator = torch.Generator().manual_seed(0)
-    maps = pyramid(generator)
-    pooling = RotatedRegionPooling((4, 8, 16, 32), 2, True)
-    corner = torch.rand(2, 6, 2, generator=generator) * 60 + 20
-    side = torch.rand(2, 6, 2, generator=generator) * 40 + 8  # all on the finest level
-    boxes = torch.cat([corner, corner + side], dim=-1).clamp(max=127)
-    side = boxes[..., 2:] - boxes[..., :2]
-    rotated = torch.cat([boxes[..., :2] + side / 2, side, torch.zeros(2, 6, 1)], dim=-1)
-    found = pooling(pooling.sheet(maps), rotated)
-    expected = roi_align(maps[0], list(boxes), SIDE, 1 / 4, 2, True)
-    assert torch.allclose(found.flatten(0, 1), expected.flatten(1), atol=1e-5)
-    upright = RegionPooling((4, 8, 16, 32), 2, True)
-    assert torch.allclose(found, upright(upright.sheet(maps), boxes), atol=1e-5)
+    maps, boxes = pyramid(generator), boxes_on(generator)
+    pooling = RegionPooling((4, 8, 16, 32), ratio, aligned)
+    found = pooling(pooling.prepare(maps), boxes)
+    level, _ = levels_of(as_rotated(boxes), (4, 8, 16, 32))
+    assert set(level.flatten().tolist()) == {0, 1}
+    for n in (0, 1):
+        expected = roi_align(maps[n], list(boxes), SIDE, 1 / (4 * 2**n), ratio, aligned).view(2, 40, -1)
+        assert torch.allclose(found[level == n], expected[level == n], atol=1e-5)
+    sheet, inside = SheetPooling((4, 8, 16, 32), ratio, aligned), boxes.clamp(0, 128)
+    found = pooling(pooling.prepare(maps), inside)
+    assert torch.allclose(found, sheet(sheet.prepare(maps), inside), atol=1e-5)
 
 
-def test_a_quarter_turn_of_the_image_and_the_region_changes_nothing():
+def test_gradients_of_pooling_are_torchvisions():
+    generator = torch.Generator().manual_seed(2)
+    maps, boxes = pyramid(generator), boxes_on(generator).clamp(0, 128)
+    gradients = []
+    for kind in (RegionPooling, SheetPooling):
+        own = [m.clone().requires_grad_() for m in maps]
+        pooling = kind((4, 8, 16, 32), 2, True)
+        pooled = pooling(pooling.prepare(own), boxes)
+        direction = torch.randn(pooled.shape, generator=torch.Generator().manual_seed(3))
+        gradients.append(torch.autograd.grad((pooled * direction).sum(), own[:2]))
+    for a, b in zip(*gradients):
+        assert torch.allclose(a, b, atol=1e-4 * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("kind", [RegionPooling, SheetPooling])
+def test_a_quarter_turn_of_the_image_and_the_region_changes_nothing(kind):
     generator = torch.Generator().manual_seed(1)
     maps = pyramid(generator)
-    pooling = RotatedRegionPooling((4, 8, 16, 32), 2, True)
+    pooling = kind((4, 8, 16, 32), 2, True)
     box = torch.tensor([[[50.0, 70.0, 40.0, 12.0, 0.4]]])
     # Turned clockwise on the screen, x becomes 128 - y.
     turned = torch.tensor([[[128 - 70.0, 50.0, 40.0, 12.0, 0.4 + math.pi / 2]]])
-    first = pooling(pooling.sheet([m[:1] for m in maps]), box)
-    second = pooling(pooling.sheet([m[:1].rot90(-1, (2, 3)) for m in maps]), turned)
+    first = pooling(pooling.prepare([m[:1] for m in maps]), box)
+    second = pooling(pooling.prepare([m[:1].rot90(-1, (2, 3)) for m in maps]), turned)
     assert torch.allclose(first, second, atol=1e-4)
+
+
+def test_both_ways_to_pool_oriented_regions_agree_beyond_the_image_too():
+    generator = torch.Generator().manual_seed(4)
+    maps, boxes = pyramid(generator), as_rotated(boxes_on(generator))
+    boxes[..., 4] = torch.rand(2, 40, generator=generator) * 6 - 3
+    ways = [kind((4, 8, 16, 32), 2, True) for kind in (RegionPooling, SheetPooling)]
+    first, second = (way(way.prepare(maps), boxes) for way in ways)
+    assert torch.allclose(first, second, atol=1e-4)
+    assert (first == 0).any()
 
 
 def oriented_truth(angle: float, known: bool) -> Targets:

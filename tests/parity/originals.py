@@ -69,7 +69,7 @@ DENSE = {
 }  # fmt: skip
 REGIONS = {
     "faster_rcnn_r50_fpn": {
-        "name": "faster_rcnn", **_backbone(), "neck": {"channels": 256},
+        "name": "faster_rcnn", **_backbone(), "neck": {"channels": 256}, "regions": {"sampling_ratio": 0},
         "selection": {"iou_threshold": 0.5, "max_detections": 100, "candidates": 100_000},
     },
 }  # fmt: skip

@@ -5,7 +5,8 @@ R-CNN (Cai and Vasconcelos, CVPR 2018): a stage takes the boxes of the one befor
 With oriented regions it is Oriented R-CNN (Xie et al., ICCV 2021).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ from boxwright.losses.classification import soft_binary_cross_entropy
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.detections import Detections, Selection, select_detections
 from boxwright.models.detector import Detector
-from boxwright.models.heads.roi import RegionPooling, RoIHead, RotatedRegionPooling
+from boxwright.models.heads.roi import RegionPooling, RoIHead, SheetPooling
 from boxwright.models.heads.rpn import RPNHead, propose
 from boxwright.models.layers import Normalize
 from boxwright.models.oriented import distance_to_angle, head_boxes
@@ -78,8 +79,9 @@ class FasterRCNN(Detector):
         self.normalize = Normalize()
         self.backbone, self.neck, self.rpn_head = backbone, neck, rpn_head
         self.roi_heads = nn.ModuleList(roi_heads)
-        pooling = RotatedRegionPooling if kind.oriented else RegionPooling
-        self.pooling = pooling(strides[:LEVELS], regions.sampling_ratio, regions.aligned)
+        how = (strides[:LEVELS], regions.sampling_ratio, regions.aligned)
+        self.pooling = RegionPooling(*how) if regions.sampling_ratio else SheetPooling(*how)
+        self.exported_pooling = SheetPooling(*how)
         self.kind, self.oriented, self.heading_weight = kind, kind.oriented, heading_weight
         self.strides, self.rpn, self.regions, self.selection = strides, rpn, regions, selection
         self.register_buffer("base_anchors", torch.stack(base_anchors), persistent=False)
@@ -138,14 +140,15 @@ class FasterRCNN(Detector):
             logits, deltas, anchors, level_sizes.tolist(), (height, width),
             candidates, self.rpn.proposals, self.rpn.iou_threshold, self.kind,
         )  # fmt: skip
-        sheet = self.pooling.sheet(pyramid[:LEVELS])
+        pooling = self.exported_pooling if torch.onnx.is_in_onnx_export() else self.pooling
+        pool = partial(pooling, pooling.prepare(pyramid[:LEVELS]))
         limit = images.new_tensor([[width, height]], dtype=torch.float32)
         stages = []
         for n in range(len(self.roi_heads)):
             stage = {"regions": regions, "region_mask": mask}
             if targets is not None:
-                stage = self._sample(n, regions, mask, sheet, targets)
-            stage |= self.roi_heads[n](self.pooling(sheet, stage["regions"]))
+                stage = self._sample(n, regions, mask, pool, targets)
+            stage |= self.roi_heads[n](pool(stage["regions"]))
             stages.append(stage)
             regions, mask = self._refined(n, stage, limit), stage["region_mask"]
         return {
@@ -203,7 +206,7 @@ class FasterRCNN(Detector):
 
     @torch.no_grad()
     def _sample(
-        self, stage: int, regions: Tensor, mask: Tensor, sheet: tuple[Tensor, Tensor], targets: Targets
+        self, stage: int, regions: Tensor, mask: Tensor, pool: Callable[[Tensor], Tensor], targets: Targets
     ) -> dict[str, Tensor]:
         """The regions that a stage learns from: proposals and the truth itself, assigned and sampled."""
         sampler, least = self.regions.sampler, self.overlaps[stage]
@@ -216,7 +219,7 @@ class FasterRCNN(Detector):
         negative = (assigned.matched_gt < 0) & mask & ~assigned.ignored
         if sampler.name == "ohem":
             every = {"regions": regions, "region_mask": mask, "matched_gt": assigned.matched_gt}
-            every |= self.roi_heads[stage](self.pooling(sheet, regions))
+            every |= self.roi_heads[stage](pool(regions))
             hardness = sum(self._stage_losses(stage, every, targets).values())
             assert isinstance(hardness, Tensor)
             chosen = ohem_sample(hardness, positive, negative, sampler.count, sampler.positive_share)

@@ -57,11 +57,52 @@ class RoIHead(nn.Module):
 
 
 class RegionPooling(nn.Module):
-    """RoIAlign of each region from the level of its size, all levels and images in one call.
+    """RoIAlign of each region, upright or oriented, from the level of its size; all images in one call.
 
-    He et al., Mask R-CNN, ICCV 2017, section 3; levels by Feature Pyramid Networks, equation 1. Levels lie on
-    one sheet, each with its border repeated around it, so that no region has to be sorted by its level, which
-    would wait for the device.
+    He et al., Mask R-CNN, ICCV 2017, section 3; along a region's angle as Ding et al., Learning RoI
+    Transformer, CVPR 2019, section 3.3; levels by Feature Pyramid Networks, equation 1. Each place of a
+    region is a weighted sum of the cells around its samples: `embedding_bag` reads whole rows of channels.
+
+    Args:
+        strides: of the levels that regions are pooled from, finest first.
+        sampling_ratio: samples a place and side.
+        aligned: cells are shifted by half of one; False: they aren't, as in torchvision's detectors.
+    """
+
+    def __init__(self, strides: tuple[int, ...], sampling_ratio: int, aligned: bool):
+        super().__init__()
+        self.strides, self.sampling_ratio, self.aligned = strides, sampling_ratio, aligned
+
+    def prepare(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The cells of all levels, (B, N, C), and the height and width of each, (L, 2)."""
+        cells = [level.permute(0, 2, 3, 1).flatten(1, 2) for level in pyramid]
+        return torch.cat(cells, dim=1).float(), torch.tensor([level.shape[-2:] for level in pyramid])
+
+    def forward(self, prepared: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
+        """Features (B, R, C * SIDE * SIDE) of boxes (B, R, 4) xyxy or (B, R, 5) cx, cy, w, h, angle."""
+        cells, sizes = prepared[0], prepared[1].to(boxes.device)
+        batch, count = cells.shape[:2]
+        rotated = as_rotated(boxes)
+        level, stride = levels_of(rotated, self.strides)
+        if not self.aligned:
+            rotated = _at_least_a_cell(rotated, stride)
+        samples = sample_places(rotated, stride, self.sampling_ratio)  # (B, R, P, S, 2)
+        index, weight = _cells_around(samples - 0.5 * self.aligned, sizes[level].flip(-1))
+        first = torch.cat([sizes.new_zeros(1), sizes.prod(1).cumsum(0)[:-1]])[level]
+        first = first + torch.arange(batch, device=boxes.device)[:, None] * count
+        rows = (index + first[..., None, None]).flatten(0, 2)  # (B * R * P, 4 * S)
+        pooled = F.embedding_bag(
+            rows, cells.flatten(0, 1), mode="sum", per_sample_weights=weight.flatten(0, 2)
+        )
+        return pooled.view(*boxes.shape[:2], SIDE * SIDE, -1).transpose(2, 3).flatten(2)
+
+
+class SheetPooling(nn.Module):
+    """The same by torchvision's RoIAlign, for ONNX, which has an operator of it, and for regions with as many
+    samples as there are cells. Oriented regions are read by `grid_sample`.
+
+    Levels lie on one sheet, each with its border repeated around it, so that no region has to be sorted by
+    its level, which would wait for the device. Upright regions must lie in the image.
 
     Args:
         strides: of the levels that regions are pooled from, finest first.
@@ -73,8 +114,10 @@ class RegionPooling(nn.Module):
         super().__init__()
         self.strides, self.sampling_ratio, self.aligned = strides, sampling_ratio, aligned
 
-    def sheet(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The levels on one sheet (B, C, H, W), and (L, 2) the x and y of each one's first cell there."""
+    def prepare(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The levels on one sheet (B, C, H, W), and of each (L, 4) x and y of its first cell there, width and
+        height.
+        """
         first, *others = (F.pad(level, (1, 1, 1, 1), mode="replicate") for level in pyramid)
         width, corners, y = first.shape[-1], [(1, 1)], 1
         for level in others:
@@ -86,49 +129,98 @@ class RegionPooling(nn.Module):
             columns.append(torch.cat(broad, dim=-2))
         height = max(column.shape[-2] for column in columns)
         columns = [F.pad(column, (0, 0, 0, height - column.shape[-2])) for column in columns]
-        return torch.cat(columns, dim=-1), torch.tensor(corners, dtype=torch.float32)
+        sizes = [(level.shape[-1], level.shape[-2]) for level in pyramid]
+        placed = torch.tensor([(*c, *s) for c, s in zip(corners, sizes)], dtype=torch.float32)
+        return torch.cat(columns, dim=-1).float(), placed
 
-    def levels(self, area: Tensor, sheet: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Of the level of each region, by its area (B, R), the stride (B, R, 1) and the corner (B, R, 2)."""
-        strides = torch.tensor(self.strides, dtype=torch.float32).to(area.device)
-        level = torch.log2(area.clamp(min=0).sqrt() / (FINEST * self.strides[0]) + 1e-6).floor()
-        level = level.clamp(0, len(self.strides) - 1).long()
-        return strides[level][..., None], sheet[1].to(area.device)[level]
-
-    def forward(self, sheet: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
-        """Features (B, R, C * SIDE * SIDE) of boxes (B, R, 4) xyxy pixels."""
+    def forward(self, prepared: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
+        """Features (B, R, C * SIDE * SIDE) of boxes (B, R, 4) xyxy or (B, R, 5) cx, cy, w, h, angle."""
+        sheet, placed = prepared[0], prepared[1].to(boxes.device)
+        level, stride = levels_of(as_rotated(boxes), self.strides)
+        if boxes.shape[-1] == 5:
+            return self._along_angles(sheet, placed[level], boxes, stride)
         from torchvision.ops import roi_align  # a second of imports, which a wrong key's message doesn't need
 
-        features = sheet[0]
-        stride, corner = self.levels((boxes[..., 2:] - boxes[..., :2]).prod(-1), sheet)
-        placed = boxes / stride + corner.repeat(1, 1, 2)
+        on_sheet = boxes / stride + placed[level][..., :2].repeat(1, 1, 2)
         batch, count = boxes.shape[:2]
         image = torch.arange(batch, device=boxes.device, dtype=boxes.dtype)[:, None, None].expand(
             -1, count, 1
         )
-        rows = torch.cat([image, placed], dim=-1).flatten(0, 1)
-        pooled = roi_align(features.float(), rows, SIDE, 1.0, self.sampling_ratio, self.aligned)
+        rows = torch.cat([image, on_sheet], dim=-1).flatten(0, 1)
+        pooled = roi_align(sheet, rows, SIDE, 1.0, self.sampling_ratio, self.aligned)
         return pooled.view(batch, count, -1)
 
+    def _along_angles(self, sheet: Tensor, placed: Tensor, boxes: Tensor, stride: Tensor) -> Tensor:
+        places = sample_places(boxes, stride, self.sampling_ratio)
+        places = places if self.aligned else places + 0.5
+        size = placed[:, :, None, None, 2:]
+        # Beyond the margin nothing is read; within it, the border.
+        inside = ((places >= -0.5) & (places <= size + 0.5)).all(-1)  # (B, R, P, S)
+        on_sheet = torch.minimum(places.clamp(min=-0.5), size + 0.5) + placed[:, :, None, None, :2]
+        extent = torch.stack([placed.new_tensor(float(side)) for side in sheet.shape[:-3:-1]])
+        sampled = F.grid_sample(sheet, (on_sheet / extent * 2 - 1).flatten(2, 3), align_corners=False)
+        pooled = (sampled.unflatten(3, inside.shape[2:]) * inside[:, None]).mean(dim=4)  # (B, C, R, P)
+        return pooled.transpose(1, 2).flatten(2)
 
-class RotatedRegionPooling(RegionPooling):
-    """The same of oriented regions (Ding et al., Learning RoI Transformer, CVPR 2019, section 3.3): samples
-    lie along the region's angle and are read by `grid_sample`, so that nothing has to be compiled.
+
+def as_rotated(boxes: Tensor) -> Tensor:
+    """Upright boxes (..., 4) xyxy as (..., 5) cx, cy, w, h, angle; oriented ones as they are."""
+    if boxes.shape[-1] == 5:
+        return boxes
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return torch.cat([boxes[..., :2] + sides / 2, sides, torch.zeros_like(sides[..., :1])], dim=-1)
+
+
+def levels_of(boxes: Tensor, strides: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The level of each box (B, R, 5) by its area, (B, R) int64, and its stride, (B, R, 1)."""
+    side = boxes[..., 2:4].prod(-1).clamp(min=0).sqrt()
+    level = torch.log2(side / (FINEST * strides[0]) + 1e-6).floor().clamp(0, len(strides) - 1).long()
+    return level, torch.tensor(strides, dtype=boxes.dtype).to(boxes.device)[level][..., None]
+
+
+def sample_places(boxes: Tensor, stride: Tensor, ratio: int) -> Tensor:
+    """Where boxes (B, R, 5) are read, in cells of levels of `stride` (B, R, 1): x and y of the `ratio` x
+    `ratio` samples of each of SIDE x SIDE places, row by row, (B, R, SIDE * SIDE, ratio * ratio, 2).
     """
+    center, sides = boxes[..., :2] / stride, boxes[..., 2:4] / stride
+    count = SIDE * ratio
+    steps = (torch.arange(count, device=boxes.device, dtype=boxes.dtype) + 0.5) / count - 0.5
+    steps = steps.view(SIDE, ratio)
+    across, along = steps[:, None, :, None], steps[None, :, None, :]  # rows, columns
+    x = (along * sides[..., 0, None, None, None, None]).expand(-1, -1, SIDE, -1, ratio, -1)
+    y = (across * sides[..., 1, None, None, None, None]).expand(-1, -1, -1, SIDE, -1, ratio)
+    cos, sin = (f(boxes[..., 4])[..., None, None, None, None] for f in (torch.cos, torch.sin))
+    places = torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
+    return places.flatten(4, 5).flatten(2, 3) + center[..., None, None, :]
 
-    def forward(self, sheet: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
-        """Features (B, R, C * SIDE * SIDE) of boxes (B, R, 5) cx, cy, w, h, angle; pixels."""
-        features, count = sheet[0].float(), SIDE * self.sampling_ratio
-        stride, corner = self.levels(boxes[..., 2] * boxes[..., 3], sheet)
-        center, sides = boxes[..., :2] / stride + corner, boxes[..., 2:4] / stride
-        steps = (torch.arange(count, device=boxes.device, dtype=boxes.dtype) + 0.5) / count - 0.5
-        across, along = torch.meshgrid(steps, steps, indexing="ij")
-        x, y = along.flatten() * sides[..., :1], across.flatten() * sides[..., 1:]  # (B, R, S)
-        cos, sin = boxes[..., 4:].cos(), boxes[..., 4:].sin()
-        points = torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1) + center[..., None, :]
-        if not self.aligned:
-            points = points + 0.5
-        extent = points.new_tensor([features.shape[-1], features.shape[-2]])
-        sampled = F.grid_sample(features, points / extent * 2 - 1, align_corners=False)  # (B, C, R, S)
-        places = sampled.unflatten(-1, (SIDE, self.sampling_ratio, SIDE, self.sampling_ratio))
-        return places.mean(dim=(4, 6)).transpose(1, 2).flatten(2)
+
+def _at_least_a_cell(boxes: Tensor, stride: Tensor) -> Tensor:
+    """Boxes (B, R, 5) no side of which is shorter than a cell, for all that their first corner stays: so has
+    RoIAlign it where cells aren't shifted.
+    """
+    sides = torch.maximum(boxes[..., 2:4], stride)
+    x, y = ((sides - boxes[..., 2:4]) / 2).unbind(-1)
+    cos, sin = boxes[..., 4].cos(), boxes[..., 4].sin()
+    center = boxes[..., :2] + torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
+    return torch.cat([center, sides, boxes[..., 4:]], dim=-1)
+
+
+def _cells_around(places: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """The four cells around each of the samples (B, R, P, S, 2) of a place, and how much of the place's mean
+    each is, both (B, R, P, 4 * S). Cells are counted row by row in levels of `sizes` (B, R, 2), width first.
+
+    A sample beyond the border by up to a cell reads the border, one farther nothing, as RoIAlign has it.
+    """
+    last = (sizes - 1)[:, :, None, None].to(places.dtype)
+    inside = ((places >= -1) & (places <= last + 1)).all(-1)
+    places = torch.minimum(places.clamp(min=0), last)
+    low = places.floor()
+    share = places - low
+    low, high = low.long(), torch.minimum(low + 1, last).long()
+    width = sizes[:, :, None, None, 0]
+    index, weight = [], []
+    for y, down in ((low[..., 1], 1 - share[..., 1]), (high[..., 1], share[..., 1])):
+        for x, right in ((low[..., 0], 1 - share[..., 0]), (high[..., 0], share[..., 0])):
+            index.append(y * width + x)
+            weight.append(down * right * inside)
+    return torch.cat(index, dim=-1), torch.cat(weight, dim=-1) / places.shape[3]
