@@ -35,6 +35,14 @@ def dfine_s(**more):
     )  # fmt: skip
 
 
+def detr_r50(**more):
+    return transformers.DetrForObjectDetection(
+        transformers.DetrConfig(
+            use_timm_backbone=True, backbone="resnet50", use_pretrained_backbone=False, **more,
+        )
+    )  # fmt: skip
+
+
 def rtdetr_r18(**more):
     backbone = transformers.RTDetrResNetConfig(
         layer_type="basic", depths=[2, 2, 2, 2], hidden_sizes=[64, 128, 256, 512], out_indices=[2, 3, 4]

@@ -19,7 +19,8 @@ def import_checkpoint(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
     toolbox: Annotated[
-        str, typer.Option(help="mmdet, torchvision, effdet, yolox, transformers, dfine, rtdetr or timm.")
+        str,
+        typer.Option(help="mmdet, torchvision, effdet, yolox, transformers, dfine, rtdetr, detr or timm."),
     ] = "mmdet",
     partial: Annotated[
         bool, typer.Option(help="Write it though tensors are missing, unused or of another shape.")

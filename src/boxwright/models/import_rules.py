@@ -217,7 +217,8 @@ RULES["torchvision"] = {
     ),
 }
 RULES["effdet"] = {"efficientdet": tuple(_effdet_rules())}
-RULES["transformers"] = {"rtdetr": sets.RTDETR, "dfine": sets.DFINE}
+RULES["transformers"] = {"rtdetr": sets.RTDETR, "dfine": sets.DFINE, "detr": sets.DETR}
+RULES["detr"] = {"detr": sets.DETR}
 RULES["rtdetr"], RULES["dfine"] = {"rtdetr": sets.RTDETR}, {"dfine": sets.DFINE}
 RULES["yolox"] = {"yolox": YOLOX}
 # A classifier: its body alone. Stages in a list have an underscore where maps are taken of them.
@@ -239,11 +240,12 @@ IGNORED = {
     "transformers": sets.IGNORED,
     "rtdetr": sets.IGNORED,
     "dfine": sets.IGNORED,
+    "detr": sets.IGNORED,
     "yolox": (r".*\.num_batches_tracked",),
     "timm": (r".*\.num_batches_tracked", r"(fc|classifier|head|conv_head|norm_head)\..+"),
 }
 # What is done to all tensors before they are renamed.
-PREPARED = {"transformers": sets.prepared}
+PREPARED = {"transformers": sets.prepared, "detr": sets.prepared}
 
 
 def _background_last(name: str, tensor: Tensor, model: nn.Module) -> Tensor:

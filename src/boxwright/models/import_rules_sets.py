@@ -21,8 +21,8 @@ IGNORED = (
 
 
 def prepared(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """transformers' names without their prefix; projections of queries, keys and values as one tensor."""
-    state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
+    """Names without their prefix; projections of queries, keys and values as one tensor."""
+    state = {n.removeprefix("model.").removeprefix("transformer."): tensor for n, tensor in state.items()}
     joined: dict[str, Tensor] = {}
     for name, tensor in state.items():
         part, _, kind = name.rpartition(".")
@@ -152,4 +152,31 @@ def _dfine() -> Iterator[tuple[str, str]]:
     yield from _decoder("sides")
 
 
-RTDETR, DFINE = tuple(_rtdetr()), tuple(_dfine())
+def _detr() -> Iterator[tuple[str, str]]:
+    """DETR's own names, transformers' and those that transformers had before version 5."""
+    yield r"backbone\.(?:0\.body|model|conv_encoder\.model)\.(.+)", r"backbone.body.\1"
+    yield r"(?:input_projection|input_proj)\.(.+)", r"project.\1"
+    yield r"(?:query_position_embeddings|query_embed)\.weight", "queries.weight"
+    yield r"(?:class_labels_classifier|class_embed)\.(.+)", r"cls.\1"
+    yield r"(?:bbox_predictor|bbox_embed)\.layers\.(\d)\.(.+)", r"box.layers.\1.\2"
+    yield r"decoder\.(?:layernorm|norm)\.(.+)", r"norm.\1"
+    first, second = r"(?:self_attn_layer_norm|norm1)", r"(?:encoder_attn_layer_norm|norm2)"
+    crossing = r"(?:encoder_attn|multihead_attn)"
+    for part, attention, last, norm in (
+        ("encoder", "attention", r"(?:final_layer_norm|norm2)", "norm2"),
+        ("decoder", "self_attention", r"(?:final_layer_norm|norm3)", "norm3"),
+    ):
+        theirs, ours = rf"{part}\.layers\.(\d+)", rf"{part}.\1"
+        yield rf"{theirs}\.self_attn\.(?:o_proj|out_proj)\.(.+)", rf"{ours}.{attention}.out_proj.\2"
+        yield rf"{theirs}\.self_attn\.(in_proj_.+)", rf"{ours}.{attention}.\2"
+        yield rf"{theirs}\.{crossing}\.(?:o_proj|out_proj)\.(.+)", rf"{ours}.cross_attention.out_proj.\2"
+        yield rf"{theirs}\.{crossing}\.(in_proj_.+)", rf"{ours}.cross_attention.\2"
+        yield rf"{theirs}\.{_IN}\.(.+)", rf"{ours}.mlp.layers.0.\2"
+        yield rf"{theirs}\.{_OUT}\.(.+)", rf"{ours}.mlp.layers.1.\2"
+        yield rf"{theirs}\.{first}\.(.+)", rf"{ours}.norm1.\2"
+        yield rf"{theirs}\.{last}\.(.+)", rf"{ours}.{norm}.\2"
+        if part == "decoder":
+            yield rf"{theirs}\.{second}\.(.+)", rf"{ours}.norm2.\2"
+
+
+RTDETR, DFINE, DETR = tuple(_rtdetr()), tuple(_dfine()), tuple(_detr())

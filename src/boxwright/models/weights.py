@@ -18,7 +18,7 @@ from boxwright.models.fetching import HUB, config_beside, fetch
 from boxwright.models.importing import import_state, read_state, take_our_input
 
 # Model types of transformers' config.json to our names: those whose every tensor is known to have its place.
-MODEL_TYPES = {"d_fine": "dfine", "rt_detr_v2": "rtdetr"}
+MODEL_TYPES = {"d_fine": "dfine", "rt_detr_v2": "rtdetr", "detr": "detr"}
 
 
 @dataclass(frozen=True)
