@@ -1,7 +1,7 @@
 """What a start from weights is worth: docs/numbers.md's table of fine-tuning on few images.
 
-python -m benchmarks.fine_tuning --model '{name: compact}'
-python -m benchmarks.fine_tuning --model '{name: dfine, size: n, pretrained: false}' --ways random weights
+python -m benchmarks.fine_tuning --steps 200 --ways random weights "weights, new_first 30"
+python -m benchmarks.fine_tuning --model '{name: faster_rcnn, backbone: {pretrained: false}}' --images 32
 
 A detector learns HIT-UAV's people and vehicles (upright boxes, thermal pictures from a drone), then the blood
 cells of BCCD on few of its training images, from those weights or from random ones. Both take equally many
@@ -30,6 +30,7 @@ BATCH = 8
 OPTIMIZERS = {
     "dfine": {"name": "adamw", "lr": 5.0e-4, "weight_decay": 1.0e-4},
     "compact": {"name": "adamw", "lr": 2.0e-3, "weight_decay": 0.03},
+    "faster_rcnn": {"name": "adamw", "lr": 1.0e-3, "weight_decay": 0.03},
 }
 # What each way adds to a start from random weights.
 WAYS: dict[str, dict] = {

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from boxwright.reporting.report import report as report
     from boxwright.reporting.runs import runs as runs
     from boxwright.training.assignment import show_assignment as show_assignment
+    from boxwright.training.inspection import activations as activations
+    from boxwright.training.inspection import filters as filters
+    from boxwright.training.inspection import summarize as summarize
     from boxwright.training.train import train as train
 
 __version__ = "0.2.0.dev0"
@@ -57,16 +60,32 @@ _HOMES = {
     "report": "boxwright.reporting.report",
     "runs": "boxwright.reporting.runs",
     "train": "boxwright.training.train",
+    "summarize": "boxwright.training.inspection",
+    "activations": "boxwright.training.inspection",
+    "filters": "boxwright.training.inspection",
 }
 # Modules above that need an extra, by name.
-_EXTRAS = dict.fromkeys(("predict", "TilingOptions", "import_checkpoint", "show_assignment"), "train")
+_EXTRAS = dict.fromkeys(
+    (
+        "predict",
+        "TilingOptions",
+        "import_checkpoint",
+        "show_assignment",
+        "summarize",
+        "activations",
+        "filters",
+    ),
+    "train",
+)
 __all__ = [
     "TilingOptions",
+    "activations",
     "calibrate",
     "check",
     "compare",
     "convert",
     "evaluate",
+    "filters",
     "fit_anchors",
     "import_checkpoint",
     "init",
@@ -80,6 +99,7 @@ __all__ = [
     "smooth_angles",
     "split",
     "stats",
+    "summarize",
     "threshold",
     "train",
     "write",
