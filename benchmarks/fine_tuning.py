@@ -1,7 +1,8 @@
 """What a start from weights is worth: docs/numbers.md's table of fine-tuning on few images.
 
-python -m benchmarks.fine_tuning --steps 200 --ways random weights "weights, new_first 30"
-python -m benchmarks.fine_tuning --model '{name: faster_rcnn, backbone: {pretrained: false}}' --images 32
+python -m benchmarks.fine_tuning --steps 200 --ways random weights "weights, lr / 2" \\
+    "weights, layer_decay 0.7" "weights, new_first 30" "weights, frozen backbone"
+python -m benchmarks.fine_tuning --model configs/bccd_faster_rcnn.yaml --steps 120 --images 32
 
 A detector learns HIT-UAV's people and vehicles (upright boxes, thermal pictures from a drone), then the blood
 cells of BCCD on few of its training images, from those weights or from random ones. Both take equally many
@@ -30,8 +31,8 @@ BATCH = 8
 OPTIMIZERS = {
     "dfine": {"name": "adamw", "lr": 5.0e-4, "weight_decay": 1.0e-4},
     "compact": {"name": "adamw", "lr": 2.0e-3, "weight_decay": 0.03},
-    "faster_rcnn": {"name": "adamw", "lr": 1.0e-3, "weight_decay": 0.03},
 }
+OTHERS = {"name": "adamw", "lr": 1.0e-3, "weight_decay": 0.03}
 # What each way adds to a start from random weights.
 WAYS: dict[str, dict] = {
     "random": {},
@@ -47,7 +48,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=yaml.safe_load, default={"name": "compact"}, help="as in a YAML file")
+    parser.add_argument(
+        "--model", type=model_of, default={"name": "compact"}, help="a YAML file's, or {name: compact, ...}"
+    )
     parser.add_argument("--pretrain-epochs", type=int, default=12)
     parser.add_argument("--steps", type=int, default=150, help=f"of {BATCH} images, when fine-tuning")
     parser.add_argument("--images", type=int, nargs="+", default=[32, 64])
@@ -65,6 +68,11 @@ def main() -> None:
     show(rows)
     name = arguments.model["name"]
     (arguments.out / f"{name}.json").write_text(json.dumps(rows, indent=2))
+
+
+def model_of(text: str) -> dict:
+    """The model of an experiment's file, or one that is written out."""
+    return yaml.safe_load(Path(text).read_text())["model"] if text.endswith(".yaml") else yaml.safe_load(text)
 
 
 def pretrain(arguments: argparse.Namespace) -> Path:
@@ -118,7 +126,7 @@ def fine_tune(
 
 
 def training(arguments: argparse.Namespace, epochs: int, seed: int) -> dict:
-    optimizer = OPTIMIZERS[arguments.model["name"]]
+    optimizer = OPTIMIZERS.get(arguments.model["name"], OTHERS)
     few_steps = {"decay": 0.98, "start": 30}
     return {
         "epochs": epochs, "batch_size": BATCH, "seed": seed, "optimizer": optimizer, "ema": few_steps,

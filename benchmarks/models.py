@@ -258,6 +258,8 @@ def measure(
             after = seconds_within(theirs, "compute_loss", theirs.train, rounds, device)
             rows.append(row_of(name, f"loss, {boxes} boxes", precision, batch, (mine, after)))
         ours.fold()
+        if make is detection.fasterrcnn_resnet50_fpn and precision == torch.float32:
+            rows += pooling_rows(name, ours, batch, side, rounds)
         looks = race(ours.predict, theirs.predict, rounds, device)
         rows.append(row_of(name, "predict", precision, batch, looks))
         rows[-1] |= {"parameters": parameters, "flops": flops}
@@ -267,6 +269,38 @@ def measure(
         mine = min(seconds(decode, device) for _ in range(rounds + 2))
         after = seconds_within(theirs, "postprocess_detections", theirs.predict, rounds, device)
         rows.append(row_of(name, "post-processing", precision, batch, (mine, after)))
+    return rows
+
+
+def pooling_rows(name: str, ours: Ours, batch: int, side: int, rounds: int) -> list[dict]:
+    """RoIAlign of 1,000 regions an image, and with its gradient, beside torchvision's."""
+    from torchvision.ops import MultiScaleRoIAlign
+
+    device, generator = ours.device, torch.Generator().manual_seed(0)
+    maps = [
+        torch.rand(batch, 256, side // s, side // s, generator=generator).to(device)
+        for s in ours.model.strides[:4]
+    ]
+    corner = torch.rand(batch, 1000, 2, generator=generator) * (side - 70)
+    boxes = torch.cat([corner, corner + 10 + torch.rand(batch, 1000, 2, generator=generator) * 60], -1)
+    boxes, pooling = boxes.to(device), ours.model.pooling
+    peer = MultiScaleRoIAlign([str(n) for n in range(4)], 7, 2)
+
+    def look(gradient: bool, mine: bool) -> None:
+        # Each side gets the layout that its network gives.
+        layout = torch.channels_last if mine else torch.contiguous_format
+        own = [m.detach().contiguous(memory_format=layout).requires_grad_(gradient) for m in maps]
+        if mine:
+            pooled = pooling(pooling.prepare(own), boxes)
+        else:
+            pooled = peer({str(n): m for n, m in enumerate(own)}, list(boxes), [(side, side)] * batch)
+        if gradient:
+            pooled.sum().backward()
+
+    rows = []
+    for what, gradient in (("RoIAlign, 1000 regions", False), ("RoIAlign with gradient", True)):
+        times = race(partial(look, gradient, True), partial(look, gradient, False), rounds, device)
+        rows.append(row_of(name, what, torch.float32, batch, times))
     return rows
 
 

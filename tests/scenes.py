@@ -55,8 +55,9 @@ def square_tables(folder: Path, images: int = 8, size: int = 64, seed: int = 0) 
     return builder.build()
 
 
-# Landmarks of a drawn face in shares of its box, and their colours.
-FACE = np.array([[0.3, 0.35], [0.7, 0.35], [0.5, 0.55], [0.35, 0.8], [0.65, 0.8]])
+# Landmarks of a drawn face in shares of its box, how far each may lie off, and their colours.
+FACE = np.array([[0.28, 0.3], [0.72, 0.3], [0.5, 0.52], [0.3, 0.78], [0.7, 0.78]])
+OFF = 0.12
 FACE_COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255))
 
 
@@ -73,7 +74,7 @@ def face_tables(folder: Path, images: int = 8, size: int = 64, seed: int = 0) ->
         side = int(rng.integers(size // 2, size * 3 // 4))
         x, y = (int(v) for v in rng.integers(0, size - side, 2))
         pixels[y : y + side, x : x + side] = 230
-        points = FACE * side + [x, y]
+        points = (FACE + rng.uniform(-OFF, OFF, FACE.shape)) * side + [x, y]
         for point, color in zip(points, FACE_COLORS):
             cv2.circle(pixels, tuple(np.rint(point - 0.5).astype(int).tolist()), side // 12, color, -1)
         landmarks = points.reshape(-1).tolist()

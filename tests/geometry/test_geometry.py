@@ -189,9 +189,10 @@ def test_fusion_is_that_of_ensemble_boxes(confidence):
 def test_fusion_of_oriented_boxes_ignores_how_they_are_spelled():
     box = np.array([[50, 40, 30, 10, 0.3]])
     other = np.array([[52, 40, 10, 30, 0.34 + np.pi / 2]])
-    fused, score, _ = weighted_box_fusion([box, other], [[0.6], [0.6]], [[0], [0]], iou_threshold=0.5)
+    fused, score, _, best = weighted_box_fusion([box, other], [[0.6], [0.6]], [[0], [0]], iou_threshold=0.5)
     assert fused == pytest.approx(np.array([[51, 40, 30, 10, 0.32]]))
     assert score == pytest.approx([0.6])
+    assert best.tolist() == [0]
 
 
 @given(seed=SEEDS)

@@ -102,7 +102,7 @@ def test_soft_nms():
 
 def test_weighted_box_fusion():
     for case in cases("wbf"):
-        boxes, scores, labels = weighted_box_fusion(
+        boxes, scores, labels, _ = weighted_box_fusion(
             [xywh(b) for b in case["boxes"]],
             case["scores"],
             case["labels"],

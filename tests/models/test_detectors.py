@@ -170,6 +170,19 @@ def test_losses_and_gradients_are_finite_on_odd_batches(name, case):
     assert all(torch.isfinite(g).all() for g in gradients)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_weights_that_are_no_numbers_end_in_a_loss_that_is_none(name):
+    """Training looks at the loss, says which images and keeps the last good state: nothing fails before."""
+    truth = targets([[[8, 8, 40, 40]], [[4, 4, 20, 30], [30, 30, 60, 60]]])
+    for part in ("backbone", None):
+        model = make(name)
+        with torch.no_grad():
+            for parameter in (model.get_submodule(part) if part else model).parameters():
+                parameter.fill_(torch.nan)
+        losses = model.loss(model(torch.rand(2, 3, 64, 64) * 255, truth), truth)
+        assert not torch.isfinite(sum(losses.values()))
+
+
 class _Syncs(TorchDispatchMode):
     """Notes every operation that waits for the device or makes a shape out of values."""
 

@@ -111,13 +111,13 @@ def test_planted_faults_are_marked(tmp_path):
 def test_queries_look_where_their_attention_says(name, tmp_path):
     model = make(name).eval()
     batch = step_of(model, tmp_path)
-    found = attention_of(model, batch, count=3)
+    found = attention_of(model, batch.images, count=3)
     assert len(found) == 3
     assert [f.score for f in found] == sorted((f.score for f in found), reverse=True)
     for query in found:
         assert query.weights.sum() == pytest.approx(1, abs=1e-4)
         assert query.places.shape == (len(query.weights), 2)
-    assert attention_of(make("fcos").eval(), batch) == []
+    assert attention_of(make("fcos").eval(), batch.images) == []
 
 
 def test_samples_are_what_attention_reads():

@@ -19,8 +19,10 @@ from boxwright.models.box_coder import (
     encode_midpoints,
     encode_rotated_deltas,
 )
+from boxwright.models.deformable import ModulatedConv
 from boxwright.models.heads.roi import SIDE, RegionPooling, SheetPooling, as_rotated, levels_of
 from boxwright.models.regions import OrientedRegions
+from tests.models.test_detectors import make, targets
 
 SIZES = st.floats(2, 60)
 ANGLES = st.floats(-math.pi, math.pi)
@@ -119,11 +121,12 @@ def test_a_quarter_turn_of_the_image_and_the_region_changes_nothing(kind):
     assert torch.allclose(first, second, atol=1e-4)
 
 
-def test_both_ways_to_pool_oriented_regions_agree_beyond_the_image_too():
+@pytest.mark.parametrize("aligned", [True, False])
+def test_both_ways_to_pool_oriented_regions_agree_beyond_the_image_too(aligned):
     generator = torch.Generator().manual_seed(4)
     maps, boxes = pyramid(generator), as_rotated(boxes_on(generator))
     boxes[..., 4] = torch.rand(2, 40, generator=generator) * 6 - 3
-    ways = [kind((4, 8, 16, 32), 2, True) for kind in (RegionPooling, SheetPooling)]
+    ways = [kind((4, 8, 16, 32), 2, aligned) for kind in (RegionPooling, SheetPooling)]
     first, second = (way(way.prepare(maps), boxes) for way in ways)
     assert torch.allclose(first, second, atol=1e-4)
     assert (first == 0).any()
@@ -154,3 +157,20 @@ def test_a_box_without_an_angle_teaches_its_hull_alone():
     assigned = [kind.assign(regions, oriented_truth(0.5, k), 0.7).matched_gt[0] for k in (True, False)]
     assert assigned[0].tolist() == [0, -1]
     assert assigned[1].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("name", ["cascade_rcnn", "faster_rcnn_obb"])
+def test_a_stage_that_gives_no_numbers_ends_in_a_loss_that_is_none(name):
+    model, truth = make(name), targets([[[8, 8, 40, 40]]])
+    with torch.no_grad():
+        for parameter in model.roi_heads.parameters():
+            parameter.fill_(torch.nan)
+    losses = model.loss(model(torch.rand(1, 3, 64, 64) * 255, truth), truth)
+    assert torch.isnan(sum(losses.values()))
+
+
+def test_a_deformable_convolution_without_offsets_says_so():
+    conv = ModulatedConv(8, 1)
+    with torch.no_grad():
+        conv.offset.bias.fill_(torch.nan)
+        assert torch.isnan(conv(torch.rand(1, 8, 4, 4))).all()

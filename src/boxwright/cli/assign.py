@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
+from boxwright.cli.options import Changes, Experiment, check_experiment
+
 app = typer.Typer(help="See which anchors or points are assigned to which box.", no_args_is_help=True)
 
 
 @app.command(epilog="Example: boxwright assign show configs/bccd_atss.yaml -o assigned.png --count 2")
 def show(
-    experiment: Annotated[
-        Path, typer.Argument(help="An experiment's YAML file, a run folder or a checkpoint.")
-    ],
+    experiment: Experiment,
     output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write.")] = Path("assigned.png"),
     image: Annotated[
         list[str] | None, typer.Option(help="File name of an image to draw; repeat it for more.")
@@ -23,22 +23,12 @@ def show(
     ] = 2,
     part: Annotated[str, typer.Option("--data", help="train or val.")] = "train",
     limit: Annotated[int | None, typer.Option(help="Images in the table; all if left out.", min=1)] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="a.b.c=value, as for train; of a YAML file.")
-    ] = None,
+    changes: Changes = None,
     json: Annotated[Path | None, typer.Option(help="Write the table there.")] = None,
 ) -> None:
     """Draw the anchors assigned to each box; count the boxes without any."""
+    check_experiment(experiment, changes)
     from boxwright.cli.tables import print_rows, write_json
-    from boxwright.config import load_config
-    from boxwright.config.places import find_checkpoint
-
-    # A mistake is told before torch is imported.
-    if experiment.suffix in (".yaml", ".yml"):
-        load_config(experiment, changes)
-    else:
-        find_checkpoint(experiment)
-
     from boxwright.training.assignment import show_assignment
 
     found = show_assignment(experiment, output, image, count, part, limit, changes)

@@ -6,11 +6,9 @@ from typing import Annotated
 
 import typer
 
+from boxwright.cli.options import Changes, Experiment, check_experiment
+
 app = typer.Typer(help="Look inside a detector.", no_args_is_help=True)
-Experiment = Annotated[Path, typer.Argument(help="An experiment's YAML file, a run folder or a checkpoint.")]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="a.b.c=value, as for train; of a YAML file.")
-]
 Json = Annotated[Path | None, typer.Option(help="Write the numbers there.")]
 
 
@@ -22,7 +20,7 @@ def summary(
     json: Json = None,
 ) -> None:
     """Show parts, parameters, FLOPs, and receptive fields beside the data's box sizes."""
-    _check(experiment, changes)
+    check_experiment(experiment, changes)
     from boxwright.cli.tables import print_rows, write_json
     from boxwright.training.inspection import summarize
 
@@ -56,7 +54,7 @@ def activations(
     json: Json = None,
 ) -> None:
     """Show what flows through each layer in a training step: dead, exploding and unused ones are marked."""
-    _check(experiment, changes)
+    check_experiment(experiment, changes)
     from boxwright.cli.tables import print_notes, print_rows, write_json
     from boxwright.training.inspection import activations as find
     from boxwright.training.inspection import flow_row
@@ -80,19 +78,8 @@ def filters(
     changes: Changes = None,
 ) -> None:
     """Draw the filters of the first convolution."""
-    _check(experiment, changes)
+    check_experiment(experiment, changes)
     from boxwright.training.inspection import filters as draw
 
     name, count = draw(experiment, output, changes)
     typer.echo(f"{count} filters of {name}. Picture: {output}")
-
-
-def _check(experiment: Path, changes: list[str] | None) -> None:
-    """Tell a mistake before torch is imported."""
-    from boxwright.config import load_config
-    from boxwright.config.places import find_checkpoint
-
-    if experiment.suffix in (".yaml", ".yml"):
-        load_config(experiment, changes)
-    else:
-        find_checkpoint(experiment)

@@ -49,9 +49,24 @@ TruthImages = Annotated[
         " has none (VOC, YOLO, odgt); joined by file name.",
     ),
 ]
+Experiment = Annotated[Path, typer.Argument(help="An experiment's YAML file, a run folder or a checkpoint.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="a.b.c=value, as for train; of a YAML file.")
+]
 Target = Annotated[Path | None, typer.Argument(hidden=True)]  # `-o` as it was once given
 OldFrom = Annotated[str | None, typer.Option("--from", hidden=True)]
 OldMaxDets = Annotated[str | None, typer.Option("--max-dets", hidden=True)]
+
+
+def check_experiment(experiment: Path, changes: list[str] | None) -> None:
+    """Tell what is wrong with a YAML file, or that there is no checkpoint, before torch is imported."""
+    from boxwright.config import load_config
+    from boxwright.config.places import find_checkpoint
+
+    if experiment.suffix in (".yaml", ".yml"):
+        load_config(experiment, changes)
+    else:
+        find_checkpoint(experiment)
 
 
 def output_of(output: Path | None, target: Path | None) -> Path:

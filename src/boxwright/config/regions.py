@@ -57,7 +57,8 @@ class RegionConfig(Part):
 
 class StageConfig(Part):
     positive_iou: Share = 0.5  # from which a region is of a box
-    deviations: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)  # that deltas are divided by
+    # that deltas are divided by
+    deviations: Annotated[tuple[float, ...], Field(min_length=4, max_length=4)] = (0.1, 0.1, 0.2, 0.2)
     weight: Annotated[float, Field(gt=0)] = 1.0  # of the losses
 
 
@@ -92,25 +93,19 @@ class OrientedRegionConfig(RegionConfig):
     sampling_ratio: Positive = 2  # samples a place and side
 
 
-class OrientedStageConfig(Part):
-    positive_iou: Share = 0.5  # from which a region is of a box
+class OrientedStageConfig(StageConfig):
     # that deltas are divided by, the last those of the angle
-    deviations: tuple[float, float, float, float, float] = (0.1, 0.1, 0.2, 0.2, 0.1)
-    weight: Annotated[float, Field(gt=0)] = 1.0  # of the losses
+    deviations: Annotated[tuple[float, ...], Field(min_length=5, max_length=5)] = (0.1, 0.1, 0.2, 0.2, 0.1)
 
 
 class OrientedRPNConfig(RPNConfig):
     iou_threshold: Share = 0.8  # of the suppression, which compares upright hulls
 
 
-class FasterRCNNOBBConfig(Oriented):
+class FasterRCNNOBBConfig(Oriented, FasterRCNNConfig):
     name: Literal["faster_rcnn_obb"]
-    backbone: BackboneConfig = BackboneConfig()
-    neck: RegionNeckConfig = RegionNeckConfig()
-    anchors: RegionAnchorConfig = RegionAnchorConfig()
     rpn: OrientedRPNConfig = OrientedRPNConfig()
     regions: OrientedRegionConfig = OrientedRegionConfig()
-    hidden: Positive = 1024  # of the fully connected layers
     stages: Annotated[tuple[OrientedStageConfig, ...], Field(min_length=1)] = (OrientedStageConfig(),)
     heading_weight: Annotated[float, Field(ge=0)] = 1.0  # of the loss of `heading`
     selection: SelectionConfig = SelectionConfig(iou_threshold=0.4)

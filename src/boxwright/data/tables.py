@@ -120,11 +120,11 @@ class Tables:
 
     def landmarks(self) -> np.ndarray:
         """x, y of the boxes' landmarks, (N, LANDMARKS, 2) float64 pixels; NaN where they have none."""
-        points = np.full((len(self.boxes), LANDMARKS, 2), np.nan)
-        given = self.boxes["landmarks"].is_not_null().to_numpy()
-        if given.any():
-            numbers = self.boxes["landmarks"].drop_nulls().explode().to_numpy()
-            points[given] = numbers.reshape(-1, LANDMARKS, 2)
+        shape, given = (len(self.boxes), LANDMARKS, 2), self.boxes["landmarks"].is_not_null().to_numpy()
+        if not given.any():
+            return np.broadcast_to(np.nan, shape)  # which takes no memory
+        points = np.full(shape, np.nan)
+        points[given] = self.boxes["landmarks"].drop_nulls().explode().to_numpy().reshape(-1, LANDMARKS, 2)
         return points
 
     def rows_by_image(self, wanted: np.ndarray | None = None) -> list[np.ndarray]:

@@ -26,7 +26,7 @@ def weighted_box_fusion(
     min_score: float = 0.0,
     confidence: str = "avg",
     allows_overflow: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Fuse the detections of several models in one image.
 
     Args:
@@ -41,27 +41,12 @@ def weighted_box_fusion(
         allows_overflow: "avg" may pass 1 where a model gave several boxes of a cluster.
 
     Returns:
-        Boxes (K, 4 or 5), scores (K,), labels (K,), by descending score.
+        Boxes (K, 4 or 5), scores (K,), labels (K,), and the place of each one's best box among all that were
+        given, model by model (K,); by descending score.
 
     Raises:
         ConfigError: lists of different length, or an unknown confidence.
     """
-    return fuse_clusters(
-        boxes, scores, labels, weights, iou_threshold, min_score, confidence, allows_overflow
-    )[:3]
-
-
-def fuse_clusters(
-    boxes: Sequence[np.ndarray],
-    scores: Sequence[np.ndarray],
-    labels: Sequence[np.ndarray],
-    weights: Sequence[float] | None = None,
-    iou_threshold: float = 0.55,
-    min_score: float = 0.0,
-    confidence: str = "avg",
-    allows_overflow: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """As `weighted_box_fusion`, and (K,) the place of each one's best box among all boxes, model by model."""
     if confidence not in CONFIDENCES:
         raise ConfigError(f"confidence '{confidence}', expected one of {', '.join(CONFIDENCES)}.")
     weight = np.ones(len(boxes)) if weights is None else np.asarray(weights, dtype=np.float64)

@@ -11,7 +11,7 @@ import numpy as np
 
 from boxwright.errors import ConfigError
 from boxwright.geometry.conventions import corners
-from boxwright.geometry.fusion import fuse_clusters
+from boxwright.geometry.fusion import weighted_box_fusion
 from boxwright.geometry.iou import pairwise_iou
 from boxwright.geometry.nms import nms, soft_nms
 
@@ -136,7 +136,7 @@ def merge_tiles(
     kept = np.flatnonzero(~_seen_whole(boxes, labels, cut))
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
     if merge == "fuse":
-        fused, scores, labels, best = fuse_clusters(
+        fused, scores, labels, best = weighted_box_fusion(
             [_spelled(boxes)], [scores], [labels], iou_threshold=iou_threshold, confidence="max"
         )
         return _back(fused), scores, labels, kept[best]

@@ -17,7 +17,6 @@ from boxwright.assign.samplers import ohem_sample, random_sample
 from boxwright.config.regions import (
     FasterRCNNConfig,
     FasterRCNNOBBConfig,
-    OrientedStageConfig,
     RegionConfig,
     RPNConfig,
     StageConfig,
@@ -70,7 +69,7 @@ class FasterRCNN(Detector):
         base_anchors: list[Tensor],
         rpn: RPNConfig,
         regions: RegionConfig,
-        stages: Sequence[StageConfig | OrientedStageConfig],
+        stages: Sequence[StageConfig],
         selection: Selection,
         kind: UprightRegions | OrientedRegions,
         heading_weight: float = 0.0,
@@ -90,7 +89,7 @@ class FasterRCNN(Detector):
             self.register_buffer(f"deviations_{n}", torch.tensor(stage.deviations), persistent=False)
 
     @classmethod
-    def from_config(cls, config: FasterRCNNConfig | FasterRCNNOBBConfig, num_classes: int) -> "FasterRCNN":
+    def from_config(cls, config: FasterRCNNConfig, num_classes: int) -> "FasterRCNN":
         """Build the parts that a checked config describes."""
         backbone, neck, strides = make_pyramid(config, "pool")
         anchors, channels = config.anchors, config.neck.channels
@@ -98,9 +97,10 @@ class FasterRCNN(Detector):
             make_base_anchors(s, anchors.base_scale, anchors.scales, anchors.ratios, anchors.rounded)
             for s in strides
         ]
-        oriented = isinstance(config, FasterRCNNOBBConfig)
-        kind = OrientedRegions() if oriented else UprightRegions()
-        agnostic, heading = config.regions.class_agnostic, oriented and config.heading
+        kind, heading, heading_weight = UprightRegions(), False, 0.0
+        if isinstance(config, FasterRCNNOBBConfig):
+            kind, heading, heading_weight = OrientedRegions(), config.heading, config.heading_weight
+        agnostic = config.regions.class_agnostic
         return cls(
             backbone,
             neck,
@@ -116,7 +116,7 @@ class FasterRCNN(Detector):
             config.stages,
             Selection(**config.selection.model_dump()),
             kind,
-            config.heading_weight if oriented else 0.0,
+            heading_weight,
         )
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from boxwright.data.targets import Batch
 from boxwright.models.attention import DeformableAttention
 from boxwright.models.detector import Detector
 from boxwright.models.inspection import pyramid_of
+from boxwright.models.sets import Costs
 
 CHANNELS = 8  # shown of each level, those that vary most
 
@@ -56,7 +56,7 @@ def feature_maps(model: Detector, images: Tensor) -> list[tuple[np.ndarray, np.n
 
 
 @torch.no_grad()
-def attention_of(model: Detector, batch: Batch, count: int = 4) -> list[Attention]:
+def attention_of(model: Detector, images: Tensor, count: int = 4) -> list[Attention]:
     """Where the `count` queries of greatest score look in the first image; none of a detector without."""
     deformable = [m for m in model.modules() if isinstance(m, DeformableAttention)]
     crossing = [m for n, m in model.named_modules() if n.endswith("cross_attention")]
@@ -66,18 +66,20 @@ def attention_of(model: Detector, batch: Batch, count: int = 4) -> list[Attentio
     last = crossing[-1]
     handle = last.register_forward_hook(lambda m, a, k, o: calls.append((a, k, o)), with_kwargs=True)
     try:
-        outputs = model.eval()(batch.images)
+        outputs = model.eval()(images)
     finally:
         handle.remove()
-    logits = outputs["cls_logits"][0, -1].float()
-    scores = logits.softmax(-1)[:, :-1] if model_has_background(model, logits) else logits.sigmoid()
+    logits, costs = outputs["cls_logits"][0, -1].float(), model.costs
+    assert isinstance(costs, Costs)
+    # A set predictor whose classes exclude each other has the background as its last.
+    scores = logits.softmax(-1)[:, :-1] if costs.softmax else logits.sigmoid()
     best, labels = scores.max(-1)
     queries = best.topk(min(count, len(best))).indices
     arguments = calls[-1][0]
     if deformable:
         places, weights = _deformable(last, arguments)
     else:
-        places, weights = _dense(last, arguments, outputs, model, batch.images)
+        places, weights = _dense(last, arguments, pyramid_of(model, images)[-1])
     boxes = outputs["boxes"][0, -1].float()
     corners = torch.cat([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], dim=-1)
     return [
@@ -88,11 +90,6 @@ def attention_of(model: Detector, batch: Batch, count: int = 4) -> list[Attentio
     ]
 
 
-def model_has_background(model: Detector, logits: Tensor) -> bool:
-    """Whether the last of a set predictor's classes is the background."""
-    return hasattr(model, "costs") and bool(getattr(model.costs, "softmax", False))
-
-
 def _deformable(module: nn.Module, arguments: tuple) -> tuple[Tensor, Tensor]:
     """Places (Q, N, 2) and weights (Q, N) that the heads of the first image's queries read together."""
     assert isinstance(module, DeformableAttention)
@@ -101,13 +98,11 @@ def _deformable(module: nn.Module, arguments: tuple) -> tuple[Tensor, Tensor]:
     return place[0].flatten(1, 2).cpu(), (weight[0] / module.heads).flatten(1).cpu()
 
 
-def _dense(
-    module: nn.Module, arguments: tuple, outputs: dict[str, Tensor], model: Detector, images: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The same of attention to every cell of a map."""
+def _dense(module: nn.Module, arguments: tuple, read: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of attention to every cell of the map (B, C, H, W) that is read."""
     assert isinstance(module, nn.MultiheadAttention)
     _, weight = module(*arguments, need_weights=True)
-    height, width = pyramid_of(model, images)[-1].shape[-2:]
+    height, width = read.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     place = torch.stack([x / width, y / height], dim=-1).flatten(0, 1)
     return place.expand(weight.shape[1], -1, -1), weight[0].cpu()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from boxwright.models import DETECTORS
 from boxwright.models import import_rules_sets as sets
 from boxwright.models.import_patterns import Rules, conv_norm, numbered
 from boxwright.models.import_rules_yolox import MMDET_YOLOX, YOLOX
@@ -226,12 +227,7 @@ _TIMM: Rules = (
     (r"(stem|stages|features|layers)\.(\d+)\.(.+)", r"backbone.body.\1_\2.\3"),
     (r"(.+)", r"backbone.body.\1"),
 )
-TIMM_BODIES = (
-    "fcos", "fcos_obb", "nas_fcos", "retinanet", "retinanet_obb", "freeanchor", "atss", "atss_obb", "gfl",
-    "vfnet", "dssd", "retinaface", "efficientdet", "faster_rcnn", "cascade_rcnn", "faster_rcnn_obb", "detr",
-    "rtdetr", "dfine",
-)  # fmt: skip
-RULES["timm"] = dict.fromkeys(TIMM_BODIES, _TIMM)
+RULES["timm"] = dict.fromkeys(DETECTORS, _TIMM)  # those with a backbone of their own have no place for it
 # Constants that a model makes itself.
 IGNORED = {
     "mmdet": (r"bbox_head\.integral\.project", r".*\.num_batches_tracked"),

@@ -6,7 +6,7 @@ from torch import nn
 
 from boxwright.config.faces import RetinaFaceConfig
 from boxwright.config.models import PyramidConfig
-from boxwright.config.regions import FasterRCNNConfig, FasterRCNNOBBConfig
+from boxwright.config.regions import FasterRCNNConfig
 from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.necks.bifpn import BiFPN
 from boxwright.models.necks.fpn import FPN
@@ -16,7 +16,7 @@ COARSEST_MAP = 5  # backbones end at stride 2**5
 
 
 def make_pyramid(
-    config: PyramidConfig | FasterRCNNConfig | FasterRCNNOBBConfig | RetinaFaceConfig,
+    config: PyramidConfig | FasterRCNNConfig | RetinaFaceConfig,
     extra_from: Literal["input", "output", "pool"],
 ) -> tuple[TimmBackbone, nn.Module, tuple[int, ...]]:
     """Backbone, neck and the strides of the neck's levels.

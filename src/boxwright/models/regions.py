@@ -77,9 +77,9 @@ class UprightRegions:
         """Regions (B, R, 4) moved by deltas, cut to images of `limit` (B or 1, 2)."""
         return clip_boxes(decode_deltas(regions, deltas), limit)
 
-    def inside(self, boxes: Tensor, image_sizes: Tensor) -> Tensor:
-        """What scores are multiplied by: an upright box was cut to its image."""
-        return boxes.new_ones(())
+    def inside(self, regions: Tensor, image_sizes: Tensor) -> Tensor:
+        """What scores are multiplied by: an upright region was cut to its image."""
+        return regions.new_ones(())
 
 
 class OrientedRegions:
@@ -156,6 +156,6 @@ class OrientedRegions:
         """Regions (B, R, 5) moved by deltas, the width the longer side."""
         return long_edge(decode_rotated_deltas(regions, deltas))
 
-    def inside(self, boxes: Tensor, image_sizes: Tensor) -> Tensor:
-        """What scores are multiplied by: whether a box's centre lies in its image, (B, R, 1)."""
-        return within(boxes, image_sizes)
+    def inside(self, regions: Tensor, image_sizes: Tensor) -> Tensor:
+        """What scores are multiplied by: whether a region's centre lies in its image, (B, R, 1)."""
+        return within(regions, image_sizes)

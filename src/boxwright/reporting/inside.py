@@ -86,14 +86,10 @@ def inside_page(
     path: Path,
     title: str,
     lead: str,
-    tables: dict[str, list[dict[str, Any]]],
+    layers: list[dict[str, Any]],
     galleries: dict[str, list[Picture]],
     notes: list[str],
 ) -> None:
-    """Write the page: tables, then pictures."""
-    sections = [Section(name, rows=rows) for name, rows in tables.items()]
-    sections += [
-        Section(name, galleries={name: pictures}) for name, pictures in galleries.items() if pictures
-    ]
-    sections[0] = Section(sections[0].title, rows=sections[0].rows, notes=notes)
-    write_page(path, title, lead, sections)
+    """Write the page: a table of the layers, then pictures."""
+    shown = [Section(name, galleries={name: pictures}) for name, pictures in galleries.items() if pictures]
+    write_page(path, title, lead, [Section("Layers", rows=layers, notes=notes), *shown])

@@ -88,11 +88,11 @@ def activations(
     flows = flows_of(opened.model, batch)
     notes = [] if opened.trained else [RANDOM]
     if report is not None:
-        tables = {"Layers": [flow_row(f) for f in flows]}
+        rows = [flow_row(f) for f in flows]
         name = Path(experiment).stem if Path(experiment).suffix else Path(experiment).name
         marked = sum(bool(f.marks) for f in flows)
         lead = f"{opened.config.model.name}; {len(flows):,} layers, {marked:,} marked."
-        inside_page(Path(report), f"Inside {name}", lead, tables, _galleries(opened, batch), notes)
+        inside_page(Path(report), f"Inside {name}", lead, rows, _galleries(opened, batch), notes)
     return flows, notes
 
 
@@ -142,8 +142,7 @@ def _galleries(opened: Opened, batch: Batch) -> dict[str, list[Picture]]:
         levels += [picture_of(draw_map(c), f"level {n + 1}: a channel", shape) for c in channels]
     names = opened.tables.categories["name"].to_list()
     looks = []
-    first = Batch(batch.images[:1], batch.sizes[:1], batch.targets, batch.indices[:1], batch.matrices[:1])
-    for found in attention_of(model, first):
+    for found in attention_of(model, batch.images[:1]):
         title = f"{names[found.label]} {found.score:.2f}"
         picture = draw_attention(pixels, found.box, found.places, found.weights, title)
         looks.append(picture_of(picture, title, f"{len(found.weights):,} places"))

@@ -11,6 +11,7 @@ from boxwright.errors import ConfigError
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import load_detector, without_pretrained
 from boxwright.models.detector import Detector
+from boxwright.training.freezing import freeze
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Opened:
 
     Attributes:
         config: the experiment.
-        model: of random weights where a YAML file was opened.
+        model: of random weights where a YAML file was opened; what its config freezes gets no gradients.
         tables: with the model's categories.
         trained: whether the weights were trained.
     """
@@ -41,7 +42,7 @@ def open_experiment(
         changes: `a.b.c=value` on top of a YAML file.
 
     Raises:
-        ConfigError: an unknown part, or changes of a run.
+        ConfigError: an unknown part, changes of a run, or a part to freeze that isn't there.
         DataError: the data can't be read.
         CheckpointError: the checkpoint can't be used.
     """
@@ -62,4 +63,5 @@ def open_experiment(
     trained = model is not None
     if model is None:
         model = build_detector(without_pretrained(config).model, len(tables.categories)).eval()
+    freeze(model, config.model.freeze)
     return Opened(config, model, tables, trained)

@@ -80,6 +80,7 @@ class RegionPooling(nn.Module):
 
     def forward(self, prepared: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
         """Features (B, R, C * SIDE * SIDE) of boxes (B, R, 4) xyxy or (B, R, 5) cx, cy, w, h, angle."""
+        boxes = boxes.nan_to_num()  # of a stage whose loss has the NaN; a NaN is no place
         cells, sizes = prepared[0], prepared[1].to(boxes.device)
         batch, count = cells.shape[:2]
         rotated = as_rotated(boxes)
@@ -135,6 +136,7 @@ class SheetPooling(nn.Module):
 
     def forward(self, prepared: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
         """Features (B, R, C * SIDE * SIDE) of boxes (B, R, 4) xyxy or (B, R, 5) cx, cy, w, h, angle."""
+        boxes = boxes.nan_to_num()  # as above
         sheet, placed = prepared[0], prepared[1].to(boxes.device)
         level, stride = levels_of(as_rotated(boxes), self.strides)
         if boxes.shape[-1] == 5:
@@ -151,8 +153,8 @@ class SheetPooling(nn.Module):
         return pooled.view(batch, count, -1)
 
     def _along_angles(self, sheet: Tensor, placed: Tensor, boxes: Tensor, stride: Tensor) -> Tensor:
-        places = sample_places(boxes, stride, self.sampling_ratio)
-        places = places if self.aligned else places + 0.5
+        boxes = boxes if self.aligned else _at_least_a_cell(boxes, stride)
+        places = sample_places(boxes, stride, self.sampling_ratio) + 0.5 * (not self.aligned)
         size = placed[:, :, None, None, 2:]
         # Beyond the margin nothing is read; within it, the border.
         inside = ((places >= -0.5) & (places <= size + 0.5)).all(-1)  # (B, R, P, S)

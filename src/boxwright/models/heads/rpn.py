@@ -85,7 +85,9 @@ def propose(
     height, width = image_size
     limit = numbers.new_tensor([[width, height]])
     boxes = kind.propose(anchors[index], numbers, limit)
-    scores = scores.masked_fill(~kind.usable(boxes, limit), -torch.inf)
+    # Numbers that are none make no proposals; the loss has them, and training says so.
+    scores = scores.masked_fill(~kind.usable(boxes, limit) | scores.isnan(), -torch.inf)
+    boxes = boxes.nan_to_num()
     image = torch.arange(batch, device=scores.device)[:, None].expand_as(group)
     group = group + image * len(level_sizes)
     survivors = suppress(kind.hulls(boxes).flatten(0, 1), scores.flatten(), group.flatten(), iou_threshold)
