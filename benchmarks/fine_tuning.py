@@ -3,11 +3,13 @@
 python -m benchmarks.fine_tuning --steps 200 --ways random weights "weights, lr / 2" \\
     "weights, layer_decay 0.7" "weights, new_first 30" "weights, frozen backbone"
 python -m benchmarks.fine_tuning --model configs/bccd_faster_rcnn.yaml --steps 120 --images 32
+python -m benchmarks.fine_tuning --steps 200 --unlabelled
 
 A detector learns HIT-UAV's people and vehicles (upright boxes, thermal pictures from a drone), then the blood
 cells of BCCD on few of its training images, from those weights or from random ones. Both take equally many
 steps of equal work, so equal time; BCCD's test list judges the last weights. Runs that are there already are
-not repeated.
+not repeated. With `--unlabelled` the weights are of `boxwright pretrain --self-supervised` on BCCD's own
+training images, without their boxes.
 """
 
 import argparse
@@ -52,13 +54,14 @@ def main() -> None:
         "--model", type=model_of, default={"name": "compact"}, help="a YAML file's, or {name: compact, ...}"
     )
     parser.add_argument("--pretrain-epochs", type=int, default=12)
+    parser.add_argument("--unlabelled", action="store_true", help="weights of images without boxes")
     parser.add_argument("--steps", type=int, default=150, help=f"of {BATCH} images, when fine-tuning")
     parser.add_argument("--images", type=int, nargs="+", default=[32, 64])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["random", "weights"])
     parser.add_argument("--out", type=Path, default=Path("runs/fine-tuning"))
     arguments = parser.parse_args()
-    weights = pretrain(arguments)
+    weights = learn_images(arguments) if arguments.unlabelled else pretrain(arguments)
     rows = [
         {"way": way, "images": count, "seed": seed} | fine_tune(arguments, weights, way, count, seed)
         for seed in arguments.seeds
@@ -93,6 +96,26 @@ def pretrain(arguments: argparse.Namespace) -> Path:
     return arguments.out / f"{arguments.model['name']}-pretrained" / "checkpoints" / LAST
 
 
+def learn_images(arguments: argparse.Namespace) -> Path:
+    """Weights of a backbone that tells BCCD's training images from each other."""
+    folder = arguments.out / "bccd-images"
+    folder.mkdir(parents=True, exist_ok=True)
+    every = formats.read(SHARED / "data" / "bccd", "voc", ReadOptions(list_name="trainval"))
+    for place in every.images["path"]:
+        link = folder / Path(place).name
+        if not link.exists():
+            link.symlink_to(Path(place).resolve())
+    experiment = {
+        "data": {part: {"root": str(folder)} for part in ("train", "val")},
+        "model": arguments.model,
+    }
+    file, name = arguments.out / f"{arguments.model['name']}.yaml", f"{arguments.model['name']}-unlabelled"
+    file.write_text(yaml.safe_dump(experiment))
+    if not (arguments.out / name / "evaluation.json").is_file():
+        boxwright.pretrain(folder, file, self_supervised=True, name=name, runs=arguments.out)
+    return arguments.out / name / "checkpoints" / LAST
+
+
 def fine_tune(
     arguments: argparse.Namespace, weights: Path, way: str, count: int, seed: int
 ) -> dict[str, float]:
@@ -121,7 +144,8 @@ def fine_tune(
         "augment": {"flip_vertical": 0.5},
         "train": train,
     }
-    name = f"{arguments.model['name']}-{way}-{count}-seed{seed}".replace(" ", "").replace("/", "")
+    known = "unlabelled-" if arguments.unlabelled and way != "random" else ""
+    name = f"{arguments.model['name']}-{known}{way}-{count}-seed{seed}".replace(" ", "").replace("/", "")
     return run(arguments, config, name)
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from boxwright.training.inspection import activations as activations
     from boxwright.training.inspection import filters as filters
     from boxwright.training.inspection import summarize as summarize
+    from boxwright.training.pretraining import pretrain as pretrain
     from boxwright.training.train import train as train
 
 __version__ = "0.2.0.dev0"
@@ -60,6 +61,7 @@ _HOMES = {
     "report": "boxwright.reporting.report",
     "runs": "boxwright.reporting.runs",
     "train": "boxwright.training.train",
+    "pretrain": "boxwright.training.pretraining",
     "summarize": "boxwright.training.inspection",
     "activations": "boxwright.training.inspection",
     "filters": "boxwright.training.inspection",
@@ -91,6 +93,7 @@ __all__ = [
     "init",
     "measure",
     "predict",
+    "pretrain",
     "read",
     "report",
     "runs",

@@ -14,6 +14,7 @@ from scipy.stats import norm
 
 from boxwright.data.builder import TableBuilder
 from boxwright.errors import ConfigError, DataError
+from boxwright.evaluation.accuracy import accuracy
 from boxwright.evaluation.assignment import cheapest_assignment
 from boxwright.evaluation.bounds import moved, sensitivity, upper_bound
 from boxwright.evaluation.confidence import calibration_error, confidence
@@ -252,3 +253,32 @@ def test_a_slice_of_everything_has_the_whole_ap_and_an_unknown_one_is_refused():
         slices(truth, found, "weather")
     with pytest.raises(ConfigError, match="no truth"):
         slices(truth, found, "box:colour")
+
+
+@given(seed=SEEDS)
+@settings(max_examples=40, deadline=None)
+def test_accuracy_is_counted_image_by_image(seed):
+    truth, found = random_case(seed, images=6, classes=3, crowd=True)
+    counted = truth.boxes.filter(~truth.boxes["crowd"] & ~truth.boxes["ignore"])
+    first, five, left_out = [], [], 0
+    for image in range(len(truth.images)):
+        own = counted.filter(pl.col("image_id") == image)["category_id"].to_list()
+        if len(own) != 1:
+            left_out += 1
+            continue
+        ranked = found.boxes.filter(pl.col("image_id") == image).sort("score", descending=True)
+        labels = ranked["category_id"].to_list()
+        first.append(labels[:1] == own)
+        five.append(own[0] in labels[:5])
+    if not first:
+        with pytest.raises(DataError, match="just one object"):
+            accuracy(truth, found)
+        return
+    reading = accuracy(truth, found)
+    assert reading.overall["top-1"] == pytest.approx(np.mean(first))
+    if reading.overall["top-5"] is not None:
+        assert reading.overall["top-5"] == pytest.approx(np.mean(five))
+    assert sum(row["images"] for row in reading.rows) == len(first)
+    hits = sum(row["images"] * row["accuracy"] for row in reading.rows)
+    assert hits == pytest.approx(sum(first))
+    assert (str(left_out) in "".join(reading.notes)) == bool(left_out)

@@ -15,6 +15,7 @@ from boxwright.cli import (
     init,
     model,
     predict,
+    pretrain,
     report,
     runs,
     threshold,
@@ -35,6 +36,7 @@ app.add_typer(assign.app, name="assign")
 app.add_typer(model.app, name="model")
 app.command(epilog=init.EXAMPLE)(init.init)
 app.command(epilog=train.EXAMPLE)(train.train)
+app.command(epilog=pretrain.EXAMPLE)(pretrain.pretrain)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(epilog=compare.EXAMPLE)(compare.compare)
 app.command(epilog=calibrate.EXAMPLE)(calibrate.calibrate)

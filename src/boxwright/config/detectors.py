@@ -1,8 +1,8 @@
-"""Every detector that a YAML file may name."""
+"""Every detector that a YAML file may name, and the classifier that a backbone learns from."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from boxwright.config.faces import RetinaFaceConfig
 from boxwright.config.models import (
@@ -24,10 +24,11 @@ from boxwright.config.models import (
     YOLOv3Config,
     YOLOXConfig,
 )
+from boxwright.config.part import ModelPart, Positive
 from boxwright.config.regions import CascadeRCNNConfig, FasterRCNNConfig, FasterRCNNOBBConfig
 from boxwright.config.sets import DETRConfig, DFINEConfig, RTDETRConfig
 
-ModelConfig = Annotated[
+Detectors = (
     CompactConfig
     | CompactOBBConfig
     | FCOSConfig
@@ -51,6 +52,28 @@ ModelConfig = Annotated[
     | DSSDConfig
     | YOLOv3Config
     | YOLOXConfig
-    | EfficientDetConfig,
-    Field(discriminator="name"),
-]
+    | EfficientDetConfig
+)
+
+
+class ClassifierConfig(ModelPart):
+    """What `boxwright pretrain` trains: a detector's backbone, and classes over the mean of its last map."""
+
+    name: Literal["classifier"]
+    # whose backbone it is; what it starts from and freezes is said of the classifier
+    detector: Annotated[Detectors, Field(discriminator="name")]
+    canvas: Positive = 224  # least side of a batch, px: what is averaged
+    # of cosines, where each image is a class of its own; null: plain logits
+    temperature: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _detector_starts_from_nothing(self) -> "ClassifierConfig":
+        for key in ("weights", "freeze"):
+            if getattr(self.detector, key):
+                raise ValueError(
+                    f"detector.{key} is for training the detector; {key} itself is the classifier's"
+                )
+        return self
+
+
+ModelConfig = Annotated[Detectors | ClassifierConfig, Field(discriminator="name")]

@@ -6,6 +6,7 @@ from functools import partial
 
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, nearest
+from boxwright.evaluation.accuracy import accuracy
 from boxwright.evaluation.average_precision import oriented, voc
 from boxwright.evaluation.bounds import sensitivity, upper_bound
 from boxwright.evaluation.confidence import confidence
@@ -40,6 +41,7 @@ METRICS: dict[str, Metric] = {
     "tubes": tubes,
     "vehicle": vehicle,
     "landmarks": landmarks,
+    "accuracy": accuracy,
 }
 LIMITED = ("tide", "bound", "sensitivity")  # those that have COCO's limit of detections an image and class
 SLICED = "by-"  # and a property: by-size, by-image:weather

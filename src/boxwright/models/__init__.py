@@ -35,6 +35,7 @@ DETECTORS = {
     "yolov3": "yolov3.YOLOv3",
     "yolox": "yolox.YOLOX",
     "efficientdet": "efficientdet.EfficientDet",
+    "classifier": "classifier.Classifier",
 }
 
 

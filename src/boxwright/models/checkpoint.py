@@ -11,6 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from boxwright.config import ExperimentConfig, ModelConfig, check_config
+from boxwright.config.detectors import ClassifierConfig
 from boxwright.config.places import find_checkpoint
 from boxwright.data.formats.files import write_atomic
 from boxwright.errors import CheckpointError, ConfigError
@@ -123,7 +124,9 @@ def without_pretrained_parts(model: ModelConfig) -> ModelConfig:
     """The same detector, whose backbone's weights don't come from the hub."""
     backbone = getattr(model, "backbone", None)
     changes: dict[str, Any] = {"weights": None, "weights_from": None, "class_map": {}}
-    if backbone is not None:
+    if isinstance(model, ClassifierConfig):
+        changes["detector"] = without_pretrained_parts(model.detector)
+    elif backbone is not None:
         changes["backbone"] = backbone.model_copy(update={"pretrained": False})
     elif hasattr(model, "pretrained"):
         changes["pretrained"] = False

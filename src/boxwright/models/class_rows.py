@@ -24,6 +24,7 @@ LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
         (r"roi_heads\.\d+\.cls\.\w+", WITH_BACKGROUND),
         (r"roi_heads\.\d+\.box\.\w+", BOXES_OF_CLASS),
     ),
+    "classifier": ((r"classes\.\w+", OF_CLASS),),
     "detr": ((r"cls\.\w+", WITH_BACKGROUND),),
     "rtdetr": (
         (r"select\.cls\.\w+", OF_CLASS),

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from boxwright.config import ModelConfig
+from boxwright.config.detectors import ClassifierConfig
 from boxwright.config.places import find_checkpoint
 from boxwright.config.zoo import ZOO, Published
 from boxwright.errors import CheckpointError, ConfigError, nearest
@@ -122,6 +123,9 @@ def _source_of(place: str, config: ModelConfig) -> Source:
     path = fetch(place)
     if path.is_dir() or _is_ours(path):
         loaded = load_detector(find_checkpoint(path))
+        if isinstance(loaded.config.model, ClassifierConfig) and not isinstance(config, ClassifierConfig):
+            state = loaded.model.state_dict()
+            return Source({name: t for name, t in state.items() if name.startswith("backbone.")}, ())
         if loaded.config.model.name != config.name:
             raise CheckpointError(
                 f"{place}: weights of a {loaded.config.model.name}, and model.name is {config.name}."

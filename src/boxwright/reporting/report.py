@@ -15,6 +15,7 @@ from boxwright.data import formats
 from boxwright.data.formats.files import write_atomic
 from boxwright.data.statistics import stats
 from boxwright.errors import DataError
+from boxwright.evaluation.accuracy import accuracy
 from boxwright.evaluation.coco import ALL
 from boxwright.evaluation.confident import UNKNOWN, confident, thresholds_by_name
 from boxwright.evaluation.confusion import confusion
@@ -58,7 +59,7 @@ def report(run: str | os.PathLike) -> Path:
             name=folder.resolve().name,
             version=version("boxwright"),
             evaluation=evaluation,
-            landmarks=found.overall if found else {},
+            beside=_beside(evaluation, found),
             statistics=stats(evaluation.truth),
             points=points,
             fitted=bool(thresholds_by_name(evaluation.predictions.categories)),
@@ -84,6 +85,16 @@ def landmark_errors(evaluation: Evaluation) -> Reading | None:
     if all(tables.boxes["landmarks"].is_not_null().any() for tables in pair):
         return landmarks(*pair)
     return None
+
+
+def _beside(evaluation: Evaluation, found: Reading | None) -> dict[str, float | None]:
+    """What is shown beside AP, by its label."""
+    numbers = {"NME of landmarks": found.overall["NME"]} if found else {}
+    truth = evaluation.truth
+    sizes = truth.images[truth.boxes["image_id"]].select("width", "height").to_numpy()
+    if len(sizes) == len(truth.images) and (truth.boxes.select("w", "h").to_numpy() == sizes).all():
+        numbers["accuracy"] = accuracy(truth, evaluation.predictions).overall["top-1"]
+    return numbers
 
 
 @dataclass(frozen=True)

@@ -260,9 +260,9 @@ class Trainer:
                 self.progress.step, self.progress.epoch, row | {"seconds": self.progress.seconds}
             )
             self._save_weights(model, LAST)
-        # An untrained model has AP 0, data without truth -1: the first evaluation is always the best yet.
+        # Of equals the later.
         if (
-            evaluation.coco["AP"] > self.progress.best_ap
+            evaluation.coco["AP"] >= self.progress.best_ap
             or not (self.folder / "checkpoints" / BEST).is_file()
         ):
             self.progress.best_ap = evaluation.coco["AP"]

@@ -1,0 +1,100 @@
+"""A classifier of whole images, from which a detector's backbone learns before there are boxes.
+
+An image is one object, the box around all of it; so training, judging and reports are those of detectors.
+With as many classes as images, and cosines for logits, it learns without labels: Dosovitskiy et al.,
+Discriminative Unsupervised Feature Learning with Exemplar CNNs, TPAMI 2016; Cao et al., Parametric Instance
+Classification for Unsupervised Visual Feature Learning, NeurIPS 2020, section 3.1.
+"""
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from boxwright.assign import BACKGROUND, Assignment
+from boxwright.config.detectors import ClassifierConfig
+from boxwright.data.targets import Targets
+from boxwright.losses.normalizer import mean_over_processes
+from boxwright.models import build_detector
+from boxwright.models.detections import Detections, Selection
+from boxwright.models.detector import Detector
+from boxwright.models.sets import count_of_queries
+
+
+class Classifier(Detector):
+    """See the module's docstring.
+
+    Args:
+        normalize, backbone: of a detector; the backbone's last map is averaged.
+        classes: weights (C, channels) and biases of the classes.
+        temperature: that divides the cosines of features and classes; None: plain logits.
+        stride, least_side: of the batches; the latter so that no image's average depends on those beside it.
+    """
+
+    selection = Selection(score_threshold=0.0, max_detections=1)
+
+    def __init__(
+        self,
+        normalize: nn.Module,
+        backbone: nn.Module,
+        classes: nn.Linear,
+        temperature: float | None,
+        stride: int,
+        least_side: int,
+    ):
+        super().__init__()
+        self.normalize, self.backbone, self.classes = normalize, backbone, classes
+        self.temperature, self.stride, self.least_side = temperature, stride, least_side
+
+    @classmethod
+    def from_config(cls, config: ClassifierConfig, num_classes: int) -> "Classifier":
+        """The backbone of the detector that a checked config describes, with one output a class."""
+        detector = build_detector(config.detector, 1)
+        normalize, backbone = detector.normalize, cast(Any, detector.backbone)
+        classes = nn.Linear(backbone.channels[-1], num_classes, bias=config.temperature is None)
+        return cls(
+            cast(nn.Module, normalize),
+            backbone,
+            classes,
+            config.temperature,
+            detector.stride,
+            max(config.canvas, detector.least_side),
+        )
+
+    def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
+        """Images (B, 3, H, W) in 0..255 to cls_logits (B, C)."""
+        features = self.backbone(self.normalize(images))[-1].mean(dim=(2, 3))
+        if self.temperature is None:
+            return {"cls_logits": self.classes(features)}
+        cosines = F.linear(F.normalize(features), F.normalize(self.classes.weight))
+        return {"cls_logits": cosines / self.temperature}
+
+    def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
+        """The first object of each image is what the image shows."""
+        batch, device = outputs["cls_logits"].shape[0], outputs["cls_logits"].device
+        none = torch.zeros(batch, 1, dtype=torch.bool, device=device)
+        there = targets.mask[:, :1] if targets.mask.shape[1] else none
+        return Assignment(torch.where(there, 0, BACKGROUND), none)
+
+    def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
+        """One an image."""
+        return count_of_queries(1, targets)
+
+    def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """The cross-entropy `cls`, averaged over the images that have a class."""
+        logits = outputs["cls_logits"]
+        there = self.assign(outputs, targets).matched_gt[:, 0] >= 0
+        labels = targets.labels[:, 0] if targets.labels.shape[1] else there.long()
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        return {"cls": (losses * there).sum() / mean_over_processes(there.sum())}
+
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
+        """The likeliest class of each image, or as many as `selection` has it; their box is the image."""
+        every = outputs["cls_logits"].softmax(-1)
+        scores, labels = every.topk(min(self.selection.max_detections, every.shape[1]), dim=1)
+        whole = torch.cat([torch.zeros_like(image_sizes), image_sizes], dim=1).to(scores.dtype)
+        return [
+            Detections(box.expand(len(score), 4), score, label)[score > self.selection.score_threshold]
+            for box, score, label in zip(whole, scores, labels)
+        ]
