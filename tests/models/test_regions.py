@@ -12,6 +12,7 @@ from torchvision.ops import roi_align
 from boxwright.data.targets import Targets
 from boxwright.geometry.conventions import corners
 from boxwright.geometry.iou import aligned_iou
+from boxwright.losses.box import smooth_l1_loss
 from boxwright.models.box_coder import (
     decode_midpoints,
     decode_rotated_deltas,
@@ -21,7 +22,7 @@ from boxwright.models.box_coder import (
 )
 from boxwright.models.deformable import ModulatedConv
 from boxwright.models.heads.roi import SIDE, RegionPooling, SheetPooling, as_rotated, levels_of
-from boxwright.models.regions import OrientedRegions
+from boxwright.models.regions import OrientedRegions, midpoint_loss
 from tests.models.test_detectors import make, targets
 
 SIZES = st.floats(2, 60)
@@ -42,6 +43,22 @@ def test_a_rectangle_comes_back_from_its_hull_and_two_midpoints(w, h, angle):
     anchor = torch.tensor([[10.0, 20, 60, 60]], dtype=torch.float64)
     numbers = torch.cat([encode_deltas(anchor, hull), encode_midpoints(box)], dim=1)
     assert iou(decode_midpoints(anchor, numbers), box)[0] > 1 - 1e-6
+
+
+def test_an_upright_box_is_one_point_whichever_corners_it_touches():
+    sizes = torch.tensor([40.0, 20.0]).expand(5, 2)
+    angles = torch.tensor([0.0, 0.01, -0.01, math.pi / 2 - 0.01, math.pi / 2 + 0.01])
+    shifts = encode_midpoints(torch.cat([torch.zeros(5, 2), sizes, angles[:, None]], dim=1))
+    loss = midpoint_loss(shifts[:, None], shifts[None], 0.0)  # (5, 5)
+    assert torch.allclose(loss, loss.T, atol=1e-6)
+    assert (loss[:3, :3] < 0.1).all()
+    assert smooth_l1_loss(shifts[1], shifts[2]) > 3.8  # by the straight way
+    assert (loss[3:, 3:] < 0.1).all()
+    # Far from the corners the straight way is the shorter one.
+    turned = torch.tensor([[0.2, -0.1], [-0.3, 0.2]])
+    assert torch.equal(
+        midpoint_loss(turned, turned.flip(0), 0.1), smooth_l1_loss(turned, turned.flip(0), 0.1)
+    )
 
 
 def test_midpoints_are_those_of_the_paper():

@@ -34,6 +34,7 @@ def decode_deltas(anchors: Tensor, deltas: Tensor) -> Tensor:
 
 
 MIDPOINT_DEVIATION = 0.5  # that shifts of midpoints are divided by
+UPRIGHT = -0.5 / MIDPOINT_DEVIATION  # both shifts of an upright box; the same without the sign are one too
 LEAST = 1e-6  # px, what a side without length counts as
 
 

@@ -104,7 +104,7 @@ class FasterRCNN(Detector):
         return cls(
             backbone,
             neck,
-            RPNHead(channels, len(base_anchors[0]), kind.proposal_width),
+            RPNHead(channels, len(base_anchors[0]), kind.start),
             [
                 RoIHead(channels, num_classes, config.hidden, agnostic, kind.delta_width, heading)
                 for _ in config.stages

@@ -13,6 +13,7 @@ from boxwright.geometry.torch_boxes import clip_boxes
 from boxwright.geometry.torch_rotated import as_hulls, as_seen, rotated_iou
 from boxwright.losses.box import smooth_l1_loss
 from boxwright.models.box_coder import (
+    UPRIGHT,
     decode_deltas,
     decode_midpoints,
     decode_rotated_deltas,
@@ -27,10 +28,13 @@ IGNORED_SHARE = 0.5  # of a region inside an ignore region, from which it doesn'
 
 
 class UprightRegions:
-    """Regions as Faster R-CNN has them. The numbers are those of a region, a proposal and a delta."""
+    """Regions as Faster R-CNN has them; a delta has `delta_width` numbers, `start` are those of a proposal
+    before anything is learnt.
+    """
 
     oriented = False
-    width, proposal_width, delta_width = 4, 4, 4
+    delta_width = 4
+    start = (0.0, 0.0, 0.0, 0.0)
 
     def propose(self, anchors: Tensor, numbers: Tensor, limit: Tensor) -> Tensor:
         """Proposals (B, N, 4) of anchors (B, N, 4), cut to images of `limit` (1, 2), width and height."""
@@ -85,12 +89,14 @@ class UprightRegions:
 class OrientedRegions:
     """Regions as Oriented R-CNN has them: proposals are parallelograms in an upright box.
 
-    Xie et al., Oriented R-CNN for Object Detection, ICCV 2021. Boxes whose angle isn't known teach by their
+    Xie et al., Oriented R-CNN for Object Detection, ICCV 2021; but proposals start upright, not on their
+    corner, and for the loss of midpoints see `midpoint_loss`. Boxes whose angle isn't known teach by their
     hulls alone.
     """
 
     oriented = True
-    width, proposal_width, delta_width = 5, 6, 5
+    delta_width = 5
+    start = (0.0, 0.0, 0.0, 0.0, UPRIGHT, UPRIGHT)
 
     def propose(self, anchors: Tensor, numbers: Tensor, limit: Tensor) -> Tensor:
         """Proposals (B, N, 5) of anchors (B, N, 4)."""
@@ -131,7 +137,7 @@ class OrientedRegions:
         """(B, A) smooth L1 of the numbers (B, A, 6) of proposals; of background whatever it is."""
         gt_boxes, gt_oriented, _ = rotated_of_points(matched_gt, targets)
         hull = smooth_l1_loss(numbers[..., :4], encode_deltas(anchors, self.hulls(gt_boxes)), beta)
-        middle = smooth_l1_loss(numbers[..., 4:], encode_midpoints(gt_boxes), beta)
+        middle = midpoint_loss(numbers[..., 4:], encode_midpoints(gt_boxes), beta)
         return hull + torch.where(gt_oriented, middle, 0.0)
 
     def region_loss(
@@ -159,3 +165,19 @@ class OrientedRegions:
     def inside(self, regions: Tensor, image_sizes: Tensor) -> Tensor:
         """What scores are multiplied by: whether a region's centre lies in its image, (B, R, 1)."""
         return within(regions, image_sizes)
+
+
+def midpoint_loss(numbers: Tensor, wanted: Tensor, beta: float) -> Tensor:
+    """Smooth L1 of the shifts of midpoints (..., 2), by the shorter of two ways; (...).
+
+    An upright box touches its hull at the upper corners, or as well at the lower ones: a box that is turned a
+    little one way has shifts near the ones, turned the other way near the others. Learnt as if they were far
+    apart, boxes of both kinds are drawn to the middle between, a square on its corner. So the two are taken
+    for one point, and the way through it counts too.
+    """
+    direct = smooth_l1_loss(numbers, wanted, beta)
+    through = []
+    for near in (UPRIGHT, -UPRIGHT):
+        upright = torch.full_like(numbers, near)
+        through.append(smooth_l1_loss(numbers, upright, beta) + smooth_l1_loss(-upright, wanted, beta))
+    return torch.minimum(direct, torch.minimum(*through))

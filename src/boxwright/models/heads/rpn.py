@@ -4,6 +4,8 @@ Ren et al., Faster R-CNN: Towards Real-Time Object Detection with Region Proposa
 section 3.1, on a pyramid (Lin et al., Feature Pyramid Networks, CVPR 2017, section 4.1).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,19 +21,22 @@ class RPNHead(nn.Module):
     Args:
         channels: of the pyramid.
         priors: anchors a location.
-        box_width: numbers a proposal.
+        start: numbers of a proposal before anything is learnt.
     """
 
-    def __init__(self, channels: int, priors: int, box_width: int = 4):
+    def __init__(self, channels: int, priors: int, start: Sequence[float]):
         super().__init__()
-        self.box_width = box_width
+        self.box_width = len(start)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, priors, 1)
-        self.box = nn.Conv2d(channels, priors * box_width, 1)
+        self.box = nn.Conv2d(channels, priors * len(start), 1)
         for layer in (self.conv, self.objectness, self.box):
             nn.init.normal_(layer.weight, std=0.01)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
+        assert self.box.bias is not None
+        with torch.no_grad():
+            self.box.bias.copy_(torch.tensor(start).repeat(priors))
 
     def forward(self, pyramid: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (B, A) and numbers (B, A, box_width) of boxes, levels side by side."""
