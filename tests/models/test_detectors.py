@@ -90,6 +90,7 @@ SETS = {
 SETS |= {
     "rtdetr": {"name": "rtdetr", "pretrained": False, "queries": 20, "denoising": 20},
     "dfine": {"name": "dfine", "pretrained": False, "queries": 20, "denoising": 20},
+    "dfine_obb": {"name": "dfine_obb", "pretrained": False, "queries": 20, "denoising": 20, "heading": True},
     "dfine-mal": {"name": "dfine", "pretrained": False, "queries": 20, "denoising": 20, "cls_loss": "mal"},
 }
 DENSE = list(CONFIGS)
@@ -284,6 +285,7 @@ OVERFIT += [
         ("faster_rcnn_obb", 200),
         ("rtdetr", 200),
         ("dfine", 300),
+        ("dfine_obb", 400),
         ("yolov3", 200),
         ("yolox", 200),
         ("yolox-ota", 200),

@@ -11,7 +11,7 @@ from boxwright.config import check_config
 from boxwright.data.targets import Targets
 from boxwright.models import build_detector
 from boxwright.models.importing import import_state
-from boxwright.models.sets import shares_of
+from boxwright.models.set_boxes import UPRIGHT
 from tests.hub import serve
 from tests.parity.test_live import close, same_detections
 
@@ -80,7 +80,7 @@ def pair(request):
 
 
 def their_labels(truth: Targets) -> list[dict]:
-    shares = shares_of(truth, torch.tensor([float(WIDTH), HEIGHT]))
+    shares = UPRIGHT.truth(truth, torch.tensor([float(WIDTH), HEIGHT]))
     return [{"class_labels": labels, "boxes": boxes} for labels, boxes in zip(truth.labels, shares)]
 
 

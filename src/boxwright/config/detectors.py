@@ -26,7 +26,7 @@ from boxwright.config.models import (
 )
 from boxwright.config.part import ModelPart, Positive
 from boxwright.config.regions import CascadeRCNNConfig, FasterRCNNConfig, FasterRCNNOBBConfig
-from boxwright.config.sets import DETRConfig, DFINEConfig, RTDETRConfig
+from boxwright.config.sets import DETRConfig, DFINEConfig, DFINEOBBConfig, RTDETRConfig
 
 Detectors = (
     CompactConfig
@@ -42,6 +42,7 @@ Detectors = (
     | DETRConfig
     | RTDETRConfig
     | DFINEConfig
+    | DFINEOBBConfig
     | RetinaFaceConfig
     | FreeAnchorConfig
     | ATSSConfig

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from boxwright.config.models import BackboneConfig
+from boxwright.config.models import BackboneConfig, Oriented
 from boxwright.config.part import ModelPart, Part, Positive, Share
 
 
@@ -83,3 +83,13 @@ class DFINEConfig(QuerySetConfig):
     size: Literal["n", "s", "m", "l", "x"] = "n"
     union_matching: bool = True  # boxes of all layers learn the match that most layers have
     loss_weights: DFINELossWeights = DFINELossWeights()
+
+
+class OrientedSetLossWeights(DFINELossWeights):
+    giou: Annotated[float, Field(ge=0)] = 2.0  # of 1 - IoU and the divergence of Gaussians
+
+
+class DFINEOBBConfig(Oriented, DFINEConfig):
+    name: Literal["dfine_obb"]
+    loss_weights: OrientedSetLossWeights = OrientedSetLossWeights()
+    heading_weight: Annotated[float, Field(ge=0)] = 1.0  # of the loss of `heading`

@@ -24,6 +24,7 @@ DETECTORS = {
     "detr": "detr.DETR",
     "rtdetr": "rtdetr.RTDETR",
     "dfine": "dfine.DFINE",
+    "dfine_obb": "dfine.DFINE",
     "retinaface": "retinaface.RetinaFace",
     "freeanchor": "freeanchor.FreeAnchor",
     "atss": "atss.ATSS",

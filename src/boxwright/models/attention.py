@@ -1,6 +1,7 @@
 """Parts of transformers that detect: positions, attention at a few points of a pyramid, small perceptrons."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -29,6 +30,14 @@ class MLP(nn.Module):
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
+
+    def start_at(self, numbers: Sequence[float]) -> None:
+        """Let the last layer give something near these numbers."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            last.bias.copy_(torch.tensor(numbers))
 
     def forward(self, features: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -126,7 +135,8 @@ class DeformableAttention(nn.Module):
 
         Args:
             queries: (B, Q, C).
-            boxes: (B, Q, 4) cx, cy, w, h in shares of the image.
+            boxes: (B, Q, 4) cx, cy, w, h in shares of the image; or (B, Q, 6) cx, cy and x, y along the width
+                and along the height of turned ones.
             levels: of each level (B * heads, C / heads, H, W), see `split_levels`.
 
         Returns:
@@ -146,7 +156,11 @@ class DeformableAttention(nn.Module):
         """Where each head reads, (B, Q, heads, P, 2) x, y in shares of the image, and with what weight."""
         batch, count, _ = queries.shape
         offsets = self.offsets(queries).view(batch, count, self.heads, -1, 2)
-        place = boxes[:, :, None, None, :2] + offsets * self.point_scale * boxes[:, :, None, None, 2:]
+        offsets, around = offsets * self.point_scale, boxes[:, :, None, None]
+        if boxes.shape[2] == 4:
+            place = around[..., :2] + offsets * around[..., 2:]
+        else:
+            place = around[..., :2] + offsets[..., :1] * around[..., 2:4] + offsets[..., 1:] * around[..., 4:]
         return place, self.weights(queries).view(batch, count, self.heads, -1).softmax(-1)
 
     def _read(self, level: Tensor, place: Tensor) -> Tensor:

@@ -76,21 +76,34 @@ def encode_rotated_deltas(regions: Tensor, boxes: Tensor) -> Tensor:
     of boxes (..., 5), each spelled so that it is turned by an eighth at most.
     """
     sides = regions[..., 2:4].clamp(min=LEAST)
-    turn = boxes[..., 4] - regions[..., 4]
-    quarters = (turn / (math.pi / 2)).round()
-    swapped = (quarters % 2 == 1)[..., None]
-    own = torch.where(swapped, boxes[..., [3, 2]], boxes[..., 2:4]).clamp(min=LEAST)
+    own, turn = spelled_near(boxes, regions[..., 4])
     shift = place_in_boxes(boxes[..., :2], regions) / sides
-    return torch.cat([shift, (own / sides).log(), (turn - quarters * (math.pi / 2))[..., None]], dim=-1)
+    return torch.cat([shift, (own.clamp(min=LEAST) / sides).log(), turn[..., None]], dim=-1)
 
 
 def decode_rotated_deltas(regions: Tensor, deltas: Tensor) -> Tensor:
     """The inverse of `encode_rotated_deltas`: boxes (..., 5)."""
-    cos, sin = regions[..., 4].cos(), regions[..., 4].sin()
-    x, y = (deltas[..., :2] * regions[..., 2:4]).unbind(-1)
-    center = regions[..., :2] + torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
+    center = regions[..., :2] + turned(deltas[..., :2] * regions[..., 2:4], regions[..., 4])
     sides = deltas[..., 2:4].clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE).exp() * regions[..., 2:4]
     return torch.cat([center, sides, regions[..., 4:] + deltas[..., 4:]], dim=-1)
+
+
+def spelled_near(boxes: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    """Width and height (..., 2) of boxes (..., 5), and their turn (...) from an angle (...), each in the
+    spelling in which it is an eighth at most.
+    """
+    turn = boxes[..., 4] - angle
+    quarters = (turn / (math.pi / 2)).round()
+    swapped = (quarters % 2 == 1)[..., None]
+    sides = torch.where(swapped, boxes[..., [3, 2]], boxes[..., 2:4])
+    return sides, turn - quarters * (math.pi / 2)
+
+
+def turned(vectors: Tensor, angle: Tensor) -> Tensor:
+    """Vectors (..., 2) turned by an angle (...)."""
+    x, y = vectors.unbind(-1)
+    cos, sin = angle.cos(), angle.sin()
+    return torch.stack([cos * x - sin * y, sin * x + cos * y], dim=-1)
 
 
 def _in_first_quarter(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:

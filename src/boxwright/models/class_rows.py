@@ -33,7 +33,7 @@ LAYOUTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 LAYOUTS |= dict.fromkeys(("cascade_rcnn", "faster_rcnn_obb"), LAYOUTS["faster_rcnn"])
-LAYOUTS |= {"dfine": LAYOUTS["rtdetr"]}
+LAYOUTS |= dict.fromkeys(("dfine", "dfine_obb"), LAYOUTS["rtdetr"])
 DENSE = ((r"head\.cls\.\w+", OF_CLASS),)
 
 

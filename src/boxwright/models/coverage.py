@@ -13,7 +13,7 @@ from boxwright.data.targets import Targets
 from boxwright.errors import DataError
 from boxwright.models.detector import Detector, collate_for
 from boxwright.models.points import count_priors
-from boxwright.models.sets import to_corners
+from boxwright.models.set_boxes import kind_of
 from boxwright.progress import progress_bar
 
 SIZE_EDGES = (8, 16, 32, 64, 128, 256)  # px of the network's input, roots of areas
@@ -94,10 +94,12 @@ def coverage(
 
 
 def priors_of(outputs: dict[str, torch.Tensor]) -> np.ndarray:
-    """(P, 4) xyxy of the anchors, of the boxes that a set predictor has for its first image, or the points as
-    boxes without area; pixels of the input."""
+    """(P, 4) xyxy of the anchors, of the hulls of the boxes that a set predictor has for its first image, or
+    the points as boxes without area; pixels of the input.
+    """
     if "image_size" in outputs:
-        return to_corners(outputs["boxes"][0, -1] * outputs["image_size"].repeat(2)).numpy()
+        boxes = outputs["boxes"][0, -1]
+        return kind_of(boxes).hulls(boxes, outputs["image_size"]).numpy()
     if "anchors" in outputs:
         return outputs["anchors"].numpy()
     return outputs["points"].repeat(1, 2).numpy()

@@ -18,6 +18,7 @@ from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.detections import Detections, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.layers import Normalize
+from boxwright.models.set_boxes import UPRIGHT
 from boxwright.models.sets import (
     Costs,
     assign_last,
@@ -26,7 +27,6 @@ from boxwright.models.sets import (
     decode_sets,
     match_sets,
     not_ignored,
-    shares_of,
     truth_of_sets,
 )
 
@@ -133,7 +133,7 @@ class DETR(Detector):
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `l1` and `giou`, each the sum over all layers."""
         logits, boxes = outputs["cls_logits"].float(), outputs["boxes"]
-        gt_boxes = shares_of(targets, outputs["image_size"])
+        gt_boxes = UPRIGHT.truth(targets, outputs["image_size"])
         matched = truth_of_sets(self._match(outputs, targets), targets, gt_boxes)
         background = logits.shape[-1] - 1
         wanted = torch.where(matched.positive, matched.gt_labels, background)
@@ -158,7 +158,7 @@ class DETR(Detector):
         return decode_sets(outputs, scores, image_sizes, self.selection)
 
     def _match(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
-        gt_boxes = shares_of(targets, outputs["image_size"])
+        gt_boxes = UPRIGHT.truth(targets, outputs["image_size"])
         return match_sets(outputs["cls_logits"], outputs["boxes"], targets, gt_boxes, self.costs)
 
 

@@ -1,6 +1,7 @@
 """D-FINE: RT-DETR whose boxes' sides are distributions, refined layer by layer; the last teaches the others.
 
 Peng et al., D-FINE: Redefine Regression Task in DETRs as Fine-grained Distribution Refinement, ICLR 2025.
+Of oriented boxes (`dfine_obb`) the angle has a distribution too, and queries read along it: see `set_boxes`.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from boxwright.assign import Assignment
 from boxwright.assign.hungarian import most_voted
-from boxwright.config.sets import DFINEConfig, DFINELossWeights
+from boxwright.config.sets import DFINEConfig, DFINELossWeights, DFINEOBBConfig
 from boxwright.data.targets import Targets
 from boxwright.losses.distribution import decoupled_distillation_loss, fine_grained_loss
 from boxwright.losses.normalizer import mean_over_processes
@@ -18,10 +19,12 @@ from boxwright.models.attention import HEADS, flatten_levels, split_levels
 from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.detections import Detections, Selection
 from boxwright.models.detector import Detector
-from boxwright.models.heads.dfine import DFINEDecoder, side_shifts
+from boxwright.models.heads.dfine import DFINEDecoder
 from boxwright.models.layers import ConvNorm, Normalize
 from boxwright.models.necks.hybrid import DepthwiseHalf, ELANLayer, HybridEncoder
+from boxwright.models.oriented import distance_to_angle
 from boxwright.models.queries import NoisyQueries, QuerySelection, make_queries, noisy_truth, set_outputs
+from boxwright.models.set_boxes import ORIENTED, UPRIGHT
 from boxwright.models.sets import (
     Costs,
     Matched,
@@ -32,7 +35,6 @@ from boxwright.models.sets import (
     not_ignored,
     overlaps_of,
     quality_set_losses,
-    shares_of,
     truth_of_sets,
 )
 
@@ -86,6 +88,8 @@ class DFINE(Detector):
         matching_aware: DEIM's class loss in place of the varifocal one.
         union: boxes of all layers learn the match that most layers have.
         selection: thresholds of `decode`.
+        heading: hidden to where the front of an oriented box points; None: that isn't predicted.
+        heading_weight: of its loss.
     """
 
     follows_predictions = True
@@ -102,6 +106,8 @@ class DFINE(Detector):
         matching_aware: bool,
         union: bool,
         selection: Selection,
+        heading: nn.Module | None = None,
+        heading_weight: float = 0.0,
     ):
         super().__init__()
         self.normalize = Normalize(mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
@@ -109,6 +115,8 @@ class DFINE(Detector):
         self.select, self.noisy, self.decoder = select, noisy, decoder
         self.weights, self.matching_aware, self.union = weights, matching_aware, union
         self.selection, self.costs = selection, Costs()
+        self.heading, self.heading_weight = heading, heading_weight
+        self.kind, self.oriented = decoder.kind, decoder.kind.oriented
 
     @classmethod
     def from_config(cls, config: DFINEConfig, num_classes: int) -> "DFINE":
@@ -118,6 +126,11 @@ class DFINE(Detector):
         backbone = TimmBackbone(
             size.backbone, config.pretrained, strides, config.frozen_stages, norm_eval=config.norm_eval
         )
+
+        kind, heading, heading_weight = UPRIGHT, None, 0.0
+        if isinstance(config, DFINEOBBConfig):
+            kind, heading_weight = ORIENTED, config.heading_weight
+            heading = nn.Linear(size.decoder, 2) if config.heading else None
 
         def block(before: int, after: int) -> nn.Module:
             return ELANLayer(before, after, round(size.width * after // 2), round(3 * size.depth))
@@ -132,16 +145,20 @@ class DFINE(Detector):
             backbone,
             HybridEncoder(backbone.channels, size.channels, HEADS, size.hidden, block, DepthwiseHalf, None),
             nn.ModuleList(project),
-            QuerySelection(size.decoder, num_classes, config.queries),
-            NoisyQueries(size.decoder, num_classes, config.denoising, config.label_noise, config.box_noise),
+            QuerySelection(size.decoder, num_classes, config.queries, kind),
+            NoisyQueries(
+                size.decoder, num_classes, config.denoising, config.label_noise, config.box_noise, kind
+            ),
             DFINEDecoder(
                 size.decoder, size.decoder_hidden, num_classes, size.layers, size.points, size.reg_scale,
-                config.sampling == "discrete",
+                config.sampling == "discrete", kind,
             ),
             config.loss_weights,
             config.cls_loss == "mal",
             config.union_matching,
             Selection(**config.selection.model_dump()),
+            heading,
+            heading_weight,
         )  # fmt: skip
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
@@ -153,19 +170,21 @@ class DFINE(Detector):
             its width and height. With targets of the decoder's layers side_logits (B, L - 2, Q, 4, BINS +
             1) and references (B, Q, 4), the boxes that sides are shifted from; all of that of D noisy
             queries, by names that begin with dn_; their dn_matched_gt and dn_counted (B, D), dn_groups (1,).
+            Oriented boxes have 5 numbers (`OrientedSets`), and with a heading headings (B, Q, 2).
         """
         maps = self.neck(self.backbone(self.normalize(images)))
         memory, sizes = flatten_levels([project(m) for project, m in zip(self.project, maps)])
         height, width = images.shape[-2:]
         image_size = images.new_tensor([width, height], dtype=torch.float32)
         queries = make_queries(self.select, self.noisy, memory, sizes, targets, image_size)
-        logits, boxes, sides, first = self.decoder(
-            queries, split_levels(memory, sizes, HEADS), targets is not None
-        )
-        outputs = set_outputs(queries, logits, boxes) | {"image_size": image_size}
+        levels = split_levels(memory, sizes, HEADS)
+        decoded = self.decoder(queries, levels, image_size, targets is not None)
+        outputs = set_outputs(queries, decoded.cls_logits, decoded.boxes) | {"image_size": image_size}
+        if self.heading is not None:
+            outputs["headings"] = queries.split(self.heading(decoded.hidden)[:, None])[1][:, 0]
         if targets is not None:
-            outputs["dn_side_logits"], outputs["side_logits"] = queries.split(sides)
-            noisy, own = queries.split(first[:, None])
+            outputs["dn_side_logits"], outputs["side_logits"] = queries.split(decoded.side_logits)
+            noisy, own = queries.split(decoded.references[:, None])
             outputs["dn_references"], outputs["references"] = noisy[:, 0], own[:, 0]
         return outputs
 
@@ -179,9 +198,10 @@ class DFINE(Detector):
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `l1`, `giou`, `fgl` of the distributions and `ddf` of their teacher, each the sum
-        over all layers, and `dn_` of the noisy queries.
+        over all layers, and `dn_` of the noisy queries; with a heading `heading` of the last layer. Of
+        oriented boxes `giou` is what stands in its place (`OrientedSets`).
         """
-        gt_boxes = shares_of(targets, outputs["image_size"])
+        gt_boxes = self.kind.truth(targets, outputs["image_size"])
         objects = mean_over_processes(targets.mask.float().sum())
         logits, boxes = outputs["cls_logits"], outputs["boxes"]
         matched_gt = match_sets(logits, boxes, targets, gt_boxes, self.costs)
@@ -197,7 +217,13 @@ class DFINE(Detector):
         objects = objects * outputs["dn_groups"][0]
         losses |= self._losses(outputs, "dn_", own, own, counted, objects, objects)
         weights = self.weights.model_dump()
-        return {name: weights[name.removeprefix("dn_")] * loss for name, loss in losses.items()}
+        losses = {name: weights[name.removeprefix("dn_")] * loss for name, loss in losses.items()}
+        if self.heading is not None:
+            own = Matched(*(part[:, -1] for part in (shared.positive, shared.gt_boxes, shared.gt_labels)))
+            distance = distance_to_angle(outputs["headings"].float(), own.gt_boxes[..., 4])
+            known = own.positive & (own.gt_boxes[..., 5] > 0)
+            losses["heading"] = self.heading_weight * torch.where(known, distance, 0.0).sum() / pairs
+        return losses
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image: the best pairs of query and class."""
@@ -221,8 +247,8 @@ class DFINE(Detector):
         layers = sides.shape[1]
         local = Matched(*(part[:, -layers:] for part in (shared.positive, shared.gt_boxes, shared.gt_labels)))
         quality = overlaps_of(boxes[:, -layers:].detach(), local)
-        wanted = side_shifts(references[:, None], local.gt_boxes, self.decoder.reg_scale)
-        fgl = fine_grained_loss(sides, wanted, self.decoder.steps).sum(-1) * quality
+        wanted, counts = self.kind.shifts(references[:, None], local.gt_boxes, self.decoder.reg_scale)
+        fgl = (fine_grained_loss(sides, wanted, self.decoder.steps) * counts).sum(-1) * quality
         sure = logits[:, -1].detach().float().sigmoid().amax(-1)[:, None]  # of the last layer, (B, 1, Q)
         importance = torch.where(local.positive, quality, sure)[:, :-1]
         ddf = decoupled_distillation_loss(sides[:, :-1], sides[:, -1:], importance, local.positive[:, :-1])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from boxwright.models.attention import DeformableAttention
 from boxwright.models.detector import Detector
 from boxwright.models.inspection import pyramid_of
+from boxwright.models.set_boxes import kind_of
 from boxwright.models.sets import Costs
 
 CHANNELS = 8  # shown of each level, those that vary most
@@ -80,8 +81,8 @@ def attention_of(model: Detector, images: Tensor, count: int = 4) -> list[Attent
         places, weights = _deformable(last, arguments)
     else:
         places, weights = _dense(last, arguments, pyramid_of(model, images)[-1])
-    boxes = outputs["boxes"][0, -1].float()
-    corners = torch.cat([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], dim=-1)
+    boxes, image_size = outputs["boxes"][0, -1].float(), outputs["image_size"]
+    corners = kind_of(boxes).hulls(boxes, image_size) / image_size.repeat(2)
     return [
         Attention(
             corners[q].cpu().numpy(), float(best[q]), int(labels[q]), places[q].numpy(), weights[q].numpy()

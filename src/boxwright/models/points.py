@@ -25,9 +25,10 @@ def targets_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Ten
     """
     positive = matched_gt >= 0
     if targets.boxes.shape[1] == 0:
-        return positive, targets.boxes.new_zeros(*matched_gt.shape, 4), matched_gt.clamp(min=0)
+        width = targets.boxes.shape[2]
+        return positive, targets.boxes.new_zeros(*matched_gt.shape, width), matched_gt.clamp(min=0)
     index = matched_gt.clamp(min=0)
-    gt_boxes = targets.boxes.gather(1, index[:, :, None].expand(-1, -1, 4))
+    gt_boxes = targets.boxes.gather(1, index[:, :, None].expand(-1, -1, targets.boxes.shape[2]))
     return positive, gt_boxes, targets.labels.gather(1, index)
 
 

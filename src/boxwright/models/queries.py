@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from boxwright.assign import BACKGROUND
 from boxwright.data.targets import Targets
-from boxwright.models.attention import MLP, inverse_sigmoid
-from boxwright.models.sets import Matched, shares_of, to_centers, to_corners, truth_of_sets
+from boxwright.models.attention import MLP
+from boxwright.models.set_boxes import UPRIGHT, OrientedSets, UprightSets, kind_of
+from boxwright.models.sets import Matched, truth_of_sets
 
-# Of a place's box at the finest level, in shares of the image; the next level's is twice as large.
+# Of a place's box at the finest level, in shares of the unit; the next level's is twice as large.
 SIDE = 0.05
 MARGIN = 0.01  # places whose box's centre or side is nearer to 0 or 1 aren't taken
 
@@ -20,7 +21,7 @@ class Selected(NamedTuple):
     """The best places of each image."""
 
     features: Tensor  # (B, Q, C)
-    box_logits: Tensor  # (B, Q, 4), whose sigmoid is cx, cy, w, h in shares of the image
+    box_logits: Tensor  # (B, Q, N), see `UprightSets.from_logits`
     cls_logits: Tensor  # (B, Q, classes)
 
 
@@ -28,7 +29,7 @@ class Queries(NamedTuple):
     """What a decoder starts from: in training D queries made of the truth, then Q selected ones."""
 
     features: Tensor  # (B, D + Q, C)
-    box_logits: Tensor  # (B, D + Q, 4), without gradient
+    box_logits: Tensor  # (B, D + Q, N), without gradient
     hidden: Tensor | None  # (D + Q, D + Q) bool, True where a query may not see another
     selected: Selected
     denoising: "Denoising | None"
@@ -43,7 +44,7 @@ class Denoising(NamedTuple):
     """Queries made of the truth, D of them, before the Q others."""
 
     features: Tensor  # (B, D, C)
-    box_logits: Tensor  # (B, D, 4)
+    box_logits: Tensor  # (B, D, N)
     matched_gt: Tensor  # (B, D), -1 for those that are to become background
     counted: Tensor  # (B, D) bool, False where they are made of padding
     hidden: Tensor  # (D + Q, D + Q) bool, True where a query may not see another
@@ -59,23 +60,30 @@ class QuerySelection(nn.Module):
         channels: of the memory.
         num_classes: categories.
         count: of queries; of all places where there are fewer.
+        kind: of the boxes.
     """
 
-    def __init__(self, channels: int, num_classes: int, count: int):
+    def __init__(
+        self, channels: int, num_classes: int, count: int, kind: UprightSets | OrientedSets = UPRIGHT
+    ):
         super().__init__()
-        self.count = count
+        self.count, self.kind = count, kind
         self.project, self.norm = nn.Linear(channels, channels), nn.LayerNorm(channels)
         self.cls = nn.Linear(channels, num_classes)
-        self.box = MLP(channels, channels, channels, 4)
+        self.box = MLP(channels, channels, channels, len(kind.places))
         init_class(self.cls)
+        if kind.oriented:
+            self.box.start_at(kind.places)
 
-    def forward(self, memory: Tensor, sizes: list[tuple[int, int]]) -> Selected:
-        """The best of memory (B, N, C), whose levels have these heights and widths."""
-        places, usable = grid_places(sizes, memory.device)
+    def forward(self, memory: Tensor, sizes: list[tuple[int, int]], image_size: Tensor) -> Selected:
+        """The best of memory (B, N, C), whose levels have these heights and widths, of an image of
+        `image_size` (2,) pixels.
+        """
+        places, usable = grid_places(sizes, image_size / self.kind.unit(image_size))
         features = self.norm(self.project(memory * usable))
         logits = self.cls(features)
         best = logits.amax(-1).topk(min(self.count, logits.shape[1]), dim=1).indices[..., None]  # (B, Q, 1)
-        boxes = self.box(features).float() + places
+        boxes = self.kind.at_place(self.box(features).float(), places)
 
         def chosen(values: Tensor) -> Tensor:
             return values.gather(1, best.expand(-1, -1, values.shape[-1]))
@@ -94,22 +102,31 @@ class NoisyQueries(nn.Module):
         count: of queries, about; there is one group at least.
         label_noise: share of labels drawn anew, twice.
         box_noise: shift of a near query's sides, at most, in halves of width and height.
+        kind: of the boxes.
     """
 
-    def __init__(self, channels: int, num_classes: int, count: int, label_noise: float, box_noise: float):
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        count: int,
+        label_noise: float,
+        box_noise: float,
+        kind: UprightSets | OrientedSets = UPRIGHT,
+    ):
         super().__init__()
-        self.num_classes, self.count = num_classes, count
+        self.num_classes, self.count, self.kind = num_classes, count, kind
         self.label_noise, self.box_noise = label_noise, box_noise
         self.embed = nn.Embedding(num_classes + 1, channels, padding_idx=num_classes)
         nn.init.xavier_uniform_(self.embed.weight[:-1])
 
     def forward(self, targets: Targets, gt_boxes: Tensor, queries: int) -> Denoising:
-        """Of the truth, whose boxes in shares of the image are `gt_boxes` (B, G, 4), beside other queries."""
+        """Of the truth, whose boxes are `gt_boxes` (see `UprightSets.truth`), beside other queries."""
         labels, boxes, mask = targets.labels, gt_boxes, targets.mask
         if labels.shape[1] == 0:
             # One that doesn't count, so that every process has the same parameters at work.
             labels, mask = labels.new_zeros(len(labels), 1), mask.new_zeros(len(mask), 1)
-            boxes = boxes.new_zeros(len(boxes), 1, 4)
+            boxes = boxes.new_zeros(len(boxes), 1, boxes.shape[2])
         each = labels.shape[1]
         groups = max(1, self.count // each)
         # Of each group first the near ones, then the far ones.
@@ -117,11 +134,11 @@ class NoisyQueries(nn.Module):
         boxes, mask = boxes.repeat(1, 2 * groups, 1), mask.repeat(1, 2 * groups)
         is_far = torch.arange(labels.shape[1], device=labels.device) // each % 2 == 1
         labels = self._with_label_noise(labels, mask)
-        boxes = self._with_box_noise(boxes, is_far)
+        boxes = self.kind.noisy(boxes, is_far, self.box_noise)
         own = torch.arange(each, device=labels.device).repeat(2 * groups)
         return Denoising(
             self.embed(labels),
-            inverse_sigmoid(boxes),
+            self.kind.to_logits(boxes),
             torch.where(mask & ~is_far, own, BACKGROUND),
             mask,
             _hidden(2 * each, groups, queries, labels.device),
@@ -133,12 +150,6 @@ class NoisyQueries(nn.Module):
         others = torch.randint(0, self.num_classes, labels.shape, dtype=torch.int32, device=labels.device)
         return torch.where(drawn & mask, others.long(), labels)
 
-    def _with_box_noise(self, boxes: Tensor, is_far: Tensor) -> Tensor:
-        sign = torch.randint_like(boxes, 0, 2) * 2 - 1
-        part = torch.rand_like(boxes) + is_far[:, None].to(boxes.dtype)
-        reach = boxes[..., 2:].repeat(1, 1, 2) / 2 * self.box_noise
-        return to_centers((to_corners(boxes) + sign * part * reach).clamp(0, 1))
-
 
 def make_queries(
     select: QuerySelection,
@@ -149,10 +160,11 @@ def make_queries(
     image_size: Tensor,
 ) -> Queries:
     """The best places of the memory (B, N, C), and with targets those made of the truth before them."""
-    selected = select(memory, sizes)
+    selected = select(memory, sizes, image_size)
     if targets is None:
         return Queries(selected.features, selected.box_logits.detach(), None, selected, None)
-    denoising = noisy(targets, shares_of(targets, image_size), selected.features.shape[1])
+    gt_boxes = noisy.kind.truth(targets, image_size)
+    denoising = noisy(targets, gt_boxes, selected.features.shape[1])
     return Queries(
         torch.cat([denoising.features.to(selected.features.dtype), selected.features], dim=1),
         torch.cat([denoising.box_logits, selected.box_logits.detach()], dim=1),
@@ -162,15 +174,18 @@ def make_queries(
     )
 
 
-def grid_places(sizes: list[tuple[int, int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Logits of a box at every cell of every level, (N, 4), and (N, 1) bool, where it can be a query."""
+def grid_places(sizes: list[tuple[int, int]], extent: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of a box at every cell of every level, (N, 4), and (N, 1) bool, where it can be a query; the
+    image is `extent` (2,) units wide and high.
+    """
+    device = extent.device
     boxes = []
     for level, (height, width) in enumerate(sizes):
         y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) / height
         x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) / width
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
         side = torch.full_like(grid_x, SIDE * 2.0**level)
-        boxes.append(torch.stack([grid_x, grid_y, side, side], dim=-1).flatten(0, 1))
+        boxes.append(torch.stack([grid_x * extent[0], grid_y * extent[1], side, side], dim=-1).flatten(0, 1))
     places = torch.cat(boxes)
     usable = ((places > MARGIN) & (places < 1 - MARGIN)).all(-1, keepdim=True)
     logits = (places / (1 - places)).log()
@@ -199,7 +214,7 @@ def set_outputs(queries: Queries, logits: Tensor, boxes: Tensor) -> dict[str, Te
     first = queries.selected
     return {
         "cls_logits": torch.cat([first.cls_logits[:, None], logits], dim=1),
-        "boxes": torch.cat([first.box_logits.sigmoid()[:, None], boxes], dim=1),
+        "boxes": torch.cat([kind_of(boxes).from_logits(first.box_logits)[:, None], boxes], dim=1),
         "dn_cls_logits": dn_logits,
         "dn_boxes": dn_boxes,
         "dn_matched_gt": queries.denoising.matched_gt,

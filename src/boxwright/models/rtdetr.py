@@ -19,6 +19,7 @@ from boxwright.models.heads.rtdetr import RTDETRDecoder
 from boxwright.models.layers import ConvNorm, Normalize
 from boxwright.models.necks.hybrid import CSPRepLayer, HybridEncoder
 from boxwright.models.queries import NoisyQueries, QuerySelection, make_queries, noisy_truth, set_outputs
+from boxwright.models.set_boxes import UPRIGHT
 from boxwright.models.sets import (
     Costs,
     assign_last,
@@ -27,7 +28,6 @@ from boxwright.models.sets import (
     match_sets,
     not_ignored,
     quality_set_losses,
-    shares_of,
     truth_of_sets,
 )
 
@@ -129,7 +129,7 @@ class RTDETR(Detector):
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The losses `cls`, `l1`, `giou`, each the sum over all layers, and `dn_` of the noisy queries."""
-        gt_boxes, image_size = shares_of(targets, outputs["image_size"]), outputs["image_size"]
+        gt_boxes, image_size = UPRIGHT.truth(targets, outputs["image_size"]), outputs["image_size"]
         objects = mean_over_processes(targets.mask.float().sum())
         logits, boxes = outputs["cls_logits"], outputs["boxes"]
         matched = truth_of_sets(match_sets(logits, boxes, targets, gt_boxes, self.costs), targets, gt_boxes)

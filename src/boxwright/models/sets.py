@@ -1,6 +1,6 @@
 """What detectors that predict a set share: one-to-one matching, losses of all layers at once, decoding.
 
-Boxes are cx, cy, w, h in shares of the network's input; sets of L layers stand side by side, (B, L, Q, ...).
+Boxes are those of `set_boxes`, N numbers each; sets of L layers stand side by side, (B, L, Q, ...).
 """
 
 from dataclasses import dataclass, replace
@@ -13,9 +13,10 @@ from boxwright.assign import Assignment
 from boxwright.assign.hungarian import hungarian_assign
 from boxwright.assign.max_iou import covered
 from boxwright.data.targets import Targets
-from boxwright.geometry.torch_boxes import aligned_iou, clip_boxes, generalized_iou
 from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.oriented import head_boxes
 from boxwright.models.points import one_hot, targets_of_points
+from boxwright.models.set_boxes import kind_of
 
 IGNORE_COVERAGE = 0.5  # share inside an ignore region from which a prediction isn't background
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0  # of the cost of a class
@@ -39,22 +40,6 @@ class Costs:
     softmax: bool = False
 
 
-def to_corners(boxes: Tensor) -> Tensor:
-    """cx, cy, w, h (..., 4) to x1, y1, x2, y2."""
-    half = boxes[..., 2:] / 2
-    return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
-
-
-def to_centers(boxes: Tensor) -> Tensor:
-    """x1, y1, x2, y2 (..., 4) to cx, cy, w, h."""
-    return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
-
-
-def shares_of(targets: Targets, image_size: Tensor) -> Tensor:
-    """The truth's boxes (B, G, 4) as sets have them; `image_size` (2,) is width and height of the input."""
-    return to_centers(targets.boxes) / image_size.repeat(2)
-
-
 @torch.no_grad()
 def match_sets(logits: Tensor, boxes: Tensor, targets: Targets, gt_boxes: Tensor, costs: Costs) -> Tensor:
     """The cheapest one-to-one match of each layer.
@@ -63,9 +48,9 @@ def match_sets(logits: Tensor, boxes: Tensor, targets: Targets, gt_boxes: Tensor
 
     Args:
         logits: (B, L, Q, C).
-        boxes: (B, L, Q, 4).
+        boxes: (B, L, Q, N).
         targets: the truth.
-        gt_boxes: (B, G, 4) of it, see `shares_of`.
+        gt_boxes: (B, G, ...) of it, see `UprightSets.truth`.
         costs: weights.
 
     Returns:
@@ -78,16 +63,14 @@ def match_sets(logits: Tensor, boxes: Tensor, targets: Targets, gt_boxes: Tensor
         own = logits.float().gather(3, index).sigmoid()  # (B, L, Q, G)
         background = (1 - FOCAL_ALPHA) * own**FOCAL_GAMMA * -(1 - own + 1e-8).log()
         cls_cost = FOCAL_ALPHA * (1 - own) ** FOCAL_GAMMA * -(own + 1e-8).log() - background
-    mine, wanted = boxes.float()[:, :, :, None], gt_boxes[:, None, None]
-    l1 = (mine - wanted).abs().sum(-1)
-    giou = generalized_iou(to_corners(mine), to_corners(wanted))
-    return hungarian_assign(costs.cls * cls_cost + costs.l1 * l1 - costs.giou * giou, targets.mask)
+    l1, unlike = kind_of(boxes).costs(boxes.float()[:, :, :, None], gt_boxes[:, None, None])
+    return hungarian_assign(costs.cls * cls_cost + costs.l1 * l1 + costs.giou * unlike, targets.mask)
 
 
 def assign_last(outputs: dict[str, Tensor], targets: Targets, costs: Costs) -> Assignment:
     """The last layer's predictions, each matched with at most one box."""
-    gt_boxes = shares_of(targets, outputs["image_size"])
     logits, boxes = outputs["cls_logits"][:, -1:], outputs["boxes"][:, -1:]
+    gt_boxes = kind_of(boxes).truth(targets, outputs["image_size"])
     matched_gt = match_sets(logits, boxes, targets, gt_boxes, costs)[:, 0]
     return Assignment(matched_gt, torch.zeros_like(matched_gt, dtype=torch.bool))
 
@@ -98,7 +81,7 @@ class Matched:
 
     Attributes:
         positive: (B, L, Q) bool.
-        gt_boxes: (B, L, Q, 4), anything where not positive.
+        gt_boxes: (B, L, Q, ...), anything where not positive.
         gt_labels: (B, L, Q) int64.
     """
 
@@ -113,20 +96,19 @@ def truth_of_sets(matched_gt: Tensor, targets: Targets, gt_boxes: Tensor) -> Mat
     shared = replace(targets, boxes=gt_boxes)
     positive, own_boxes, own_labels = targets_of_points(flat, shared)
     shape = matched_gt.shape
-    return Matched(positive.view(shape), own_boxes.view(*shape, 4), own_labels.view(shape))
+    return Matched(positive.view(shape), own_boxes.view(*shape, -1), own_labels.view(shape))
 
 
 def box_losses(boxes: Tensor, matched: Matched) -> tuple[Tensor, Tensor]:
-    """L1 distances and 1 - GIoU of positives, 0 elsewhere; (B, L, Q) both."""
-    l1 = (boxes - matched.gt_boxes).abs().sum(-1)
-    giou = 1 - generalized_iou(to_corners(boxes), to_corners(matched.gt_boxes))
-    return torch.where(matched.positive, l1, 0.0), torch.where(matched.positive, giou, 0.0)
+    """L1 distances and 1 - GIoU, or what stands in its place, of positives, 0 elsewhere; (B, L, Q) both."""
+    l1, unlike = kind_of(boxes).losses(boxes, matched.gt_boxes)
+    return torch.where(matched.positive, l1, 0.0), torch.where(matched.positive, unlike, 0.0)
 
 
 @torch.no_grad()
 def overlaps_of(boxes: Tensor, matched: Matched) -> Tensor:
     """(B, L, Q) IoU of positives with their truth, 0 elsewhere."""
-    return aligned_iou(to_corners(boxes), to_corners(matched.gt_boxes)) * matched.positive
+    return kind_of(boxes).overlaps(boxes, matched.gt_boxes) * matched.positive
 
 
 def quality_class_loss(
@@ -168,7 +150,7 @@ def quality_set_losses(
 
     Args:
         logits: (B, L, Q, C).
-        boxes: (B, L, Q, 4).
+        boxes: (B, L, Q, N).
         matched_cls, matched_box: the truth of each prediction for its class and for its box.
         counted: (B, L, Q) 1 where the class loss counts.
         matching_aware: see `quality_class_loss`.
@@ -185,7 +167,7 @@ def not_ignored(boxes: Tensor, matched: Matched, targets: Targets, image_size: T
     """(B, L, Q) 1 where a prediction counts: a positive, or background outside of ignore regions."""
     if not targets.any_ignored or targets.boxes.shape[1] == 0:
         return torch.ones_like(matched.positive, dtype=boxes.dtype)
-    corners = (to_corners(boxes.detach()) * image_size.repeat(2)).flatten(1, 2)
+    corners = kind_of(boxes).hulls(boxes.detach(), image_size).flatten(1, 2)
     inside = covered(corners, targets.boxes, targets.ignore, IGNORE_COVERAGE).view_as(matched.positive)
     return (matched.positive | ~inside).to(boxes.dtype)
 
@@ -194,9 +176,12 @@ def decode_sets(
     outputs: dict[str, Tensor], scores: Tensor, sizes: Tensor, selection: Selection
 ) -> list[Detections]:
     """Detections of each image: the last layer's boxes by scores (B, Q, C), without suppression."""
-    corners = clip_boxes(to_corners(outputs["boxes"][:, -1]) * outputs["image_size"].repeat(2), sizes)
+    last = outputs["boxes"][:, -1]
+    boxes, inside = kind_of(last).found(last, outputs["image_size"], sizes)
+    if "headings" in outputs:
+        boxes = head_boxes(boxes, {"headings": outputs["headings"]}, long_edge=True)
     whole = replace(selection, iou_threshold=1.0, candidates=selection.max_detections, per_level=False)
-    return select_detections(corners, scores, whole)
+    return select_detections(boxes, scores * inside, whole)
 
 
 def count_of_queries(queries: int, targets: Targets) -> Tensor:

@@ -3,17 +3,29 @@
 Peng et al., D-FINE, ICLR 2025, section 4.1.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from boxwright.losses.distribution import side_weights
-from boxwright.models.attention import HEADS, MLP, DeformableAttention, SelfAttention, inverse_sigmoid
+from boxwright.models.attention import HEADS, MLP, DeformableAttention, SelfAttention
 from boxwright.models.queries import Queries, init_class
-from boxwright.models.sets import to_centers
+from boxwright.models.set_boxes import UPRIGHT, OrientedSets, UprightSets
 
 BINS = 32  # steps of a side's distribution, which has one value more
 UP = 0.5  # greatest shift of a side, in halves of the box; the outermost bins stand for twice as much
 TOP = 4  # greatest probabilities of a side that tell how sure it is
+
+
+class Decoded(NamedTuple):
+    """What M queries became, whose boxes have N numbers."""
+
+    cls_logits: Tensor  # (B, L, M, C)
+    boxes: Tensor  # (B, L, M, N)
+    side_logits: Tensor  # (B, L or L - 1, M, N, BINS + 1), without those of the first boxes
+    references: Tensor  # (B, M, N), the first boxes, without gradient
+    hidden: Tensor  # (B, M, channels) of the last layer
 
 
 class DFINEDecoder(nn.Module):
@@ -27,6 +39,7 @@ class DFINEDecoder(nn.Module):
         points: that a head reads of each level.
         reg_scale: the larger, the finer the steps of small shifts.
         discrete: see `DeformableAttention`.
+        kind: of the boxes; oriented ones have N = 5 numbers and distributions in place of 4.
     """
 
     steps: Tensor
@@ -40,15 +53,19 @@ class DFINEDecoder(nn.Module):
         points: tuple[int, ...],
         reg_scale: float,
         discrete: bool,
+        kind: UprightSets | OrientedSets = UPRIGHT,
     ):
         super().__init__()
-        self.reg_scale = reg_scale
+        self.reg_scale, self.kind = reg_scale, kind
+        sides = kind.sides
         self.layers = nn.ModuleList(DecoderLayer(channels, hidden, points, discrete) for _ in range(layers))
-        self.positions = MLP(4, 2 * channels, channels)
-        self.first_box = MLP(channels, channels, channels, 4)
+        self.positions = MLP(kind.positions, 2 * channels, channels)
+        self.first_box = MLP(channels, channels, channels, sides)
         self.cls = nn.ModuleList(nn.Linear(channels, num_classes) for _ in range(layers))
-        self.sides = nn.ModuleList(MLP(channels, channels, channels, 4 * (BINS + 1)) for _ in range(layers))
-        self.quality = nn.ModuleList(MLP(4 * (TOP + 1), 64, 1) for _ in range(layers))
+        self.sides = nn.ModuleList(
+            MLP(channels, channels, channels, sides * (BINS + 1)) for _ in range(layers)
+        )
+        self.quality = nn.ModuleList(MLP(sides * (TOP + 1), 64, 1) for _ in range(layers))
         self.register_buffer("steps", side_weights(BINS, UP, reg_scale), persistent=False)
         for cls in self.cls:
             assert isinstance(cls, nn.Linear)
@@ -57,34 +74,28 @@ class DFINEDecoder(nn.Module):
             assert isinstance(head, MLP)
             head.start_at_zero()
 
-    def forward(
-        self, queries: Queries, levels: list[Tensor], every: bool
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, queries: Queries, levels: list[Tensor], image_size: Tensor, every: bool) -> Decoded:
         """Refine boxes.
 
         Args:
-            queries: N = D + Q of them.
+            queries: M = D + Q of them.
             levels: see `split_levels`.
+            image_size: (2,) width and height of the input, pixels.
             every: all layers are given, after the first boxes; else the last layer alone.
-
-        Returns:
-            cls_logits: (B, L, N, C).
-            boxes: (B, L, N, 4).
-            side_logits: (B, L or L - 1, N, 4, BINS + 1), without those of the first boxes.
-            references: (B, N, 4), the first boxes, without gradient.
         """
-        hidden, boxes = queries.features, queries.box_logits.sigmoid()
+        kind = self.kind
+        hidden, boxes = queries.features, kind.from_logits(queries.box_logits)
         before, sides, first, references = torch.zeros_like(hidden), None, None, boxes
         logits, refined, shifts = [], [], []
         for n, layer in enumerate(self.layers):
-            positions = self.positions(boxes).clamp(-10, 10)
-            hidden = layer(hidden, positions, boxes, levels, queries.hidden)
+            positions = self.positions(kind.position(boxes)).clamp(-10, 10)
+            hidden = layer(hidden, positions, kind.frames(boxes, image_size), levels, queries.hidden)
             if first is None:
-                first = (self.first_box(hidden).float() + inverse_sigmoid(boxes)).sigmoid()
+                first = kind.from_logits(self.first_box(hidden).float() + kind.to_logits(boxes))
                 references = first.detach()
-            own = self.sides[n](hidden + before).float().unflatten(-1, (4, BINS + 1))
+            own = self.sides[n](hidden + before).float().unflatten(-1, (kind.sides, BINS + 1))
             sides = own if sides is None else sides + own
-            better = shifted(references, sides.softmax(-1) @ self.steps, self.reg_scale)
+            better = kind.shifted(references, sides.softmax(-1) @ self.steps, self.reg_scale)
             boxes, before = better.detach(), hidden.detach()
             if every or n == len(self.layers) - 1:
                 own_logits = self.cls[n](hidden)
@@ -94,11 +105,14 @@ class DFINEDecoder(nn.Module):
                 logits.append(own_logits + self._sureness(n, sides))
                 refined.append(better)
                 shifts.append(sides)
-        return torch.stack(logits, 1), torch.stack(refined, 1), torch.stack(shifts, 1), references
+        return Decoded(
+            torch.stack(logits, dim=1), torch.stack(refined, dim=1), torch.stack(shifts, dim=1),
+            references, hidden,
+        )  # fmt: skip
 
     def _sureness(self, layer: int, sides: Tensor) -> Tensor:
-        """(B, N, 1) what the greatest probabilities of each side add to the logits."""
-        top = sides.softmax(-1).topk(TOP, dim=-1).values  # (B, N, 4, TOP)
+        """(B, M, 1) what the greatest probabilities of each side add to the logits."""
+        top = sides.softmax(-1).topk(TOP, dim=-1).values  # (B, M, N, TOP)
         return self.quality[layer](torch.cat([top, top.mean(-1, keepdim=True)], dim=-1).flatten(-2))
 
 
@@ -118,28 +132,9 @@ class DecoderLayer(nn.Module):
     def forward(
         self, hidden: Tensor, positions: Tensor, boxes: Tensor, levels: list[Tensor], mask: Tensor | None
     ) -> Tensor:
-        """Hidden and positions (B, Q, C), boxes (B, Q, 4); (B, Q, C)."""
+        """Hidden and positions (B, Q, C), boxes as `DeformableAttention` has them; (B, Q, C)."""
         hidden = self.norm1(hidden + self.self_attention(hidden, positions, mask))
         read = self.cross_attention(hidden + positions, boxes, levels)
         old, new = self.gate(torch.cat([hidden, read], dim=-1)).sigmoid().chunk(2, dim=-1)
         hidden = self.norm2(old * hidden + new * read)
         return self.norm3((hidden + self.mlp(hidden)).clamp(-65504, 65504))
-
-
-def shifted(boxes: Tensor, shifts: Tensor, reg_scale: float) -> Tensor:
-    """Boxes (..., 4) cx, cy, w, h whose left, top, right and bottom are moved outwards by shifts (..., 4).
-
-    D-FINE, equation 2: a shift of `reg_scale` is the box's own side.
-    """
-    center, unit = boxes[..., :2], boxes[..., 2:] / reg_scale
-    half = reg_scale / 2
-    corners = [center - (half + shifts[..., :2]) * unit, center + (half + shifts[..., 2:]) * unit]
-    return to_centers(torch.cat(corners, dim=-1))
-
-
-def side_shifts(boxes: Tensor, gt_boxes: Tensor, reg_scale: float) -> Tensor:
-    """The inverse of `shifted`: what moves boxes (..., 4) to the truth (..., 4); (..., 4)."""
-    center, unit = boxes[..., :2], boxes[..., 2:] / reg_scale + 1e-16
-    half = gt_boxes[..., 2:] / 2
-    low, high = (center - gt_boxes[..., :2] + half) / unit, (gt_boxes[..., :2] + half - center) / unit
-    return torch.cat([low, high], dim=-1) - reg_scale / 2
