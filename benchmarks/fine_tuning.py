@@ -43,6 +43,8 @@ WAYS: dict[str, dict] = {
     "weights, layer_decay 0.7": {"model": {}, "optimizer": {"layer_decay": 0.7}},
     "weights, new_first 30": {"model": {}, "train": {"new_first": 30}},
     "weights, frozen backbone": {"model": {"freeze": ["backbone"]}},
+    "weights, norms learn": {"model": {}, "train": {"norms": "learn"}},
+    "weights, norms keep": {"model": {}, "train": {"norms": "keep"}},
 }
 
 
@@ -55,7 +57,8 @@ def main() -> None:
     )
     parser.add_argument("--pretrain-epochs", type=int, default=12)
     parser.add_argument("--unlabelled", action="store_true", help="weights of images without boxes")
-    parser.add_argument("--steps", type=int, default=150, help=f"of {BATCH} images, when fine-tuning")
+    parser.add_argument("--steps", type=int, default=150, help="when fine-tuning")
+    parser.add_argument("--batch", type=int, default=BATCH, help="images a step, when fine-tuning")
     parser.add_argument("--images", type=int, nargs="+", default=[32, 64])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["random", "weights"])
@@ -130,7 +133,8 @@ def fine_tune(
     model = arguments.model | added.get("model", {})
     if "model" in added:
         model |= {"weights": str(weights)}
-    train = training(arguments, arguments.steps * BATCH // count, seed) | added.get("train", {})
+    train = training(arguments, arguments.steps * arguments.batch // count, seed) | added.get("train", {})
+    train["batch_size"] = arguments.batch
     train["optimizer"] = train["optimizer"] | added.get("optimizer", {})
     train["optimizer"]["lr"] *= added.get("lr", 1.0)
     config = {
@@ -145,7 +149,10 @@ def fine_tune(
         "train": train,
     }
     known = "unlabelled-" if arguments.unlabelled and way != "random" else ""
-    name = f"{arguments.model['name']}-{known}{way}-{count}-seed{seed}".replace(" ", "").replace("/", "")
+    size = f"-batch{arguments.batch}" if arguments.batch != BATCH else ""
+    name = f"{arguments.model['name']}-{known}{way}-{count}{size}-seed{seed}".replace(" ", "").replace(
+        "/", ""
+    )
     return run(arguments, config, name)
 
 

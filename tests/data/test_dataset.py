@@ -1,5 +1,6 @@
 """What a detector trains on: padded, masked, deterministic, and never at the cost of the tables."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,8 @@ from boxwright.config.experiment import AugmentConfig
 from boxwright.data.dataset import DetectionDataset, EpochSampler, collate
 from boxwright.data.transforms import invert, transform_boxes
 from boxwright.errors import DataError
-from tests.scenes import small_tables
+from boxwright.geometry.conventions import corners
+from tests.scenes import oriented_tables, small_tables, square_tables
 
 AUGMENT = AugmentConfig(flip_vertical=0.5, quarter_turn=0.5, rotate=10, scale=(0.5, 1.5))
 
@@ -85,6 +87,62 @@ def test_a_box_that_a_crop_leaves_little_of_is_ignored_not_background(tmp_path):
             assert (box <= [96, 64, 96, 64]).all()
     assert ignored > 0
     assert kept > 0
+
+
+PLAIN = {"brightness": 0.0, "contrast": 0.0, "color": 0.0, "rotate": 20.0, "quarter_turn": 0.5}
+
+
+def brightness_inside(sample) -> list[tuple[int, float]]:
+    """Of each whole object of an image, its label and how bright it is inside."""
+    found = []
+    for box, label, ignore in zip(sample.rotated, sample.labels, sample.ignore):
+        if ignore or min(box[2:4]) < 4:
+            continue
+        inner = corners(np.array([[*box[:2], *(0.6 * box[2:4]), box[4]]]))[0]
+        mask = np.zeros(sample.pixels.shape[:2], dtype=np.uint8)
+        cv2.fillConvexPoly(mask, np.rint(inner - 0.5).astype(np.int32), 1)
+        found.append((int(label), float(sample.pixels[mask > 0].mean())))
+    return found
+
+
+def test_objects_of_a_mosaic_lie_where_their_boxes_are(tmp_path):
+    tables = oriented_tables(tmp_path, images=6)
+    augment = AugmentConfig(mosaic=1.0, min_visible=0.9, **PLAIN)
+    dataset = DetectionDataset(tables, (96, 96), augment)
+    alone = DetectionDataset(tables, (96, 96), AugmentConfig(min_visible=0.9, **PLAIN))
+    bright, counts = [], []
+    for epoch in range(10):
+        sample = dataset[epoch, 0]
+        assert sample.pixels.shape == (96, 96, 3)
+        assert len(sample.boxes) == len(sample.labels) == len(sample.landmarks)
+        assert (sample.boxes >= 0).all()
+        assert (sample.boxes <= 96).all()
+        bright += brightness_inside(sample)
+        counts.append(len(sample.labels))
+    assert len(bright) > 20
+    # A bar's front is marked by a grey spot.
+    assert all(value > 190 if label == 0 else value < 70 for label, value in bright)
+    assert np.mean(counts) > 1.5 * np.mean([len(alone[epoch, 0].labels) for epoch in range(10)])
+
+
+def test_two_images_are_seen_through_each_other(tmp_path):
+    tables = square_tables(tmp_path, images=6)
+    sample = DetectionDataset(tables, (64, 64), AugmentConfig(mixup=1.0, scale=(1.0, 1.0), **PLAIN))[3, 0]
+    assert len(sample.labels) == 4
+    plain = DetectionDataset(tables, (64, 64), AugmentConfig(scale=(1.0, 1.0), **PLAIN))[3, 0]
+    assert np.allclose(sample.boxes[:2], plain.boxes)
+    away = np.abs(sample.pixels.astype(float) - plain.pixels)
+    assert away.max() < 0.6 * 255
+    assert away.mean() > 5
+
+
+def test_the_last_epochs_are_plain(tmp_path):
+    tables = square_tables(tmp_path, images=4)
+    mixed = DetectionDataset(tables, (64, 64), AugmentConfig(mosaic=1.0, mixup=1.0, **PLAIN), mixed_epochs=3)
+    plain = DetectionDataset(tables, (64, 64), AugmentConfig(**PLAIN))
+    assert len(mixed[2, 0].labels) > 2
+    for index in range(4):
+        assert np.array_equal(mixed[3, index].pixels, plain[3, index].pixels)
 
 
 def test_processes_share_an_epoch_without_overlap_in_the_order_of_one():

@@ -66,7 +66,12 @@ def test_classes_of_the_same_name_keep_what_they_knew(name, tmp_path):
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
     with torch.no_grad():
         before, after = (m.eval()(images)["cls_logits"] for m in (old, model))
-    if name in ("rtdetr", "dfine", "dfine_obb", "dfine-mal"):  # which places become queries depends on every class
+    if name in (
+        "rtdetr",
+        "dfine",
+        "dfine_obb",
+        "dfine-mal",
+    ):  # which places become queries depends on every class
         return
     assert torch.allclose(after[..., [0, 2, 3]], before[..., [2, 1, 0]], atol=1e-5)
     if name == "detr":

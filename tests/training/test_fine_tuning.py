@@ -132,3 +132,28 @@ def test_a_resumed_run_knows_what_started_anew(folder, monkeypatch):
     second = load_detector(run.folder / "checkpoints" / "last.safetensors").model.state_dict()
     known = [name for name in first if "running" not in name and "num_batches" not in name]
     assert all(torch.equal(first[name], second[name]) for name in known)
+
+
+def test_norms_keep_what_weights_gave_them_in_small_batches(folder):
+    first = trained(folder, "first", CONFIGS["compact"])
+    model = CONFIGS["compact"] | {"weights": str(folder / "runs" / "first")}
+    statistics = [name for name in first if name.endswith(("running_mean", "running_var"))]
+    assert len(statistics) > 10
+    # Batches of two.
+    for name, norms, kept in (("a", "auto", True), ("b", "learn", False), ("c", "keep", True)):
+        second = trained(folder, name, model, norms=norms)
+        assert all(torch.equal(first[key], second[key]) for key in statistics) == kept, norms
+        assert not torch.equal(first["backbone.stem.0.weight"], second["backbone.stem.0.weight"])
+    with pytest.raises(ConfigError, match="no statistics to keep"):
+        trained(folder, "d", CONFIGS["compact"], norms="keep")
+
+
+def test_norms_that_start_anew_learn(folder):
+    first = trained(folder, "first", CONFIGS["compact"] | {"head_depth": 1})
+    model = CONFIGS["compact"] | {"head_depth": 2, "weights": str(folder / "runs" / "first")}
+    second = trained(folder, "second", model, norms="keep")
+    names = [name for name in second if name.endswith("running_mean")]
+    known = [name for name in names if name in first]
+    assert 0 < len(known) < len(names)
+    assert all(torch.equal(first[name], second[name]) for name in known)
+    assert all(second[name].abs().sum() > 0 for name in set(names) - set(known))

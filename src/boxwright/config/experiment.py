@@ -48,7 +48,7 @@ class DataConfig(Part):
 
 
 class AugmentConfig(Part):
-    """Random changes of a training image: one affine warp, then colour."""
+    """Random changes of a training image: one affine warp, then colour; several may be put together."""
 
     flip_horizontal: Share = 0.5  # probability
     flip_vertical: Share = 0.0
@@ -63,6 +63,9 @@ class AugmentConfig(Part):
     brightness: Share = 0.2
     contrast: Share = 0.2
     color: Share = 0.1  # each channel by itself
+    mosaic: Share = 0.0  # probability that four images share a canvas
+    mixup: Share = 0.0  # probability that two images are seen through each other
+    plain_end: Share = 0.15  # last part of the epochs, in which neither is done
 
     @model_validator(mode="after")
     def _scale_is_a_range(self) -> "AugmentConfig":
@@ -105,6 +108,8 @@ class TrainConfig(Part):
     compile: bool = False
     # steps in which only what starts anew is trained, where model.weights gives the rest
     new_first: Annotated[int, Field(ge=0)] = 0
+    # statistics of the batch norms that model.weights gives: learn, keep; auto: keep in small batches
+    norms: Literal["auto", "learn", "keep"] = "auto"
     accumulate: Positive = 1  # batches a step, each averaged over its own positives
     clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
     workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 on a CPU, else up to 8
@@ -138,6 +143,8 @@ class ExperimentConfig(Part):
     def _something_is_known(self) -> "ExperimentConfig":
         if self.train.new_first and self.model.weights is None:
             raise ValueError("train.new_first: everything starts anew, as model.weights gives nothing")
+        if self.train.norms == "keep" and self.model.weights is None:
+            raise ValueError("train.norms: there are no statistics to keep, as model.weights gives nothing")
         return self
 
     @model_validator(mode="after")

@@ -6,7 +6,6 @@ before: that is what makes a resumed run the same run.
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch.utils.data import Dataset, Sampler
 
 from boxwright.config.experiment import AugmentConfig
 from boxwright.data.images import image_size, load_image
+from boxwright.data.samples import Sample, mixup, mosaic
 from boxwright.data.tables import LANDMARKS, Tables
 from boxwright.data.targets import Batch, Targets
 from boxwright.data.transforms import (
@@ -32,20 +32,9 @@ from boxwright.data.transforms import (
 )
 from boxwright.errors import DataError
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One image ready for a batch; arrays as in `Batch`, unpadded."""
-
-    pixels: np.ndarray  # (H, W, 3) uint8
-    boxes: np.ndarray  # (N, 4) float64 xyxy
-    rotated: np.ndarray  # (N, 5) float64 cx, cy, w, h, angle
-    oriented: np.ndarray  # (N,) bool
-    labels: np.ndarray  # (N,)
-    ignore: np.ndarray  # (N,) bool
-    landmarks: np.ndarray  # (N, LANDMARKS, 2) float64, NaN where there are none
-    index: int
-    matrix: np.ndarray  # (2, 3), original to input pixels
+MOSAIC_CENTER = (0.3, 0.7)  # where four images meet, in shares of the canvas
+MOSAIC_ZOOM = (0.5, 1.0)  # of each, beside its own scale
+MIXED_LIGHT = (0.45, 0.55)  # of the first of two images that are mixed, as DEIM has it
 
 
 class DetectionDataset(Dataset):
@@ -56,6 +45,7 @@ class DetectionDataset(Dataset):
         image_size: (width, height) that images are fitted into.
         augment: random changes; None: none, the image lies fitted at the top left.
         seed: of all randomness.
+        mixed_epochs: after which images are no longer put together; None: they always are.
         cache_bytes: memory for decoded pixels at training size; images beyond it are decoded each time.
 
     Raises:
@@ -69,6 +59,7 @@ class DetectionDataset(Dataset):
         augment: AugmentConfig | None = None,
         seed: int = 0,
         cache_bytes: int = 0,
+        mixed_epochs: int | None = None,
     ):
         missing = tables.images.filter(tables.images["path"].is_null())
         if len(missing):
@@ -78,6 +69,7 @@ class DetectionDataset(Dataset):
         self.augment = augment
         self.seed = seed
         self.cache_bytes = cache_bytes
+        self.mixed_epochs = mixed_epochs
         self._paths = tables.images["path"].to_list()
         self._sizes = [
             (w, h) if w is not None else None for w, h in tables.images.select("width", "height").iter_rows()
@@ -127,18 +119,45 @@ class DetectionDataset(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """The sample of an image, or of an (epoch, image)."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
+        augment = self.augment
+        if augment is None:
+            pixels, original = self._cache.get(index) or self._decode(index)
+            return self._sample(index, pixels, fit_matrix(original, self.image_size))
+        rng = np.random.default_rng([self.seed, epoch, index])
+        mixes = self.mixed_epochs is None or epoch < self.mixed_epochs
+        sample = self._drawn(index, augment, rng, mixes)
+        if mixes and augment.mixup and rng.random() < augment.mixup:
+            other = self._drawn(int(rng.integers(len(self))), augment, rng, mixes)
+            sample = mixup(sample, other, rng.uniform(*MIXED_LIGHT))
+        return sample
+
+    def _drawn(self, index: int, augment: AugmentConfig, rng: np.random.Generator, mixes: bool) -> Sample:
+        """An image with its random changes, alone or as the first of a mosaic."""
+        width, height = canvas = augment.crop or self.image_size
+        if not (mixes and augment.mosaic and rng.random() < augment.mosaic):
+            return self._augmented(index, canvas, augment, rng)
+        x, y = (int(rng.uniform(*MOSAIC_CENTER) * side) for side in canvas)
+        corners = [(0, 0), (x, 0), (0, y), (x, y)]
+        sizes = [(x, y), (width - x, y), (x, height - y), (width - x, height - y)]
+        indices = [index, *rng.integers(len(self), size=3).tolist()]
+        parts = []
+        for own, size in zip(indices, sizes):
+            zoom = rng.uniform(*MOSAIC_ZOOM)
+            zoomed = augment.model_copy(update={"scale": tuple(zoom * s for s in augment.scale)})
+            parts.append(self._augmented(own, size, zoomed, rng))
+        return mosaic(parts, corners, canvas)
+
+    def _augmented(
+        self, index: int, canvas: tuple[int, int], augment: AugmentConfig, rng: np.random.Generator
+    ) -> Sample:
+        """An image with its random changes on a canvas (width, height)."""
         pixels, original = self._cache.get(index) or self._decode(index)
-        content = (pixels.shape[1], pixels.shape[0])
         matrix = fit_matrix(original, self.image_size)
-        if self.augment is not None:
-            rng = np.random.default_rng([self.seed, epoch, index])
-            canvas = self.augment.crop or self.image_size
-            rows = self._rows[index]
-            objects = transform_points(self._rotated[rows, :2][~self._ignore[rows]], matrix)
-            change = random_matrix(content, canvas, self.augment, rng, objects)
-            pixels = jitter_colors(warp(pixels, change, canvas), self.augment, rng)
-            matrix = compose(matrix, change)
-        return self._sample(index, pixels, matrix)
+        rows = self._rows[index]
+        objects = transform_points(self._rotated[rows, :2][~self._ignore[rows]], matrix)
+        change = random_matrix((pixels.shape[1], pixels.shape[0]), canvas, augment, rng, objects)
+        changed = jitter_colors(warp(pixels, change, canvas), augment, rng)
+        return self._sample(index, changed, compose(matrix, change))
 
     def truth(self, index: int) -> Sample:
         """The sample of an image without its random changes and without decoding it: the pixels are empty."""

@@ -7,7 +7,8 @@ from functools import partial
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
-from boxwright.data.dataset import Sample, collate
+from boxwright.data.dataset import collate
+from boxwright.data.samples import Sample
 from boxwright.data.targets import Batch, Targets
 from boxwright.models.detections import Detections, Selection
 from boxwright.models.points import count_priors

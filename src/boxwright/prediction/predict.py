@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from boxwright.config.experiment import View
 from boxwright.data import formats
-from boxwright.data.dataset import DetectionDataset, Sample
+from boxwright.data.dataset import DetectionDataset
 from boxwright.data.images import find_images, image_size
+from boxwright.data.samples import Sample
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
 from boxwright.data.windows import large_image_size, with_positions

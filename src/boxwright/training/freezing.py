@@ -1,4 +1,4 @@
-"""Parts of a model that training leaves as they are."""
+"""Parts of a model, and statistics of its norms, that training leaves as they are."""
 
 from collections.abc import Sequence
 
@@ -29,3 +29,13 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> list[nn.Module]:
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError(f"model.freeze is {list(parts)}: nothing is left to train.")
     return [modules[part] for part in parts]
+
+
+def carried_norms(model: nn.Module, fresh: Sequence[str]) -> list[nn.Module]:
+    """The batch norms of which nothing is among the names `fresh`, that start anew."""
+    anew = {name.rpartition(".")[0] for name in fresh}
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and name not in anew
+    ]

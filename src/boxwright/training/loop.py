@@ -27,13 +27,14 @@ from boxwright.models.detector import Detector, collate_for, full_precision
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
-from boxwright.training.freezing import freeze
+from boxwright.training.freezing import carried_norms, freeze
 from boxwright.training.metrics import MetricsLog
 from boxwright.training.optimization import make_average, make_optimizer, make_schedule
 from boxwright.training.state import STATE, Progress, load_state, save_state
 
 ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
 EVALUATION_SHARE = 0.05
+SMALL_BATCH = 4  # images, below which their statistics are worse than those of weights
 
 
 class Trainer:
@@ -105,6 +106,8 @@ class Trainer:
             self.progress = load_state(folder / "checkpoints" / STATE, self._parts())
         anew = self.progress.fresh
         self.carried = [p for name, p in model.named_parameters() if anew and name not in anew]
+        if keeps_norms(config, world if device.type == "cuda" else 1):
+            self.frozen += carried_norms(model, anew)
         self.best_evaluation: Evaluation | None = None  # None too where the best was found before a resume
         times, share = evaluations_of(settings.epochs, len(train_set), len(val_set))
         self.evaluate_every: int = settings.evaluate_every or -(-settings.epochs // times)
@@ -315,6 +318,16 @@ def evaluations_of(epochs: int, train_images: int, val_images: int) -> tuple[int
     cost = val_images / (3 * max(train_images, 1) * epochs)
     times = min(10, epochs, max(1, int(EVALUATION_SHARE / max(cost, 1e-9))))
     return times, times * cost
+
+
+def keeps_norms(config: ExperimentConfig, together: int) -> bool:
+    """Whether batch norms keep the statistics that weights gave them; `together`: processes that share a
+    batch's statistics.
+    """
+    settings = config.train
+    if settings.norms != "auto":
+        return settings.norms == "keep"
+    return config.model.weights is not None and settings.batch_size * together < SMALL_BATCH
 
 
 def on_cpu() -> bool:

@@ -72,7 +72,10 @@ def run(
     )
     torch.manual_seed(config.train.seed)
     cache = int(config.train.cache_gib * 2**30)
-    train_set = DetectionDataset(train_tables, config.image_size, config.augment, config.train.seed, cache)
+    mixed_epochs = round((1 - config.augment.plain_end) * config.train.epochs)
+    train_set = DetectionDataset(
+        train_tables, config.image_size, config.augment, config.train.seed, cache, mixed_epochs
+    )
     val_set = DetectionDataset(val_tables, config.image_size, None, config.train.seed, cache)
     for what, dataset in (("train", train_set), ("val", val_set)):
         with progress_bar(f"decode {what} images", len(dataset)) as tell:
