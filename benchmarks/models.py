@@ -28,7 +28,7 @@ from boxwright.config import check_config
 from boxwright.data.targets import Targets
 from boxwright.models import build_detector
 from boxwright.models.folding import fold_norms
-from boxwright.models.sets import to_centers
+from boxwright.models.set_boxes import to_centers
 
 CLASSES = 20
 CANDIDATES = {"candidates": 1000, "per_level": True}

@@ -46,15 +46,29 @@ class MLP(nn.Module):
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """Attention of a set to itself, with positions added to queries and keys."""
+    """Attention of a set to itself, with positions added to queries and keys.
+
+    Torch's own parameters; its forward projects queries and keys apart, and puts the batch between the rows
+    of an image, which costs a third of the attention's time on a processor.
+    """
 
     def __init__(self, channels: int, heads: int, dropout: float = 0.0):
         super().__init__(channels, heads, dropout, batch_first=True)
 
     def forward(self, features: Tensor, positions: Tensor, mask: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Features (B, N, C), positions that broadcast, mask (N, N) True where nothing is seen; (B, N, C)."""
-        placed = features + positions
-        return super().forward(placed, placed, features, attn_mask=mask, need_weights=False)[0]
+        channels = self.embed_dim
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        both = F.linear(features + positions, weight[: 2 * channels], bias[: 2 * channels])
+        values = F.linear(features, weight[2 * channels :], bias[2 * channels :])
+        query, key, value = (
+            part.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for part in (*both.chunk(2, dim=-1), values)
+        )
+        read = F.scaled_dot_product_attention(
+            query, key, value, None if mask is None else ~mask, self.dropout if self.training else 0.0
+        )
+        return self.out_proj(read.transpose(1, 2).flatten(2))
 
 
 class EncoderLayer(nn.Module):

@@ -83,12 +83,15 @@ class QuerySelection(nn.Module):
         features = self.norm(self.project(memory * usable))
         logits = self.cls(features)
         best = logits.amax(-1).topk(min(self.count, logits.shape[1]), dim=1).indices[..., None]  # (B, Q, 1)
-        boxes = self.kind.at_place(self.box(features).float(), places)
 
         def chosen(values: Tensor) -> Tensor:
             return values.gather(1, best.expand(-1, -1, values.shape[-1]))
 
-        return Selected(chosen(features).detach(), chosen(boxes), chosen(logits))
+        # Boxes of the best places alone.
+        own = chosen(features)
+        here = chosen(places.expand(len(best), -1, -1))
+        boxes = self.kind.at_place(self.box(own).float(), here)
+        return Selected(own.detach(), boxes, chosen(logits))
 
 
 class NoisyQueries(nn.Module):
