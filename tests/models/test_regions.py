@@ -1,6 +1,7 @@
 """Oriented regions: what is coded comes back, and what is pooled lies where it should."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,9 +80,29 @@ def test_midpoints_are_those_of_the_paper():
 def test_a_box_comes_back_from_a_regions_deltas(w, h, angle, w2, h2, angle2):
     region = torch.tensor([[30.0, 40.0, w, h, angle]], dtype=torch.float64)
     box = torch.tensor([[33.0, 38.0, w2, h2, angle2]], dtype=torch.float64)
-    deltas = encode_rotated_deltas(region, box)
-    assert deltas[0, 4].abs() <= math.pi / 4 + 1e-9
-    assert iou(decode_rotated_deltas(region, deltas), box)[0] > 1 - 1e-6
+    near, far = encode_rotated_deltas(region, box)[0]
+    assert near[4].abs() <= math.pi / 4 + 1e-9
+    assert math.pi / 4 - 1e-9 <= far[4].abs() <= math.pi / 2 + 1e-9
+    for deltas in (near, far):
+        assert iou(decode_rotated_deltas(region, deltas[None]), box)[0] > 1 - 1e-6
+
+
+def test_a_region_on_its_corner_learns_one_of_two_turns():
+    """The mean of both is as wrong as nothing learnt; either one costs nothing."""
+    region = torch.tensor([[[30.0, 40.0, 20.0, 20.0, math.pi / 4]]])
+    box = torch.tensor([[[30.0, 40.0, 28.0, 14.0, 0.01]]])
+    both = encode_rotated_deltas(region, box)[0, 0]
+    truth = targets([[(0, 0, 1, 1)]])
+    truth = replace(truth, rotated=box, oriented=torch.ones_like(truth.mask))
+    matched = torch.zeros(1, 1, dtype=torch.int64)
+    ones = torch.ones(5)
+
+    def loss(deltas: torch.Tensor) -> float:
+        return float(OrientedRegions().region_loss(deltas[None, None], region, matched, truth, ones, 0.0))
+
+    assert loss(both[0]) < 1e-5
+    assert loss(both[1]) < 1e-5
+    assert loss(both.mean(0)) > 1
 
 
 def pyramid(generator: torch.Generator) -> list[torch.Tensor]:

@@ -72,17 +72,21 @@ def decode_midpoints(anchors: Tensor, numbers: Tensor) -> Tensor:
 
 
 def encode_rotated_deltas(regions: Tensor, boxes: Tensor) -> Tensor:
-    """Shifts along and across a region's angle in its sides, logs of relative sides and the turn, (..., 5),
-    of boxes (..., 5), each spelled so that it is turned by an eighth at most.
+    """Shifts along and across a region's angle in its sides, logs of relative sides and the turn, (..., 2,
+    5), of boxes (..., 5): each in the spelling nearest to the region's, turned by an eighth at most, and in
+    the nearest one on the other side.
     """
     sides = regions[..., 2:4].clamp(min=LEAST)
     own, turn = spelled_near(boxes, regions[..., 4])
-    shift = place_in_boxes(boxes[..., :2], regions) / sides
-    return torch.cat([shift, (own.clamp(min=LEAST) / sides).log(), turn[..., None]], dim=-1)
+    own = torch.stack([own, own.flip(-1)], dim=-2).clamp(min=LEAST)  # (..., 2, 2)
+    quarter = torch.where(turn > 0, -1, 1).to(turn.dtype) * (math.pi / 2)
+    shift = (place_in_boxes(boxes[..., :2], regions) / sides)[..., None, :].expand_as(own)
+    turns = torch.stack([turn, turn + quarter], dim=-1)[..., None]
+    return torch.cat([shift, (own / sides[..., None, :]).log(), turns], dim=-1)
 
 
 def decode_rotated_deltas(regions: Tensor, deltas: Tensor) -> Tensor:
-    """The inverse of `encode_rotated_deltas`: boxes (..., 5)."""
+    """Boxes (..., 5) of deltas (..., 5), the inverse of `encode_rotated_deltas`."""
     center = regions[..., :2] + turned(deltas[..., :2] * regions[..., 2:4], regions[..., 4])
     sides = deltas[..., 2:4].clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE).exp() * regions[..., 2:4]
     return torch.cat([center, sides, regions[..., 4:] + deltas[..., 4:]], dim=-1)

@@ -32,7 +32,7 @@ class Classifier(Detector):
         stride, least_side: of the batches; the latter so that no image's average depends on those beside it.
     """
 
-    selection = Selection(score_threshold=0.0, max_detections=1)
+    selection = Selection()
 
     def __init__(
         self,
@@ -63,12 +63,15 @@ class Classifier(Detector):
         )
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
-        """Images (B, 3, H, W) in 0..255 to cls_logits (B, C)."""
+        """Images (B, 3, H, W) in 0..255 to cls_logits (B, C) and anchors (1, 4), the whole input, xyxy pixels."""
         features = self.backbone(self.normalize(images))[-1].mean(dim=(2, 3))
         if self.temperature is None:
-            return {"cls_logits": self.classes(features)}
-        cosines = F.linear(F.normalize(features), F.normalize(self.classes.weight))
-        return {"cls_logits": cosines / self.temperature}
+            logits = self.classes(features)
+        else:
+            logits = F.linear(F.normalize(features), F.normalize(self.classes.weight)) / self.temperature
+        height, width = images.shape[-2:]
+        anchors = torch.tensor([[0, 0, width, height]], dtype=torch.float32, device=images.device)
+        return {"cls_logits": logits, "anchors": anchors}
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """The first object of each image is what the image shows."""
@@ -90,11 +93,7 @@ class Classifier(Detector):
         return {"cls": (losses * there).sum() / mean_over_processes(there.sum())}
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """The likeliest class of each image, or as many as `selection` has it; their box is the image."""
-        every = outputs["cls_logits"].softmax(-1)
-        scores, labels = every.topk(min(self.selection.max_detections, every.shape[1]), dim=1)
+        """The likeliest class of each image, whose box is the whole image."""
+        scores, labels = outputs["cls_logits"].softmax(-1).max(-1, keepdim=True)  # (B, 1)
         whole = torch.cat([torch.zeros_like(image_sizes), image_sizes], dim=1).to(scores.dtype)
-        return [
-            Detections(box.expand(len(score), 4), score, label)[score > self.selection.score_threshold]
-            for box, score, label in zip(whole, scores, labels)
-        ]
+        return [Detections(*found) for found in zip(whole[:, None], scores, labels)]

@@ -149,9 +149,12 @@ class OrientedRegions:
         deviations: Tensor,
         beta: float,
     ) -> Tensor:
-        """(B, R) smooth L1 of the deltas (B, R, 5) of regions; of background whatever it is."""
+        """(B, R) smooth L1 of the deltas (B, R, 5) of regions; of background whatever it is. Of the truth's
+        spellings the nearer one counts: turned by an eighth either way, a box would else be drawn to neither.
+        """
         gt_boxes, gt_oriented, _ = rotated_of_points(matched_gt, targets)
-        whole = smooth_l1_loss(deltas, encode_rotated_deltas(regions, gt_boxes) / deviations, beta)
+        wanted = encode_rotated_deltas(regions, gt_boxes) / deviations
+        whole = smooth_l1_loss(deltas[..., None, :], wanted, beta).amin(-1)
         start = self.hulls(regions)
         ours = encode_deltas(start, self.hulls(decode_rotated_deltas(regions, deltas * deviations)))
         theirs = encode_deltas(start, self.hulls(gt_boxes))
