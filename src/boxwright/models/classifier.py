@@ -63,7 +63,7 @@ class Classifier(Detector):
         )
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
-        """Images (B, 3, H, W) in 0..255 to cls_logits (B, C) and anchors (1, 4), the whole input, xyxy pixels."""
+        """Images (B, 3, H, W) in 0..255 to cls_logits (B, C) and anchors (1, 4), xyxy of the whole input."""
         features = self.backbone(self.normalize(images))[-1].mean(dim=(2, 3))
         if self.temperature is None:
             logits = self.classes(features)
