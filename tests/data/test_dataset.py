@@ -7,7 +7,8 @@ import torch
 from polars.testing import assert_frame_equal
 
 from boxwright.config.experiment import AugmentConfig
-from boxwright.data.dataset import DetectionDataset, EpochSampler, collate
+from boxwright.data.dataset import DetectionDataset, collate
+from boxwright.data.sampling import EpochSampler
 from boxwright.data.transforms import invert, transform_boxes
 from boxwright.errors import DataError
 from boxwright.geometry.conventions import corners

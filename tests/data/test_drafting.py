@@ -8,7 +8,7 @@ import boxwright
 from boxwright.config import load_config
 from boxwright.data import formats
 from boxwright.data.drafting import find_parts, suggest_size
-from boxwright.data.sources import load_source
+from boxwright.data.sources import concat, load_parts
 from boxwright.data.splitting import split, write_split
 from boxwright.errors import ConfigError, DataError
 from tests.cli.test_cli import run
@@ -19,7 +19,8 @@ from tests.shared_data import shared_path
 
 def parts_of(draft):
     config = load_config(draft.path)
-    return [load_source(source) for source in (config.data.train, config.data.val)]
+    learnt, judged = load_parts(config.data)
+    return [concat(learnt), judged]
 
 
 @pytest.mark.parametrize("format", sorted(set(formats.READERS) - {"coco-results", "dota-results"}))

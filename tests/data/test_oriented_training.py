@@ -11,7 +11,7 @@ from boxwright.config.experiment import AugmentConfig, SourceConfig
 from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset, collate
 from boxwright.data.oriented import fit_error
-from boxwright.data.sources import load_source, select_classes
+from boxwright.data.sources import load_sources, select_classes
 from boxwright.data.transforms import (
     random_matrix,
     transform_points,
@@ -116,7 +116,7 @@ def test_ignored_classes_become_regions_of_every_class(tmp_path):
 def test_a_source_that_is_too_loose_is_tightened(tmp_path):
     tables = oriented_tables(tmp_path)
     formats.write(tables, tmp_path / "t.parquet")
-    tight = load_source(SourceConfig(root=str(tmp_path / "t.parquet"), tightness=(0.9, 0.8)))
+    (tight,) = load_sources(SourceConfig(root=str(tmp_path / "t.parquet"), tightness=(0.9, 0.8)))
     own, new = tables.rotated(), tight.rotated()
     assert np.allclose(new[:, :2], own[:, :2])
     assert np.allclose(new[:, 2:4], own[:, 2:4] * [0.9, 0.8])

@@ -35,6 +35,9 @@ class SourceConfig(Part):
     angles: str | None = None  # convention of oriented boxes
     # Factors on width and height of each box about its centre, for labels that are looser than the others.
     tightness: tuple[Factor, Factor] = (1.0, 1.0)
+    # images of a training source that an epoch draws: a number, or a factor of how many it has
+    samples: Positive | None = None
+    repeat: Factor = 1.0
 
 
 class DataConfig(Part):
@@ -42,9 +45,22 @@ class DataConfig(Part):
         None  # metres of ground a pixel of the images, where they have one
     )
     train: SourceConfig | list[SourceConfig]
-    val: SourceConfig | list[SourceConfig]
+    # a source, or a share of the training images, which their names choose: it stays when sources are added
+    val: SourceConfig | list[SourceConfig] | Annotated[float, Field(gt=0, lt=1)]
     classes: list[str] | None = None  # names to learn, in this order; None: all of train but `ignore`
     ignore: tuple[str, ...] = ()  # names whose boxes are neither objects nor background, for any class
+
+    @model_validator(mode="after")
+    def _draws_fit(self) -> "DataConfig":
+        for source in self.train if isinstance(self.train, list) else [self.train]:
+            if source.samples is not None and source.repeat != 1:
+                raise ValueError(
+                    f"train: samples {source.samples} and repeat {source.repeat:g}, expected one of both"
+                )
+        for source in self.val if isinstance(self.val, list) else [self.val]:
+            if isinstance(source, SourceConfig) and (source.samples is not None or source.repeat != 1):
+                raise ValueError("val: samples and repeat are for what is learnt; all of val is judged")
+        return self
 
 
 class AugmentConfig(Part):
@@ -98,6 +114,8 @@ class EMAConfig(Part):
 
 class TrainConfig(Part):
     epochs: Positive = 60
+    # images an epoch, drawn from all sources by their shares; null: as many as they give together
+    epoch_images: Positive | None = None
     batch_size: Positive = 8  # a process
     seed: int = 0
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -108,8 +126,8 @@ class TrainConfig(Part):
     compile: bool = False
     # steps in which only what starts anew is trained, where model.weights gives the rest
     new_first: Annotated[int, Field(ge=0)] = 0
-    # statistics of the batch norms that model.weights gives: learn, keep; auto: keep in small batches
-    norms: Literal["auto", "learn", "keep"] = "auto"
+    # statistics of the batch norms that model.weights gives; keep: they stay, and scales are learnt alone
+    norms: Literal["learn", "keep"] = "learn"
     accumulate: Positive = 1  # batches a step, each averaged over its own positives
     clip_norm: Annotated[float, Field(gt=0)] | None = 10.0
     workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 on a CPU, else up to 8

@@ -77,7 +77,7 @@ def check_config(content: dict, place: str) -> ExperimentConfig:
         return ExperimentConfig.model_validate(content)
     except ValidationError as error:
         faults = error.errors()
-        # A source may be one or a list: that it isn't the other is no news when something else is wrong.
+        # A source may be one, a list or a share: that it isn't the others is no news beside another fault.
         told = [f for f in faults if str(f["loc"][-1:]) not in _OTHER_FORM] or faults
         lines = [_explain(fault) for fault in told]
         raise ConfigError("\n".join(f"{place}: {line}" for line in lines)) from error
@@ -88,7 +88,8 @@ def dump_config(config: ExperimentConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-_OTHER_FORM = ("('SourceConfig',)", "('list[SourceConfig]',)")
+NUMBER = "constrained-float"  # pydantic's name of a form that a value may have beside parts
+_OTHER_FORM = ("('SourceConfig',)", "('list[SourceConfig]',)", f"('{NUMBER}',)")
 
 
 def _copy(value: Any) -> Any:
@@ -119,7 +120,7 @@ def _walk(path: list) -> tuple[list[str], type[Part] | None]:
     for key in path:
         if key in variants:
             part, variants = variants[key], {}
-        elif not str(key).startswith("list["):
+        elif not str(key).startswith("list[") and key != NUMBER:
             shown.append(str(key))
             holder = part
             if part is not None and key in part.model_fields:

@@ -4,12 +4,12 @@ A sample depends on the seed, the epoch and the image alone, never on which work
 before: that is what makes a resumed run the same run.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from boxwright.config.experiment import AugmentConfig
 from boxwright.data.images import image_size, load_image
@@ -197,42 +197,6 @@ class DetectionDataset(Dataset):
             return self._decode(index)
         except DataError as error:
             return error
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """(epoch, image) in an order that the seed and the epoch alone decide.
-
-    Args:
-        length: images.
-        seed: of the order.
-        shuffle: False: as the table has them.
-        rank, world: of this process; each takes every `world`-th image, so that a step of all processes
-            holds the images of one process's step with a batch `world` times as large.
-        even: leave out the last images where they don't go round.
-    """
-
-    def __init__(
-        self, length: int, seed: int, shuffle: bool = True, rank: int = 0, world: int = 1, even: bool = True
-    ):
-        self.length, self.seed, self.shuffle = length, seed, shuffle
-        self.rank, self.world = rank, world
-        self.whole = length - length % world if even else length
-        self.epoch = 0
-        self.start = 0  # of this process's images to pass over, when a run goes on within an epoch
-
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch, and where in it to begin."""
-        self.epoch, self.start = epoch, start
-
-    def __len__(self) -> int:
-        return len(range(self.rank, self.whole, self.world)) - self.start
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.arange(self.length)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        mine = order[: self.whole][self.rank :: self.world][self.start :]
-        return iter([(self.epoch, int(i)) for i in mine])
 
 
 def collate(samples: list[Sample], stride: int = 32, least: int = 0) -> Batch:

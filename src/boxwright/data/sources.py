@@ -1,29 +1,56 @@
 """From an experiment's `data` section to one set of tables."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from boxwright.config.experiment import SourceConfig
+from boxwright.config.experiment import DataConfig, SourceConfig
 from boxwright.data import formats
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.tables import CATEGORY_SCHEMA, Tables, frame
-from boxwright.errors import ConfigError, nearest
+from boxwright.errors import ConfigError, DataError, nearest
 
 
-def load_source(source: SourceConfig | list[SourceConfig]) -> Tables:
-    """Read one or several sources into one set of tables.
+def load_sources(source: SourceConfig | list[SourceConfig]) -> list[Tables]:
+    """Read one or several sources.
 
     Raises:
         DataError: a source can't be read.
-        ConfigError: a format or option is wrong.
+        ConfigError: a format or option is wrong, or there is no source.
     """
     sources = source if isinstance(source, list) else [source]
     if not sources:
         raise ConfigError("a list of data sources is empty.")
-    return concat([_read(s) for s in sources])
+    return [_read(s) for s in sources]
+
+
+def load_parts(data: DataConfig) -> tuple[list[Tables], Tables]:
+    """What to learn from, source by source, and what to judge by.
+
+    Raises:
+        DataError: a source can't be read, or a share of the images to judge by is none or all of them.
+        ConfigError: a format or option is wrong.
+    """
+    learnt = load_sources(data.train)
+    if not isinstance(data.val, int | float):
+        return learnt, concat(load_sources(data.val))
+    judged = [_chosen(tables, data.val) for tables in learnt]
+    kept = [tables.select_images(~own) for tables, own in zip(learnt, judged)]
+    val = concat([tables.select_images(own) for tables, own in zip(learnt, judged)])
+    if not len(val.images) or not any(len(tables.images) for tables in kept):
+        count = sum(len(tables.images) for tables in learnt)
+        raise DataError(f"data.val: {data.val:g} of {count:,} images leaves none to judge by, or to learn.")
+    return kept, val
+
+
+def _chosen(tables: Tables, share: float) -> np.ndarray:
+    """(I,) bool: about a share of the images, by their names alone, whatever else is there."""
+    names = (name or str(n) for n, name in enumerate(tables.images["file_name"]))
+    digests = (hashlib.sha256(name.encode()).digest() for name in names)
+    return np.array([int.from_bytes(d[:4], "big") < share * 2**32 for d in digests], dtype=bool)
 
 
 def concat(parts: Sequence[Tables]) -> Tables:

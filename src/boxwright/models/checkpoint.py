@@ -116,7 +116,7 @@ def _split_headings(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def without_pretrained(config: ExperimentConfig) -> ExperimentConfig:
     """The same experiment, whose model starts from no one's weights."""
-    train = config.train.model_copy(update={"new_first": 0, "norms": "auto"})
+    train = config.train.model_copy(update={"new_first": 0, "norms": "learn"})
     return config.model_copy(update={"model": without_pretrained_parts(config.model), "train": train})
 
 

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from boxwright.config import ExperimentConfig
 from boxwright.config.experiment import View
 from boxwright.config.places import BEST, LAST
-from boxwright.data.dataset import DetectionDataset, EpochSampler
+from boxwright.data.dataset import DetectionDataset
+from boxwright.data.sampling import Draws, EpochSampler
 from boxwright.data.statistics import input_statistics
 from boxwright.data.targets import Batch
 from boxwright.errors import DataError, NonFiniteError
@@ -34,7 +35,6 @@ from boxwright.training.state import STATE, Progress, load_state, save_state
 
 ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
 EVALUATION_SHARE = 0.05
-SMALL_BATCH = 4  # images, below which their statistics are worse than those of weights
 
 
 class Trainer:
@@ -48,6 +48,7 @@ class Trainer:
         categories: names, for the checkpoints.
         fresh: parameters that start anew, where the others' weights were given.
         resume: go on from the state in the folder; from the start where a run was stopped before its first.
+        draws: images of an epoch; None: each once.
 
     Raises:
         DataError: fewer images than processes.
@@ -64,6 +65,7 @@ class Trainer:
         categories: list[str],
         resume: bool,
         fresh: Sequence[str] = (),
+        draws: Draws | None = None,
     ):
         self.config, self.folder, self.categories = config, folder, categories
         self.statistics = input_statistics(train_set.tables, config.image_size)
@@ -76,7 +78,7 @@ class Trainer:
         )
         if len(train_set) < world:
             raise DataError(f"{len(train_set)} training images for {world} processes.")
-        self.sampler = EpochSampler(len(train_set), settings.seed, True, rank, world)
+        self.sampler = EpochSampler(draws or len(train_set), settings.seed, True, rank, world)
         self.file_names = train_set.tables.images["file_name"]
         make = partial(make_loader, model, settings.batch_size, settings.workers, device)
         self.loader = make(train_set, self.sampler)
@@ -106,10 +108,10 @@ class Trainer:
             self.progress = load_state(folder / "checkpoints" / STATE, self._parts())
         anew = self.progress.fresh
         self.carried = [p for name, p in model.named_parameters() if anew and name not in anew]
-        if keeps_norms(config, world if device.type == "cuda" else 1):
+        if settings.norms == "keep":
             self.frozen += carried_norms(model, anew)
         self.best_evaluation: Evaluation | None = None  # None too where the best was found before a resume
-        times, share = evaluations_of(settings.epochs, len(train_set), len(val_set))
+        times, share = evaluations_of(settings.epochs, self.sampler.whole, len(val_set))
         self.evaluate_every: int = settings.evaluate_every or -(-settings.epochs // times)
         if settings.evaluate_every is None and self.accelerator.is_main_process:
             console.print(
@@ -318,16 +320,6 @@ def evaluations_of(epochs: int, train_images: int, val_images: int) -> tuple[int
     cost = val_images / (3 * max(train_images, 1) * epochs)
     times = min(10, epochs, max(1, int(EVALUATION_SHARE / max(cost, 1e-9))))
     return times, times * cost
-
-
-def keeps_norms(config: ExperimentConfig, together: int) -> bool:
-    """Whether batch norms keep the statistics that weights gave them; `together`: processes that share a
-    batch's statistics.
-    """
-    settings = config.train
-    if settings.norms != "auto":
-        return settings.norms == "keep"
-    return config.model.weights is not None and settings.batch_size * together < SMALL_BATCH
 
 
 def on_cpu() -> bool:

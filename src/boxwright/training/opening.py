@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boxwright.config import ExperimentConfig, load_config
-from boxwright.data.sources import load_source, select_classes
+from boxwright.data.sources import concat, load_parts, select_classes
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
 from boxwright.models import build_detector
@@ -56,7 +56,8 @@ def open_experiment(
     else:
         loaded = load_detector(experiment)
         config, model, classes = loaded.config, loaded.model, loaded.categories
-    tables = load_source(getattr(config.data, part))
+    learnt, judged = load_parts(config.data)
+    tables = concat(learnt) if part == "train" else judged
     ignored = config.data.ignore
     own = [name for name in tables.categories["name"] if name not in ignored]
     tables, _ = select_classes(tables, classes or own, ignored)

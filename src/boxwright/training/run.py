@@ -8,13 +8,16 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from rich.table import Table
 
 from boxwright.config import ExperimentConfig
+from boxwright.config.experiment import SourceConfig
 from boxwright.config.places import BEST
 from boxwright.config.zoo import ZOO
 from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.formats.files import write_atomic
+from boxwright.data.sampling import Draws, draws_of
 from boxwright.data.tables import Tables
 from boxwright.evaluation.evaluate import Evaluation
 from boxwright.evaluation.operating import Operating, fit_operating
@@ -27,6 +30,7 @@ from boxwright.progress import console, progress_bar
 from boxwright.training.loop import ONE_VIEW, Trainer, on_cpu
 from boxwright.training.run_folder import choose_folder, start_folder
 from boxwright.training.state import STATE
+from boxwright.training.train import Loaded
 
 LOOKED_AT = 2000  # images, before training, for boxes without an assigned prior
 TOLERATED = 0.01  # share of such boxes that isn't worth a warning
@@ -43,21 +47,19 @@ class Run:
     operating: Operating | None
 
 
-def run(
-    config: ExperimentConfig, tables: tuple[Tables, Tables], name: str, runs: Path, resumed: Path | None
-) -> Run:
+def run(config: ExperimentConfig, data: Loaded, name: str, runs: Path, resumed: Path | None) -> Run:
     """Train and judge.
 
     Args:
         config: a checked experiment.
-        tables: of training and validation.
+        data: tables of training and validation.
         name, runs: of a new run's folder.
         resumed: the folder of a run to go on with; None: a new one.
 
     Raises:
         NonFiniteError, KeyboardInterrupt: see `train`.
     """
-    train_tables, val_tables = tables
+    train_tables, val_tables = data.train, data.val
     # One process chooses for all: a folder that another has just made would seem taken.
     state = PartialState(cpu=on_cpu())
     first = state.is_main_process
@@ -90,9 +92,35 @@ def run(
         _warn_of_lost_boxes(model, train_tables, config)
         if model.finds_landmarks and not train_tables.boxes["landmarks"].is_not_null().any():
             console.print("[yellow]the training data has no landmarks[/]: boxes alone are learnt.")
-    trainer = Trainer(model, config, folder, train_set, val_set, categories, resumed is not None, fresh)
+    sources = config.data.train if isinstance(config.data.train, list) else [config.data.train]
+    together = config.train.batch_size * state.num_processes
+    draws = draws_of(data.sizes, sources, config.train.epoch_images, together)
+    if first and (draws.virtual or len(sources) > 1):
+        console.print(_table_of_draws(draws, sources, config, state.num_processes))
+    going_on = resumed is not None
+    trainer = Trainer(model, config, folder, train_set, val_set, categories, going_on, fresh, draws)
     trainer.run()
     return _conclude(trainer, folder, val_tables)
+
+
+def _table_of_draws(
+    draws: Draws, sources: list[SourceConfig], config: ExperimentConfig, processes: int
+) -> Table:
+    """What an epoch takes of what is there, source by source."""
+    settings = config.train
+    batch = f"{settings.batch_size} x {processes}" if processes > 1 else str(settings.batch_size)
+    steps = draws.total // (settings.batch_size * processes * settings.accumulate)
+    caption = (
+        f"{settings.epochs} epochs, batches of {batch}, about {max(steps, 1):,} steps an epoch, "
+        f"{settings.optimizer.name} from {settings.optimizer.lr:g}"
+    )
+    table = Table("source", box=None, caption=caption, caption_justify="left")
+    for column in ("images", "an epoch", "each"):
+        table.add_column(column, justify="right")
+    rows = [(source.root, size, rate) for source, size, rate in zip(sources, draws.sizes, draws.rates)]
+    for name, size, rate in [*rows, ("all", sum(draws.sizes), draws.total)]:
+        table.add_row(name, f"{size:,}", f"{rate:,.1f}", f"{rate / size:.2f}" if size else "")
+    return table
 
 
 def _make_model(

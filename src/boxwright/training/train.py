@@ -2,12 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from boxwright.config import ExperimentConfig, load_config
 from boxwright.config.models import Oriented
 from boxwright.config.zoo import ZOO
-from boxwright.data.sources import load_source, select_classes
+from boxwright.data.sources import concat, load_parts, select_classes
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError, import_extra, nearest
 from boxwright.progress import console
@@ -54,17 +54,26 @@ def train(
         config = load_config(folder / CONFIG)
     else:
         check_weights(config.model.weights)
-    tables = load_data(config)
-    return import_extra("boxwright.training.run", "train").run(config, tables, name, Path(runs), folder)
+    data = load_data(config)
+    return import_extra("boxwright.training.run", "train").run(config, data, name, Path(runs), folder)
 
 
-def load_data(config: ExperimentConfig) -> tuple[Tables, Tables]:
-    """Training and validation tables with the same classes; what is left out is told.
+class Loaded(NamedTuple):
+    """Tables to learn from and to judge by, with the same classes, and the images of each training source."""
+
+    train: Tables
+    val: Tables
+    sizes: list[int]
+
+
+def load_data(config: ExperimentConfig) -> Loaded:
+    """Training and validation data; what is left out is told.
 
     Raises:
         DataError: a source can't be read, or has no boxes to learn.
     """
-    train_tables, val_tables = load_source(config.data.train), load_source(config.data.val)
+    learnt, val_tables = load_parts(config.data)
+    train_tables = concat(learnt)
     ignored = config.data.ignore
     own = train_tables.categories["name"].to_list()
     unknown = [n for n in ignored if n not in own and n not in val_tables.categories["name"].to_list()]
@@ -88,7 +97,7 @@ def load_data(config: ExperimentConfig) -> tuple[Tables, Tables]:
     if not isinstance(config.model, Oriented):
         # What finds upright boxes is judged by the hulls of oriented ones, as it is trained.
         selected[1] = selected[1].without_angles()
-    return selected[0], selected[1]
+    return Loaded(selected[0], selected[1], [len(tables.images) for tables in learnt])
 
 
 def check_weights(place: str | None) -> None:

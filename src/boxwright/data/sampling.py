@@ -1,0 +1,150 @@
+"""Which images an epoch holds, in which order, on which process: told by the seed and the epoch alone.
+
+A virtual epoch draws a number of images of each source, without putting them back: of each the draws of all
+epochs are one stream of shuffled passes, so that every image is seen before any is seen twice.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from boxwright.config.experiment import SourceConfig
+from boxwright.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What an epoch draws.
+
+    Attributes:
+        sizes: images of each source, one source behind the other.
+        rates: of them drawn an epoch, in the mean.
+        total: images of an epoch, the sum of the rates.
+    """
+
+    sizes: tuple[int, ...]
+    rates: tuple[float, ...]
+    total: int
+
+    @property
+    def virtual(self) -> bool:
+        """Whether an epoch is anything else than every image once."""
+        return self.sizes != self.rates
+
+    def counts(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """(S,) what the epochs before one have drawn of each source, and what it draws itself.
+
+        Whole numbers that keep to the rates from epoch to epoch: a source of a tenth of an image an epoch has
+        its turn too.
+        """
+        rates, before = np.array(self.rates), np.zeros(len(self.rates), dtype=np.int64)
+        counts = before
+        for epoch in range(number + 1):
+            before = before + counts
+            due = np.maximum(rates * (epoch + 1) - before, 0)
+            counts = np.floor(due).astype(np.int64)
+            left = self.total - counts.sum()
+            order = np.argsort(counts - due, kind="stable")  # those that lack most first
+            if left >= 0:
+                counts[order[:left]] += 1
+            else:
+                counts[[n for n in order[::-1] if counts[n]][:-left]] -= 1
+        return before, counts
+
+    def epoch(self, number: int, seed: int) -> np.ndarray:
+        """(total,) the images of an epoch, in its order."""
+        if not self.virtual:
+            return np.random.default_rng([seed, number]).permutation(self.total)
+        starts = np.cumsum([0, *self.sizes])
+        parts = [
+            start + _stream(size, first, count, [seed, source])
+            for source, (start, size, first, count) in enumerate(
+                zip(starts, self.sizes, *self.counts(number))
+            )
+        ]
+        order = np.concatenate(parts)
+        # One source's stream is in random order; several are mixed.
+        return order if len(parts) == 1 else np.random.default_rng([seed, number]).permutation(order)
+
+
+def draws_of(
+    sizes: Sequence[int], sources: Sequence[SourceConfig], epoch_images: int | None, together: int
+) -> Draws:
+    """What an epoch draws of sources of these sizes.
+
+    Args:
+        sizes: images of each source.
+        sources: their `samples` and `repeat`.
+        epoch_images: of all sources, by the shares that those give; None: as many as they give.
+        together: images of a step of all processes: a virtual epoch is a multiple, so that none is left out.
+
+    Raises:
+        ConfigError: an epoch would have less than a step's images.
+    """
+    pairs = list(zip(sources, sizes, strict=True))
+    wanted = np.array([float((s.samples or s.repeat * n) if n else 0) for s, n in pairs])
+    if epoch_images is None and np.array_equal(wanted, sizes):
+        return Draws(tuple(sizes), tuple(sizes), sum(sizes))
+    total = epoch_images or round(wanted.sum())
+    if total < together:
+        raise ConfigError(
+            f"an epoch of {total:,} images is less than a step of {together:,}. See train.epoch_images,"
+            " data.train.samples and train.batch_size."
+        )
+    total -= total % together
+    return Draws(tuple(sizes), tuple((wanted * (total / wanted.sum())).tolist()), total)
+
+
+def _stream(size: int, start: int, count: int, seed: Sequence[int]) -> np.ndarray:
+    """(count,) the part from `start` on of an endless stream of shuffled passes over `size` images."""
+    if not count:
+        return np.zeros(0, dtype=np.int64)
+    first, last = start // size, (start + count - 1) // size
+    passes = [np.random.default_rng([*seed, n]).permutation(size) for n in range(first, last + 1)]
+    return np.concatenate(passes)[start - first * size :][:count]
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """(epoch, image) in an order that the seed and the epoch alone decide.
+
+    Args:
+        draws: what an epoch draws; a number: so many images, each once.
+        seed: of the order.
+        shuffle: False: as the table has them.
+        rank, world: of this process; each takes every `world`-th image, so that a step of all processes
+            holds the images of one process's step with a batch `world` times as large.
+        even: leave out the last images where they don't go round.
+    """
+
+    def __init__(
+        self,
+        draws: Draws | int,
+        seed: int,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+        even: bool = True,
+    ):
+        self.draws = Draws((draws,), (draws,), draws) if isinstance(draws, int) else draws
+        self.seed, self.shuffle = seed, shuffle
+        self.rank, self.world = rank, world
+        length = self.draws.total
+        self.whole = length - length % world if even else length
+        self.number = 0
+        self.start = 0  # of this process's images to pass over, when a run goes on within an epoch
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch, and where in it to begin."""
+        self.number, self.start = epoch, start
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.whole, self.world)) - self.start
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.draws.total)
+        if self.shuffle:
+            order = self.draws.epoch(self.number, self.seed)
+        mine = order[: self.whole][self.rank :: self.world][self.start :]
+        return iter([(self.number, int(i)) for i in mine])

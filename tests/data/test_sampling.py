@@ -1,0 +1,174 @@
+"""Virtual epochs: every image is seen before any is seen twice, on any number of processes, across stops."""
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import boxwright
+from boxwright.config import check_config
+from boxwright.config.experiment import SourceConfig
+from boxwright.data.sampling import Draws, EpochSampler, draws_of
+from boxwright.data.sources import load_parts
+from boxwright.errors import ConfigError, DataError
+from boxwright.training.loop import Trainer
+from tests.scenes import square_experiment, square_tables
+
+SIZES = (3, 17, 8, 1, 40, 5, 11)
+
+
+def source(**draws) -> SourceConfig:
+    return SourceConfig(root="x", **draws)
+
+
+def seen_once_before_twice(seen: list[int], starts: np.ndarray) -> None:
+    """Of each source no image has been seen two times more than another, after any number of draws."""
+    for start, end in pairwise(starts):
+        counts = Counter(range(start, end))  # one each, so that those never seen count
+        for image in seen:
+            if start <= image < end:
+                counts[image] += 1
+                assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.floats(0.1, 3)), min_size=1, max_size=7),
+    st.integers(1, 100) | st.none(),
+    st.integers(0, 1000),
+)
+def test_of_each_source_all_are_seen_before_any_is_seen_twice(sources, epoch_images, seed):
+    sizes = [size for size, _ in sources]
+    factors = [source(repeat=factor) for _, factor in sources]
+    if not sum(sizes):
+        return
+    try:
+        draws = draws_of(sizes, factors, epoch_images, 1)
+    except ConfigError:
+        return
+    seen = np.concatenate([draws.epoch(number, seed) for number in range(6)]).tolist()
+    starts = np.cumsum([0, *sizes])
+    if len(sizes) == 1:
+        seen_once_before_twice(seen, starts)
+    # Sources are mixed within an epoch: at its end each has been drawn evenly.
+    counts = np.bincount(seen, minlength=starts[-1])
+    for (start, end), rate in zip(pairwise(starts), draws.rates):
+        if end > start:
+            assert np.ptp(counts[start:end]) <= 1
+            assert abs(counts[start:end].sum() - 6 * rate) < 2
+
+
+def test_three_processes_with_seven_sources_go_on_where_they_were_stopped():
+    draws = draws_of(SIZES, [source(repeat=2.0), *[source()] * 5, source(samples=4)], 30, 3 * 2)
+    assert draws.total == 30
+    every = []
+    for epoch in range(12):
+        held = []
+        for rank in range(3):
+            sampler = EpochSampler(draws, 5, rank=rank, world=3)
+            sampler.set_epoch(epoch)
+            whole = [image for _, image in sampler]
+            assert len(whole) == 10
+            # Stopped after two batches of two, another process goes on.
+            other = EpochSampler(draws, 5, rank=rank, world=3)
+            other.set_epoch(epoch, start=4)
+            assert whole[:4] + [image for _, image in other] == whole
+            held.append(whole)
+        mixed = [image for step in zip(*held) for image in step]
+        assert sorted(mixed) == sorted(draws.epoch(epoch, 5).tolist())
+        every += mixed
+    counts = np.bincount(every, minlength=sum(SIZES))
+    starts = np.cumsum([0, *SIZES])
+    assert all(np.ptp(counts[a:b]) <= 1 for a, b in pairwise(starts))
+    assert counts.min() >= 1
+
+
+def test_what_an_epoch_draws():
+    plain = draws_of([10, 5], [source(), source()], None, 4)
+    assert plain == Draws((10, 5), (10, 5), 15)
+    assert not plain.virtual
+    assert sorted(plain.epoch(3, 0)) == list(range(15))
+    assert draws_of([10, 5], [source(repeat=0.5), source(samples=11)], None, 1).rates == (5, 11)
+    assert draws_of([100, 300], [source(), source()], 40, 8).rates == (10, 30)
+    assert draws_of([100, 300], [source(repeat=3.0), source()], 43, 8).rates == (20, 20)
+    assert draws_of([0, 30], [source(samples=5), source()], 10, 1).rates == (0, 10)
+    with pytest.raises(ConfigError, match="an epoch of 6 images is less than a step of 8"):
+        draws_of([100], [source()], 6, 8)
+
+
+def experiment(folder, images: int = 10, **train):
+    """The squares in two sources."""
+    content = square_experiment(folder, epochs=5, evaluate_every=5, **train).model_dump(mode="json")
+    sources = []
+    for n, count in enumerate((images, 3)):
+        tables = square_tables(folder / f"images{n}", images=count, seed=n + 1)
+        boxwright.write(tables, folder / f"{n}.parquet")
+        sources.append({"root": str(folder / f"{n}.parquet")})
+    content["data"]["train"] = sources
+    return content
+
+
+def test_a_stopped_run_of_virtual_epochs_sees_what_a_whole_one_sees(tmp_path, monkeypatch):
+    content = experiment(tmp_path, epoch_images=6)
+    content["data"]["train"][1]["repeat"] = 2.0
+    config = check_config(content, "test")
+    seen: dict[str, list[int]] = {}
+    honest = Trainer._step
+
+    def look(self, batches):
+        seen.setdefault(self.folder.name, []).extend(i for b in batches for i in b.indices.tolist())
+        if self.folder.name == "stopped" and len(seen["stopped"]) == 8:  # within the second epoch
+            self.stop_requested = True
+        return honest(self, batches)
+
+    monkeypatch.setattr(Trainer, "_step", look)
+    boxwright.train(config, name="whole", runs=tmp_path / "runs")
+    with pytest.raises(KeyboardInterrupt):
+        boxwright.train(config, name="stopped", runs=tmp_path / "runs")
+    boxwright.train(config, name="stopped", runs=tmp_path / "runs", resume=True)
+    assert seen["stopped"] == seen["whole"]
+    counts = np.bincount(seen["whole"], minlength=13)
+    assert counts.sum() == 30
+    # Of ten and twice three six are drawn an epoch: of each source evenly.
+    assert np.ptp(counts[:10]) <= 1
+    assert np.ptp(counts[10:]) <= 1
+    assert counts[10:].sum() > counts[:10].sum() / 2
+
+
+def test_what_is_taken_is_told(tmp_path, capsys):
+    content = experiment(tmp_path, epoch_images=6)
+    boxwright.train(check_config(content, "test"), name="run", runs=tmp_path / "runs")
+    told = " ".join(capsys.readouterr().err.split())
+    assert "5 epochs, batches of 2, about 3 steps an epoch" in told
+    assert "all 13 6.0 0.46" in told
+
+
+def test_a_share_to_judge_by_stays_when_a_source_is_added(tmp_path):
+    content = experiment(tmp_path, images=40)
+    content["data"] |= {"val": 0.3}
+    config = check_config(content, "test")
+    learnt, judged = load_parts(config.data)
+    assert len(learnt[0].images) + len(judged.images) >= 40
+    first = check_config(content | {"data": content["data"] | {"train": content["data"]["train"][0]}}, "test")
+    (alone,), own = load_parts(first.data)
+    names = set(own.images["file_name"])
+    assert 4 <= len(names) <= 20
+    assert not names & set(alone.images["file_name"])
+    assert names <= set(judged.images["file_name"])
+    assert set(alone.images["file_name"]) == set(learnt[0].images["file_name"])
+    content["data"] |= {"val": 1e-9}
+    with pytest.raises(DataError, match="leaves none to judge by"):
+        load_parts(check_config(content, "test").data)
+
+
+def test_all_of_val_is_judged(tmp_path):
+    content = experiment(tmp_path)
+    content["data"]["val"] |= {"samples": 3}
+    with pytest.raises(ConfigError, match="all of val is judged"):
+        check_config(content, "test")
+    content["data"] |= {"val": 0.2, "train": {"root": "x", "repeat": 0.5, "samples": 3}}
+    with pytest.raises(ConfigError, match="expected one of both"):
+        check_config(content, "test")
