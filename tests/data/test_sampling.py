@@ -12,9 +12,10 @@ import boxwright
 from boxwright.config import check_config
 from boxwright.config.experiment import SourceConfig
 from boxwright.data.sampling import Draws, EpochSampler, draws_of
-from boxwright.data.sources import load_parts
+from boxwright.data.sources import concat, load_parts
 from boxwright.errors import ConfigError, DataError
 from boxwright.training.loop import Trainer
+from boxwright.training.train import load_data
 from tests.scenes import square_experiment, square_tables
 
 SIZES = (3, 17, 8, 1, 40, 5, 11)
@@ -172,3 +173,36 @@ def test_all_of_val_is_judged(tmp_path):
     content["data"] |= {"val": 0.2, "train": {"root": "x", "repeat": 0.5, "samples": 3}}
     with pytest.raises(ConfigError, match="expected one of both"):
         check_config(content, "test")
+
+
+def test_sources_speak_of_the_same_classes(tmp_path):
+    content = experiment(tmp_path)
+    source = content["data"]["train"][0]
+    source["class_map"] = {"dark": "square", "bright": "square"}
+    (first, second), _ = load_parts(check_config(content, "test").data)
+    assert first.categories["name"].to_list() == ["square"]
+    assert set(first.boxes["category_id"]) == {0}
+    assert len(first.boxes) == 20
+    assert concat([first, second]).categories["name"].to_list() == ["square", "bright", "dark"]
+    source["class_map"] = {"drak": "square"}
+    with pytest.raises(ConfigError, match=r"class_map of .*0.parquet: no class 'drak'. Did you mean 'dark'"):
+        load_parts(check_config(content, "test").data)
+
+
+@pytest.mark.parametrize("root", ["images0", "0.parquet"])
+def test_a_source_of_background_needs_no_labels(tmp_path, root):
+    content = experiment(tmp_path)
+    content["data"]["train"] = [
+        content["data"]["train"][1],
+        {"root": str(tmp_path / root), "role": "background"},
+    ]
+    config = check_config(content, "test")
+    (labelled, background), _ = load_parts(config.data)
+    assert len(background.images) == 10
+    assert not len(background.boxes)
+    both = load_data(config)
+    assert both.sizes == [3, 10]
+    assert len(both.train.boxes) == len(labelled.boxes)
+    assert both.train.categories["name"].to_list() == ["bright", "dark"]
+    run = boxwright.train(config, name="run", runs=tmp_path / "runs")
+    assert run.evaluation.coco["AP"] >= 0

@@ -35,6 +35,8 @@ class SourceConfig(Part):
     angles: str | None = None  # convention of oriented boxes
     # Factors on width and height of each box about its centre, for labels that are looser than the others.
     tightness: tuple[Factor, Factor] = (1.0, 1.0)
+    class_map: dict[str, str] | None = None  # names of its classes to those learnt, where they differ
+    role: Literal["labels", "background"] = "labels"  # background: its images hold nothing to be found
     samples: Positive | None = None  # images of a training source that an epoch draws; null: see repeat
     repeat: Factor = 1.0  # how often an epoch draws each image of a training source: 0.5, 3
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import polars as pl
 
 from boxwright.config.experiment import DataConfig, SourceConfig
 from boxwright.data import formats
+from boxwright.data.builder import TableBuilder
 from boxwright.data.formats.options import ReadOptions
+from boxwright.data.images import find_images
 from boxwright.data.tables import CATEGORY_SCHEMA, Tables, frame
 from boxwright.errors import ConfigError, DataError, nearest
 
@@ -113,6 +116,8 @@ def select_classes(
 
 
 def _read(source: SourceConfig) -> Tables:
+    if source.role == "background" and source.format is None and Path(source.root).is_dir():
+        return _images_of(Path(source.root))
     options = ReadOptions(
         list_name=source.list,
         images=Path(source.images) if source.images else None,
@@ -120,7 +125,38 @@ def _read(source: SourceConfig) -> Tables:
         layout=source.layout,
         angles=source.angles,
     )
-    return scale_boxes(formats.read(source.root, source.format, options), source.tightness)
+    tables = formats.read(source.root, source.format, options)
+    if source.role == "background":
+        return replace(tables, boxes=tables.boxes.clear(), categories=tables.categories.clear())
+    return scale_boxes(rename_classes(tables, source.class_map, source.root), source.tightness)
+
+
+def _images_of(folder: Path) -> Tables:
+    """The images of a folder, in which there is nothing to be found."""
+    builder = TableBuilder(folder.name)
+    for path in find_images(folder):
+        builder.image(str(path.relative_to(folder)), str(path))
+    return builder.build()
+
+
+def rename_classes(tables: Tables, names: dict[str, str] | None, place: str) -> Tables:
+    """Tables whose categories have other names; those of one name become one.
+
+    Raises:
+        ConfigError: a name isn't a category of the tables, which are of `place`.
+    """
+    if not names:
+        return tables
+    own = tables.categories["name"].to_list()
+    for name in names:
+        if name not in own:
+            raise ConfigError(f"class_map of {place}: no class '{name}'. {nearest(name, own)}")
+    new = [names.get(name, name) for name in own]
+    row_of = {name: n for n, name in enumerate(dict.fromkeys(new))}
+    new_id = np.array([row_of[name] for name in new], dtype=np.int32)
+    category_id = pl.Series(new_id[tables.boxes["category_id"].to_numpy()], dtype=pl.Int32)
+    categories = frame(CATEGORY_SCHEMA, {"category_id": np.arange(len(row_of)), "name": list(row_of)})
+    return replace(tables, boxes=tables.boxes.with_columns(category_id=category_id), categories=categories)
 
 
 def scale_boxes(tables: Tables, factors: tuple[float, float]) -> Tables:
