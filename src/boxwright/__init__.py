@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from boxwright.training.inspection import filters as filters
     from boxwright.training.inspection import summarize as summarize
     from boxwright.training.pretraining import pretrain as pretrain
+    from boxwright.training.schedule import schedule as schedule
     from boxwright.training.train import train as train
 
 __version__ = "0.2.0.dev0"
@@ -62,6 +63,7 @@ _HOMES = {
     "runs": "boxwright.reporting.runs",
     "train": "boxwright.training.train",
     "pretrain": "boxwright.training.pretraining",
+    "schedule": "boxwright.training.schedule",
     "summarize": "boxwright.training.inspection",
     "activations": "boxwright.training.inspection",
     "filters": "boxwright.training.inspection",
@@ -72,6 +74,7 @@ _EXTRAS = dict.fromkeys(
         "predict",
         "TilingOptions",
         "import_checkpoint",
+        "schedule",
         "show_assignment",
         "summarize",
         "activations",
@@ -97,6 +100,7 @@ __all__ = [
     "read",
     "report",
     "runs",
+    "schedule",
     "show",
     "show_assignment",
     "smooth_angles",

@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+import boxwright
+from boxwright.config import dump_config
 from boxwright.config.experiment import OptimizerConfig, ScheduleConfig
+from boxwright.training.loop import Trainer
 from boxwright.training.optimization import make_average, make_optimizer, make_schedule
+from tests.scenes import square_experiment
 
 
 def _rates(config: ScheduleConfig, steps: int) -> list[float]:
@@ -51,6 +55,45 @@ def test_one_cycle_rises_and_falls():
     assert rates[-1] < 0.01
 
 
+@pytest.mark.parametrize(
+    ("config", "oracle"),
+    [
+        (
+            ScheduleConfig(name="restarts", cycles=4, final=0.1, warmup_steps=0),
+            lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 25, eta_min=0.1),
+        ),
+        (
+            ScheduleConfig(name="polynomial", power=2.0, final=0.0, warmup_steps=0),
+            lambda o: torch.optim.lr_scheduler.PolynomialLR(o, 100, 2.0),
+        ),
+        (
+            ScheduleConfig(name="cyclic", cycles=2, final=0.1, warmup_steps=0),
+            # Torch's starts at the lower end: half a cycle later.
+            lambda o: torch.optim.lr_scheduler.CyclicLR(o, 0.1, 1.0, 25, cycle_momentum=False, last_epoch=-1),
+        ),
+    ],
+)
+def test_schedules_are_torchs(config, oracle):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = oracle(optimizer)
+    late = 25 if config.name == "cyclic" else 0
+    expected = []
+    for _ in range(100 + late):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert _rates(config, 100) == pytest.approx(expected[late:], abs=1e-6)
+
+
+def test_every_schedule_starts_with_a_warm_up_and_never_leaves_its_range():
+    for name in ("cosine", "restarts", "polynomial", "cyclic"):
+        rates = _rates(ScheduleConfig(name=name, warmup_steps=10, final=0.05), 100)
+        assert rates[0] < 0.01, name
+        assert rates[10] == pytest.approx(1.0), name
+        assert min(rates[10:]) >= 0.05 - 1e-9, name
+        assert max(rates) <= 1 + 1e-9, name
+
+
 def test_norms_and_biases_are_not_decayed():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
     groups = make_optimizer(model, OptimizerConfig(weight_decay=0.1)).param_groups
@@ -72,3 +115,30 @@ def test_the_average_follows_the_weights_and_their_statistics():
         expected = float(n) if expected is None else decay * expected + (1 - decay) * n
         assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
         assert average.module.running_mean.item() == pytest.approx(-expected, rel=1e-5)
+
+
+def test_a_plan_is_what_a_run_does(tmp_path, monkeypatch):
+    config = square_experiment(tmp_path, epochs=4, batch_size=3, accumulate=2, evaluate_every=4)
+    file = tmp_path / "squares.yaml"
+    file.write_text(dump_config(config))
+    plan = boxwright.schedule(file, ["train.schedule.name=cyclic"])
+    rates = []
+    honest = Trainer._step
+
+    def look(self, batches):
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        return honest(self, batches)
+
+    monkeypatch.setattr(Trainer, "_step", look)
+    boxwright.train(file, ["train.schedule.name=cyclic"], runs=tmp_path / "runs")
+    assert plan.rates.tolist() == pytest.approx(rates)
+    rows = plan.rows()
+    assert rows[0]["step"] == 0
+    assert rows[-1]["step"] == len(rates) - 1
+    plan.write(tmp_path / "rate.html", "Rate")
+    assert (
+        "cyclic, adamw from 0.002: 4 epochs of 8 images, 6 a step, 4 steps."
+        in (tmp_path / "rate.html").read_text()
+    )
+    two = boxwright.schedule(file, processes=2)
+    assert (two.together, two.steps_per_epoch) == (12, 1)

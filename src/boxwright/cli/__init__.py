@@ -18,6 +18,7 @@ from boxwright.cli import (
     pretrain,
     report,
     runs,
+    schedule,
     threshold,
     train,
     zoo,
@@ -36,6 +37,7 @@ app.add_typer(assign.app, name="assign")
 app.add_typer(model.app, name="model")
 app.command(epilog=init.EXAMPLE)(init.init)
 app.command(epilog=train.EXAMPLE)(train.train)
+app.command(epilog=schedule.EXAMPLE)(schedule.schedule)
 app.command(epilog=pretrain.EXAMPLE)(pretrain.pretrain)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(epilog=compare.EXAMPLE)(compare.compare)

@@ -101,9 +101,13 @@ class OptimizerConfig(Part):
 
 
 class ScheduleConfig(Part):
-    name: Literal["cosine", "multistep", "one_cycle", "constant"] = "cosine"
+    name: Literal["cosine", "restarts", "polynomial", "cyclic", "multistep", "one_cycle", "constant"] = (
+        "cosine"
+    )
     warmup_steps: Annotated[int, Field(ge=0)] = 100  # at most a fifth of all steps
-    final: Annotated[float, Field(ge=0, le=1)] = 0.01  # cosine: last rate as a share of the first
+    final: Annotated[float, Field(ge=0, le=1)] = 0.01  # least rate as a share of the greatest
+    cycles: Positive = 3  # restarts: falls along a cosine; cyclic: rises and falls
+    power: Annotated[float, Field(gt=0)] = 1.0  # polynomial: 1 falls in a line
     milestones: tuple[Share, ...] = (0.67, 0.92)  # multistep: shares of all steps
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # multistep
 

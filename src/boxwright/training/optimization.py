@@ -1,6 +1,7 @@
 """Optimizer, learning-rate schedule, and the moving average of weights."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -61,8 +62,14 @@ def make_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> L
         return OneCycleLR(optimizer, rates, total_steps=steps + 1)
     warmup = min(config.warmup_steps, steps // 5)
     rest = max(1, steps - warmup)
-    if config.name == "cosine":
-        main: LRScheduler = LambdaLR(optimizer, partial(_cosine, rest, config.final))
+    shapes = {
+        "cosine": _cosine,
+        "restarts": partial(_restarts, config.cycles),
+        "polynomial": partial(_polynomial, config.power),
+        "cyclic": partial(_triangles, config.cycles),
+    }
+    if config.name in shapes:
+        main: LRScheduler = LambdaLR(optimizer, partial(_share, shapes[config.name], rest, config.final))
     elif config.name == "multistep":
         milestones = [max(0, round(m * steps) - warmup) for m in config.milestones]
         main = MultiStepLR(optimizer, milestones, config.gamma)
@@ -73,9 +80,27 @@ def make_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> L
     return SequentialLR(optimizer, [LinearLR(optimizer, WARMUP_START, 1.0, warmup), main], [warmup])
 
 
-def _cosine(steps: int, final: float, step: int) -> float:
-    """Share of the rate after `step` of `steps`."""
-    return final + (1 - final) * (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
+def _share(shape: Callable[[float], float], steps: int, final: float, step: int) -> float:
+    """Share of the rate after `step` of `steps`: `shape` goes from 1 to 0, of progress from 0 to 1."""
+    return final + (1 - final) * shape(min(step, steps) / steps)
+
+
+def _cosine(progress: float) -> float:
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def _restarts(cycles: int, progress: float) -> float:
+    """Loshchilov and Hutter, SGDR, ICLR 2017, with equal cycles."""
+    return _cosine(progress * cycles % 1.0 if progress < 1 else 1.0)
+
+
+def _polynomial(power: float, progress: float) -> float:
+    return (1 - progress) ** power
+
+
+def _triangles(cycles: int, progress: float) -> float:
+    """Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, from the greatest rate on."""
+    return abs(1 - 2 * (progress * cycles % 1.0))
 
 
 def make_average(model: nn.Module, decay: float, start: int = 0) -> AveragedModel:
