@@ -220,7 +220,7 @@ def _curves(evaluation: Evaluation, metrics: pl.DataFrame, points: list[InUse]) 
         series = {c.removeprefix("loss/"): (logged["step"].to_list(), logged[c].to_list()) for c in losses}
         result["Losses"] = plots.line_plot(series, "step", "loss", log=True)
         rate = (logged["step"].to_list(), logged["learning_rate"].to_list())
-        result["Learning rate"] = plots.line_plot({"learning rate": rate}, "step", "learning rate")
+        result["Learning rate"] = plots.line_plot({"learning rate": rate}, "step", "")
     if "val/AP" in metrics.columns:
         judged = metrics.filter(pl.col("val/AP").is_not_null())
         series = {

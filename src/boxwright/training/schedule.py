@@ -58,8 +58,8 @@ class Plan:
         chosen = np.unique(np.linspace(0, len(self.rates) - 1, POINTS).astype(int))
         curve = {"learning rate": (chosen / self.steps_per_epoch, self.rates[chosen])}
         figures = {
-            "Learning rate": Markup(line_plot(curve, "epoch", "learning rate")),
-            "The same, logarithmic": Markup(line_plot(curve, "epoch", "learning rate", log=True)),
+            "Learning rate": Markup(line_plot(curve, "epoch", "")),
+            "The same, logarithmic": Markup(line_plot(curve, "epoch", "", log=True)),
         }
         write_page(Path(path), title, self.describe(), [Section("", rows=self.rows(), figures=figures)])
 
