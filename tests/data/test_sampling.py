@@ -152,7 +152,7 @@ def test_a_share_to_judge_by_stays_when_a_source_is_added(tmp_path):
     content["data"] |= {"val": 0.3}
     config = check_config(content, "test")
     learnt, judged = load_parts(config.data)
-    assert len(learnt[0].images) + len(judged.images) >= 40
+    assert sum(len(t.images) for t in [*learnt, judged]) == 43
     first = check_config(content | {"data": content["data"] | {"train": content["data"]["train"][0]}}, "test")
     (alone,), own = load_parts(first.data)
     names = set(own.images["file_name"])
@@ -206,3 +206,6 @@ def test_a_source_of_background_needs_no_labels(tmp_path, root):
     assert both.train.categories["name"].to_list() == ["bright", "dark"]
     run = boxwright.train(config, name="run", runs=tmp_path / "runs")
     assert run.evaluation.coco["AP"] >= 0
+    content["data"]["train"][1]["class_map"] = {"dark": "square"}
+    with pytest.raises(ConfigError, match="is background: class_map and tightness are for boxes"):
+        check_config(content, "test")

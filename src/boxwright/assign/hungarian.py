@@ -14,8 +14,8 @@ def hungarian_assign(cost: Tensor, gt_mask: Tensor) -> Tensor:
     """Give each box a prediction of its own, so that the sum of costs is least.
 
     Carion et al., End-to-End Object Detection with Transformers, ECCV 2020, equation 1. All layers and images
-    travel to the processor at once: the only wait for the device in a training step. A batched auction on the
-    device isn't faster (`benchmarks/matching.py`).
+    travel to the processor at once: the only wait for the device in a training step. On a
+    processor a batched auction isn't faster (`benchmarks/matching.py`).
 
     Args:
         cost: (B, L, Q, G) of each prediction and box, of L sets of predictions an image.

@@ -51,9 +51,22 @@ class DataConfig(Part):
     classes: list[str] | None = None  # names to learn, in this order; None: all of train but `ignore`
     ignore: tuple[str, ...] = ()  # names whose boxes are neither objects nor background, for any class
 
+    @property
+    def sources(self) -> list[SourceConfig]:
+        """Of training."""
+        return self.train if isinstance(self.train, list) else [self.train]
+
+    @model_validator(mode="after")
+    def _background_has_no_boxes(self) -> "DataConfig":
+        judged = self.val if isinstance(self.val, list) else [self.val]
+        for source in [*self.sources, *(s for s in judged if isinstance(s, SourceConfig))]:
+            if source.role == "background" and (source.class_map or source.tightness != (1.0, 1.0)):
+                raise ValueError(f"{source.root} is background: class_map and tightness are for boxes")
+        return self
+
     @model_validator(mode="after")
     def _draws_fit(self) -> "DataConfig":
-        for source in self.train if isinstance(self.train, list) else [self.train]:
+        for source in self.sources:
             if source.samples is not None and source.repeat != 1:
                 raise ValueError(
                     f"train: samples {source.samples} and repeat {source.repeat:g}, expected one of both"

@@ -116,7 +116,8 @@ def select_classes(
 
 
 def _read(source: SourceConfig) -> Tables:
-    if source.role == "background" and source.format is None and Path(source.root).is_dir():
+    told = (source.format, source.list, source.images, source.boxes, source.layout, source.angles)
+    if source.role == "background" and not any(told) and Path(source.root).is_dir():
         return _images_of(Path(source.root))
     options = ReadOptions(
         list_name=source.list,

@@ -191,8 +191,8 @@ class OrientedSets:
         seen = as_seen(boxes, wanted[..., 5] > 0)
         sides, turn = spelled_near(wanted[..., :5], seen[..., 4])
         l1 = (seen[..., :2] - wanted[..., :2]).abs().sum(-1) + (seen[..., 2:4] - sides).abs().sum(-1)
-        scale = boxes.new_tensor([PIXELS] * 4 + [1.0])
-        return l1 + turn.abs() * sides.mean(-1), seen, kld_loss(seen * scale, wanted[..., :5] * scale)
+        divergence = kld_loss(_enlarged(seen), _enlarged(wanted))
+        return l1 + turn.abs() * sides.mean(-1), seen, divergence
 
     def overlaps(self, boxes: Tensor, wanted: Tensor) -> Tensor:
         return rotated_iou(as_seen(boxes, wanted[..., 5] > 0), wanted[..., :5])
@@ -223,6 +223,11 @@ class OrientedSets:
         counts = torch.stack([torch.ones_like(length)] * 4 + [length], dim=-1) * wanted[..., 5:]
         angle = turn[..., None] * (reg_scale / (math.pi / 2))
         return torch.cat([shifts, angle], dim=-1), counts
+
+
+def _enlarged(boxes: Tensor) -> Tensor:
+    """Boxes (..., 5) with lengths in thousandths."""
+    return torch.cat([boxes[..., :4] * PIXELS, boxes[..., 4:5]], dim=-1)
 
 
 UPRIGHT, ORIENTED = UprightSets(), OrientedSets()

@@ -92,7 +92,9 @@ def _beside(evaluation: Evaluation, found: Reading | None) -> dict[str, float | 
     numbers = {"NME of landmarks": found.overall["NME"]} if found else {}
     truth = evaluation.truth
     sizes = truth.images[truth.boxes["image_id"]].select("width", "height").to_numpy()
-    if len(sizes) == len(truth.images) and (truth.boxes.select("w", "h").to_numpy() == sizes).all():
+    counted = ~truth.boxes["ignore"] & ~truth.boxes["crowd"]
+    whole = (truth.boxes.select("w", "h").to_numpy() == sizes).all()
+    if len(sizes) == len(truth.images) and counted.any() and whole:
         numbers["accuracy"] = accuracy(truth, evaluation.predictions).overall["top-1"]
     return numbers
 

@@ -117,7 +117,7 @@ def draft(
     changes: list[str],
 ) -> ExperimentConfig:
     """The experiment for these images, whose tables are written below `data`."""
-    written = data / _digest("\n".join(f"{path}" for t in tables for path in _lines(t)))
+    written = data / _digest("\n".join(line for t in tables for line in _lines(t)))
     for part, part_tables in zip(("train", "val"), tables):
         formats.write(part_tables, written / f"{part}.parquet")
     count = len(tables[0].images)

@@ -92,7 +92,7 @@ def run(config: ExperimentConfig, data: Loaded, name: str, runs: Path, resumed: 
         _warn_of_lost_boxes(model, train_tables, config)
         if model.finds_landmarks and not train_tables.boxes["landmarks"].is_not_null().any():
             console.print("[yellow]the training data has no landmarks[/]: boxes alone are learnt.")
-    sources = config.data.train if isinstance(config.data.train, list) else [config.data.train]
+    sources = config.data.sources
     together = config.train.batch_size * state.num_processes
     draws = draws_of(data.sizes, sources, config.train.epoch_images, together)
     if first and (draws.virtual or len(sources) > 1):

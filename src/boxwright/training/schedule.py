@@ -89,8 +89,7 @@ def schedule(config: str | os.PathLike, changes: list[str] | None = None, proces
     """
     experiment = load_config(config, changes)
     settings, sizes = experiment.train, load_data(experiment).sizes
-    sources = experiment.data.train if isinstance(experiment.data.train, list) else [experiment.data.train]
-    draws = draws_of(sizes, sources, settings.epoch_images, settings.batch_size * processes)
+    draws = draws_of(sizes, experiment.data.sources, settings.epoch_images, settings.batch_size * processes)
     batches = max(1, draws.total // processes // settings.batch_size)
     steps_per_epoch = -(-batches // settings.accumulate)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=settings.optimizer.lr)
