@@ -88,8 +88,8 @@ def auction_assign(cost: Tensor, gt_mask: Tensor, epsilon: float) -> Tensor:
     owner = torch.full(price.shape, -1, device=cost.device)  # object of each query
     places = torch.arange(count, device=cost.device).expand_as(active)
     for _ in range(MOST):
-        has = torch.zeros_like(active).scatter_reduce(1, owner.clamp(min=0), owner >= 0, "amax")
-        bidding = active & ~has
+        has = torch.zeros_like(places).scatter_reduce(1, owner.clamp(min=0), (owner >= 0).long(), "amax")
+        bidding = active & (has == 0)
         if not bidding.any():
             break
         best, query = (value - price[:, None]).topk(2, dim=2)

@@ -27,6 +27,7 @@ from torchvision.models import detection
 from boxwright.config import check_config
 from boxwright.data.targets import Targets
 from boxwright.models import build_detector
+from boxwright.models.detector import full_precision
 from boxwright.models.folding import fold_norms
 from boxwright.models.set_boxes import to_centers
 
@@ -71,11 +72,14 @@ WITH_BACKGROUND = (detection.ssd300_vgg16, detection.fasterrcnn_resnet50_fpn)  #
 class Ours:
     """Our detector as the training loop has it, in channels-last memory."""
 
-    def __init__(self, config: dict, device: torch.device, precision: torch.dtype):
+    def __init__(
+        self, config: dict, device: torch.device, precision: torch.dtype, compiled: bool = False
+    ):
         source = {"root": "none"}
         checked = check_config({"data": {"train": source, "val": source}, "model": config}, "benchmark")
         model = build_detector(checked.model, CLASSES)
         self.model = model.to(device, memory_format=torch.channels_last)
+        self.forward = torch.compile(self.model) if compiled else self.model
         self.device, self.precision = device, precision
         self.optimizer = torch.optim.SGD(self.model.parameters(), 1e-4)
 
@@ -96,11 +100,10 @@ class Ours:
     def train_outputs(self) -> dict:
         self.model.train()
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            return self.model(self.images, self.targets)
+            return self.forward(self.images, self.targets)
 
     def loss(self, outputs: dict) -> dict:
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            return self.model.loss(outputs, self.targets)
+        return self.model.loss(full_precision(outputs), self.targets)
 
     def predict(self) -> None:
         self.decode(self.raw())
