@@ -72,9 +72,7 @@ WITH_BACKGROUND = (detection.ssd300_vgg16, detection.fasterrcnn_resnet50_fpn)  #
 class Ours:
     """Our detector as the training loop has it, in channels-last memory."""
 
-    def __init__(
-        self, config: dict, device: torch.device, precision: torch.dtype, compiled: bool = False
-    ):
+    def __init__(self, config: dict, device: torch.device, precision: torch.dtype, compiled: bool = False):
         source = {"root": "none"}
         checked = check_config({"data": {"train": source, "val": source}, "model": config}, "benchmark")
         model = build_detector(checked.model, CLASSES)

@@ -238,7 +238,8 @@ def test_padding_has_no_share_in_the_loss(name):
     for key, value in tight.items():
         if key.startswith("dn_"):  # as many queries are made of the truth as the padding lets
             continue
-        assert torch.equal(value, loose[key]), key
+        # Matrix products round by their sizes, which those queries change.
+        torch.testing.assert_close(value, loose[key], rtol=1e-6, atol=0, msg=key)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -86,18 +86,21 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
         assert torch.equal(tensor, found[name]), name
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     config = tmp_path / "experiment.yaml"
-    config.write_text(dump_config(square_experiment(tmp_path, epochs=200, evaluate_every=200)))
+    config.write_text(dump_config(square_experiment(tmp_path, epochs=200, evaluate_every=200, workers=1)))
     command = [sys.executable, "-m", "boxwright", "train", str(config), "--runs", str(tmp_path / "runs")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **pipes, start_new_session=True)
     state = tmp_path / "runs" / "experiment" / "checkpoints" / "state.pt"
     deadline = time.monotonic() + 120
     while not state.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, number)  # the loader's worker too, as a terminal and a cluster do
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert errors.count("stopping after this step") == 1
     assert f"Go on with: boxwright train {config}" in errors
     assert "Traceback" not in errors
     assert torch.load(state, weights_only=True)["progress"]["step"] > 0

@@ -158,13 +158,14 @@ class DeformableAttention(nn.Module):
         """
         batch, count, channels = queries.shape
         place, weights = self.sample(queries, boxes)
-        place = place.transpose(1, 2).flatten(0, 1)  # (B * heads, Q, P, 2)
-        weights = weights.transpose(1, 2).flatten(0, 1)[:, None]  # (B * heads, 1, Q, P)
+        # Queries last and level by level: sums over points are sums of rows, of what the caches still hold.
+        place = place.permute(0, 2, 3, 1, 4).flatten(0, 1).split(self.points, dim=1)  # (B * heads, P, Q, 2)
+        weights = weights.permute(0, 2, 3, 1).flatten(0, 1)[:, None].split(self.points, dim=2)
         read = [
-            self._read(level, at) for level, at in zip(levels, place.split(self.points, dim=2), strict=True)
+            (self._read(level, at) * weight).sum(2)  # (B * heads, C / heads, Q)
+            for level, at, weight in zip(levels, place, weights, strict=True)
         ]
-        total = (torch.cat(read, dim=-1) * weights).sum(-1)  # (B * heads, C / heads, Q)
-        return total.view(batch, channels, count).transpose(1, 2)
+        return sum(read[1:], read[0]).view(batch, channels, count).transpose(1, 2)
 
     def sample(self, queries: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Where each head reads, (B, Q, heads, P, 2) x, y in shares of the image, and with what weight."""
@@ -178,7 +179,7 @@ class DeformableAttention(nn.Module):
         return place, self.weights(queries).view(batch, count, self.heads, -1).softmax(-1)
 
     def _read(self, level: Tensor, place: Tensor) -> Tensor:
-        """(N, C, Q, P) of a level (N, C, H, W) at places (N, Q, P, 2)."""
+        """(N, C, P, Q) of a level (N, C, H, W) at places (N, P, Q, 2)."""
         if not self.discrete:
             return F.grid_sample(level, 2 * place - 1, padding_mode="zeros", align_corners=False)
         height, width = level.shape[-2:]
@@ -194,9 +195,9 @@ def flatten_levels(maps: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
     return memory, [(m.shape[2], m.shape[3]) for m in maps]
 
 
-def split_levels(memory: Tensor, sizes: list[tuple[int, int]], heads: int) -> list[Tensor]:
-    """Values (B, N, C) of all levels, row by row, to (B * heads, C / heads, H, W) of each."""
-    split = memory.transpose(1, 2).unflatten(1, (heads, -1)).flatten(0, 1)  # (B * heads, C / heads, N)
+def split_levels(values: Tensor, sizes: list[tuple[int, int]], heads: int) -> list[Tensor]:
+    """Values (B, C, N) of all levels, row by row, to (B * heads, C / heads, H, W) of each."""
+    split = values.unflatten(1, (heads, -1)).flatten(0, 1)  # (B * heads, C / heads, N)
     counts = [height * width for height, width in sizes]
     return [part.unflatten(2, size) for part, size in zip(split.split(counts, dim=2), sizes)]
 

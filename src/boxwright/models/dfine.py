@@ -177,7 +177,7 @@ class DFINE(Detector):
         height, width = images.shape[-2:]
         image_size = images.new_tensor([width, height], dtype=torch.float32)
         queries = make_queries(self.select, self.noisy, memory, sizes, targets, image_size)
-        levels = split_levels(memory, sizes, HEADS)
+        levels = split_levels(memory.transpose(1, 2), sizes, HEADS)
         decoded = self.decoder(queries, levels, image_size, targets is not None)
         outputs = set_outputs(queries, decoded.cls_logits, decoded.boxes) | {"image_size": image_size}
         if self.heading is not None:

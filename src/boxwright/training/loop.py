@@ -360,4 +360,11 @@ def make_loader(
         num_workers=workers,
         collate_fn=collate_for(model),
         pin_memory=device.type == "cuda",
+        worker_init_fn=_leave_signals,
     )
+
+
+def _leave_signals(_worker: int) -> None:
+    """Ctrl-C and SIGTERM reach workers too, which the training process still needs for its last step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -82,6 +82,9 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         """Hidden and positions (B, Q, C), boxes (B, Q, 4), memory (B, N, C); (B, Q, C)."""
         hidden = self.norm1(hidden + self.self_attention(hidden, positions, mask))
-        levels = split_levels(self.value(memory), sizes, HEADS)
+        # Of a linear layer's values every channel would have to be moved together.
+        weight = self.value.weight.expand(len(memory), -1, -1)
+        values = torch.baddbmm(self.value.bias[:, None], weight, memory.transpose(1, 2))
+        levels = split_levels(values, sizes, HEADS)
         hidden = self.norm2(hidden + self.read(self.cross_attention(hidden + positions, boxes, levels)))
         return self.norm3(hidden + self.mlp(hidden))
