@@ -119,7 +119,7 @@ def _top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     return values, point.gather(1, index // classes), index % classes
 
 
-@torch.compiler.disable  # compiled kernels of their own, and as many rows as stay
+@torch.compiler.disable(recursive=True)  # kernels of its own, and as many rows as stay
 def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float) -> Tensor:
     """Non-maximum suppression of boxes (N, 4) xyxy or (N, 5); those of different groups (N,) never meet.
 
