@@ -1,16 +1,22 @@
 """Virtual epochs: every image is seen before any is seen twice, on any number of processes, across stops."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import boxwright
 from boxwright.config import check_config
 from boxwright.config.experiment import SourceConfig
+from boxwright.data import formats
+from boxwright.data.confident import with_thresholds
 from boxwright.data.sampling import Draws, EpochSampler, draws_of
 from boxwright.data.sources import concat, load_parts
 from boxwright.errors import ConfigError, DataError
@@ -117,7 +123,7 @@ def test_a_stopped_run_of_virtual_epochs_sees_what_a_whole_one_sees(tmp_path, mo
     content["data"]["train"][1]["repeat"] = 2.0
     config = check_config(content, "test")
     seen: dict[str, list[int]] = {}
-    honest = Trainer._step
+    honest = Trainer.step
 
     def look(self, batches):
         seen.setdefault(self.folder.name, []).extend(i for b in batches for i in b.indices.tolist())
@@ -125,7 +131,7 @@ def test_a_stopped_run_of_virtual_epochs_sees_what_a_whole_one_sees(tmp_path, mo
             self.stop_requested = True
         return honest(self, batches)
 
-    monkeypatch.setattr(Trainer, "_step", look)
+    monkeypatch.setattr(Trainer, "step", look)
     boxwright.train(config, name="whole", runs=tmp_path / "runs")
     with pytest.raises(KeyboardInterrupt):
         boxwright.train(config, name="stopped", runs=tmp_path / "runs")
@@ -209,3 +215,50 @@ def test_a_source_of_background_needs_no_labels(tmp_path, root):
     content["data"]["train"][1]["class_map"] = {"dark": "square"}
     with pytest.raises(ConfigError, match="is background: class_map and tightness are for boxes"):
         check_config(content, "test")
+
+
+def pseudo_source(folder: Path, scores: list[float]) -> dict:
+    """What a detector has found, as a source: a bright and a dark square an image."""
+    tables = square_tables(folder / "found", len(scores) // 2, seed=7)
+    found = tables.with_boxes(tables.boxes.with_columns(score=pl.Series(scores, dtype=pl.Float64)))
+    categories = with_thresholds(found.categories, {"bright": 0.5, "dark": 0.8})
+    formats.write(replace(found, categories=categories), folder / "found.parquet")
+    return {"root": str(folder / "found.parquet"), "role": "pseudo"}
+
+
+def test_pseudo_boxes_are_objects_doubtful_or_left_out(tmp_path):
+    content = experiment(tmp_path)
+    source = pseudo_source(tmp_path, [0.6, 0.6, 0.4, 0.9, 0.05, 0.02])
+    content["data"]["train"].append(source)
+
+    def read(**options: object) -> list[tuple[float, bool]]:
+        content["data"]["train"][-1] = source | options
+        boxes = load_parts(check_config(content, "test").data)[0][-1].boxes
+        return list(zip(boxes["score"].to_list(), boxes["ignore"].to_list(), strict=True))
+
+    assert read() == [(0.6, False), (0.6, True), (0.4, True), (0.9, False)]
+    assert read(scores=0.5, doubt=0.5) == [(0.6, False), (0.6, False), (0.9, False)]
+    assert read(scores={"dark": 0.95}, doubt=0.5) == [(0.6, False), (0.6, True), (0.9, True)]
+    with pytest.raises(ConfigError, match=r"no class 'drak'. Did you mean 'dark'"):
+        read(scores={"drak": 0.5})
+    with pytest.raises(DataError, match=r"6 of 6 boxes have no score"):
+        read(root=content["data"]["train"][1]["root"])
+    with pytest.raises(ConfigError, match="scores are for role: pseudo"):
+        read(role="labels", scores=0.5)
+    content["data"]["val"] = source
+    with pytest.raises(ConfigError, match="a detector is judged by truth"):
+        read()
+
+
+def test_a_source_of_less_weight_teaches_less(tmp_path, monkeypatch):
+    content = experiment(tmp_path)
+    content["data"]["train"].append(pseudo_source(tmp_path, [0.9] * 6) | {"weight": 0.25})
+    seen = []
+
+    def look(outputs: dict, weights: torch.Tensor) -> None:
+        seen.append(weights)
+
+    monkeypatch.setattr("boxwright.training.loop.weigh", look)
+    boxwright.train(check_config(content, "test"), name="run", runs=tmp_path / "runs")
+    weights = torch.cat(seen)
+    assert set(weights.tolist()) == {1.0, 0.25}

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from boxwright.data import formats
 from boxwright.data.builder import TableBuilder
+from boxwright.data.confident import confident, thresholds_by_name
 from boxwright.evaluation.calibration import Calibration
-from boxwright.evaluation.confident import confident, thresholds_by_name
 from boxwright.evaluation.confusion import confusion
 from boxwright.evaluation.evaluate import evaluate
 from boxwright.evaluation.matching import match

@@ -14,7 +14,7 @@ from boxwright.data.dataset import DetectionDataset, collate
 from boxwright.data.targets import Targets
 from boxwright.evaluation.evaluate import evaluate
 from boxwright.models import build_detector, faster_rcnn
-from boxwright.models.detector import Detector
+from boxwright.models.detector import Detector, weigh
 from boxwright.models.folding import fold_norms
 from boxwright.prediction.detect import detect, to_tables
 from tests.scenes import oriented_tables, square_tables
@@ -240,6 +240,28 @@ def test_padding_has_no_share_in_the_loss(name):
             continue
         # Matrix products round by their sizes, which those queries change.
         torch.testing.assert_close(value, loose[key], rtol=1e-6, atol=0, msg=key)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.usefixtures("same_draws")
+def test_the_weight_of_an_image_multiplies_its_gradients(name):
+    model = make(name).eval()
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+    truth = targets([[[8.0, 8, 40, 40]], [[20.0, 4, 60, 50]]])
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def gradients(weights: list[float]) -> torch.Tensor:
+        torch.manual_seed(0)
+        outputs = model(images, truth)
+        weigh(outputs, torch.tensor(weights))
+        loss = sum(model.loss(outputs, truth).values())
+        own = torch.autograd.grad(loss, parameters, allow_unused=True)
+        return torch.cat([g.flatten() for g in own if g is not None])
+
+    both, first, second = (gradients(w) for w in ([1.0, 2.0], [1.0, 0.0], [0.0, 1.0]))
+    torch.testing.assert_close(both, first + 2 * second, rtol=1e-3, atol=1e-4 * float(both.abs().max()))
+    assert first.abs().max() > 0
+    assert second.abs().max() > 0
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -118,14 +118,14 @@ def test_a_run_that_was_stopped_before_its_first_state_starts_from_the_weights_a
 def test_a_resumed_run_knows_what_started_anew(folder, monkeypatch):
     first = trained(folder, "first", CONFIGS["fcos"])
     model = CONFIGS["fcos"] | {"weights": str(folder / "runs" / "first"), "head_depth": 2}
-    honest = Trainer._step
+    honest = Trainer.step
 
     def stop(self, batches):
         self.stop_requested = True
         return honest(self, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop)
+        patch.setattr(Trainer, "step", stop)
         with pytest.raises(KeyboardInterrupt):
             trained(folder, "second", model, new_first=1000)
     run = resumed(folder, "second")

@@ -123,13 +123,13 @@ def test_a_plan_is_what_a_run_does(tmp_path, monkeypatch):
     file.write_text(dump_config(config))
     plan = boxwright.schedule(file, ["train.schedule.name=cyclic"])
     rates = []
-    honest = Trainer._step
+    honest = Trainer.step
 
     def look(self, batches):
         rates.append(self.optimizer.param_groups[0]["lr"])
         return honest(self, batches)
 
-    monkeypatch.setattr(Trainer, "_step", look)
+    monkeypatch.setattr(Trainer, "step", look)
     boxwright.train(file, ["train.schedule.name=cyclic"], runs=tmp_path / "runs")
     assert plan.rates.tolist() == pytest.approx(rates)
     rows = plan.rows()

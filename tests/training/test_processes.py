@@ -28,7 +28,7 @@ import boxwright
 from boxwright.reporting import report as reports
 from boxwright.training.loop import Trainer
 reports.report = lambda folder: folder
-honest = Trainer._step
+honest = Trainer.step
 def keep(self, batches):
     clip = self.accelerator.clip_grad_norm_
     def look(parameters, limit):
@@ -41,7 +41,7 @@ def keep(self, batches):
         return honest(self, batches)
     finally:
         self.accelerator.clip_grad_norm_ = clip
-Trainer._step = keep
+Trainer.step = keep
 boxwright.train(sys.argv[1], name="run", runs=sys.argv[2])
 """
 
@@ -54,7 +54,7 @@ import torch.distributed as dist
 torch.set_num_threads(1)
 import boxwright
 from boxwright.training.loop import Trainer
-honest = Trainer._step
+honest = Trainer.step
 def check(self, batches):
     losses = honest(self, batches)
     sums = torch.stack([p.detach().double().abs().sum() for p in self.detector.parameters()])
@@ -62,7 +62,7 @@ def check(self, batches):
     dist.all_gather(both, sums)
     assert torch.equal(*both), (both[0] - both[1]).abs().max()
     return losses
-Trainer._step = check
+Trainer.step = check
 boxwright.train(sys.argv[1], name="run", runs=sys.argv[2])
 """
 

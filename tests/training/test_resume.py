@@ -29,14 +29,14 @@ PROCESSES.set_forkserver_preload(["tests.training.test_resume", "timm", "numba",
 def _train(config: Path, runs: Path, counter: Path, resume: bool) -> None:
     """What a child does: train on one thread, telling the step it has come to; no report."""
     torch.set_num_threads(1)
-    step = Trainer._step
+    step = Trainer.step
 
     def tell(self: Trainer, batches: list) -> torch.Tensor:
         losses = step(self, batches)
         counter.write_text(str(self.progress.step + 1))
         return losses
 
-    Trainer._step = tell
+    Trainer.step = tell
     reports.report = lambda folder: folder
     train(config, name="run", runs=runs, resume=resume)
 

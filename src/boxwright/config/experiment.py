@@ -36,7 +36,12 @@ class SourceConfig(Part):
     # Factors on width and height of each box about its centre, for labels that are looser than the others.
     tightness: tuple[Factor, Factor] = (1.0, 1.0)
     class_map: dict[str, str] | None = None  # names of its classes to those learnt, where they differ
-    role: Literal["labels", "background"] = "labels"  # background: its images hold nothing to be found
+    # background: its images hold nothing to be found; pseudo: boxes that a detector found, with scores
+    role: Literal["labels", "pseudo", "background"] = "labels"
+    # of pseudo boxes, from which they are objects, for all or by class; null: those that came with them
+    scores: Share | dict[str, Share] | None = None
+    doubt: Share = 0.1  # from which pseudo boxes of lower scores are neither objects nor background
+    weight: Factor = 1.0  # on what a training source's images teach: their gradients
     samples: Positive | None = None  # images of a training source that an epoch draws; null: see repeat
     repeat: Factor = 1.0  # how often an epoch draws each image of a training source: 0.5, 3
 
@@ -62,6 +67,8 @@ class DataConfig(Part):
         for source in [*self.sources, *(s for s in judged if isinstance(s, SourceConfig))]:
             if source.role == "background" and (source.class_map or source.tightness != (1.0, 1.0)):
                 raise ValueError(f"{source.root} is background: class_map and tightness are for boxes")
+            if source.scores is not None and source.role != "pseudo":
+                raise ValueError(f"{source.root}: scores are for role: pseudo, found role: {source.role}")
         return self
 
     @model_validator(mode="after")
@@ -72,8 +79,14 @@ class DataConfig(Part):
                     f"train: samples {source.samples} and repeat {source.repeat:g}, expected one of both"
                 )
         for source in self.val if isinstance(self.val, list) else [self.val]:
-            if isinstance(source, SourceConfig) and (source.samples is not None or source.repeat != 1):
-                raise ValueError("val: samples and repeat are for what is learnt; all of val is judged")
+            if not isinstance(source, SourceConfig):
+                continue
+            if source.samples is not None or source.repeat != 1 or source.weight != 1:
+                raise ValueError(
+                    "val: samples, repeat and weight are for what is learnt; all of val is judged"
+                )
+            if source.role == "pseudo":
+                raise ValueError(f"val: {source.root} holds pseudo-labels; a detector is judged by truth")
         return self
 
 

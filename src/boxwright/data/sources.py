@@ -11,6 +11,7 @@ import polars as pl
 from boxwright.config.experiment import DataConfig, SourceConfig
 from boxwright.data import formats
 from boxwright.data.builder import TableBuilder
+from boxwright.data.confident import thresholds_by_name
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.images import find_images
 from boxwright.data.tables import CATEGORY_SCHEMA, Tables, frame
@@ -129,7 +130,42 @@ def _read(source: SourceConfig) -> Tables:
     tables = formats.read(source.root, source.format, options)
     if source.role == "background":
         return replace(tables, boxes=tables.boxes.clear(), categories=tables.categories.clear())
+    if source.role == "pseudo":
+        tables = _as_labels(tables, source)
     return scale_boxes(rename_classes(tables, source.class_map, source.root), source.tightness)
+
+
+def _as_labels(tables: Tables, source: SourceConfig) -> Tables:
+    """Predictions as labels: certain ones are objects, doubtful ones are ignored, the others are left out.
+
+    Raises:
+        DataError: a box has no score.
+        ConfigError: a class has no threshold, or there is no such class.
+    """
+    names, score = tables.categories["name"].to_list(), tables.boxes["score"]
+    if score.null_count():
+        raise DataError(
+            f"{source.root}: {score.null_count():,} of {len(score):,} boxes have no score; role: pseudo is"
+            " for what a detector found (boxwright pseudo-label)."
+        )
+    if isinstance(source.scores, dict):
+        limits = thresholds_by_name(tables.categories) | source.scores
+    elif source.scores is not None:
+        limits = dict.fromkeys(names, source.scores)
+    else:
+        limits = thresholds_by_name(tables.categories)
+    unknown = [name for name in limits if name not in names]
+    missing = [name for name in names if name not in limits]
+    if unknown:
+        raise ConfigError(f"scores of {source.root}: no class '{unknown[0]}'. {nearest(unknown[0], names)}")
+    if missing:
+        raise ConfigError(
+            f"{source.root}: no threshold for '{missing[0]}'; expected scores: 0.5, or {{{missing[0]}: 0.5}}."
+        )
+    limit = np.array([limits[name] for name in names])[tables.boxes["category_id"].to_numpy()]
+    certain = pl.Series(score.to_numpy() >= limit, dtype=pl.Boolean)
+    boxes = tables.boxes.with_columns(ignore=pl.col("ignore") | ~certain)
+    return tables.with_boxes(boxes.filter(certain | (score >= source.doubt)))
 
 
 def _images_of(folder: Path) -> Tables:

@@ -10,11 +10,11 @@ import numpy as np
 import orjson
 import polars as pl
 
+from boxwright.data.confident import thresholds_by_name, with_thresholds
 from boxwright.data.formats.files import read_json, write_atomic
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 from boxwright.evaluation.bounds import moved
-from boxwright.evaluation.confident import thresholds_by_name, with_thresholds
 from boxwright.evaluation.reading import Curves
 
 VERSION = 1

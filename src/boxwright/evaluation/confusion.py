@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from boxwright.data.confident import confident
 from boxwright.data.tables import Tables
 from boxwright.evaluation.comparison import ALONE, compare
-from boxwright.evaluation.confident import confident
 from boxwright.evaluation.operating import IOU
 
 BACKGROUND = "background"

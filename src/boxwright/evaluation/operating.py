@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from boxwright.data.confident import with_thresholds
 from boxwright.data.tables import Tables
-from boxwright.evaluation.confident import with_thresholds
 from boxwright.evaluation.matching import match
 from boxwright.evaluation.platt import fit_platt, probability
 from boxwright.evaluation.thresholds import threshold

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 
 from boxwright.data import formats
+from boxwright.data.confident import thresholds_by_name, with_thresholds
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.naming import join_names
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 from boxwright.evaluation.calibration import load_calibration
-from boxwright.evaluation.confident import thresholds_by_name, with_thresholds
 
 TABLE = {"image": "images", "category": "categories"}
 

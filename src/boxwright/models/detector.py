@@ -66,6 +66,17 @@ def full_precision(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: t.float() if t.is_floating_point() else t for name, t in outputs.items()}
 
 
+def weigh(outputs: dict[str, Tensor], weights: Tensor) -> None:
+    """Multiply what each image teaches, the gradients of its outputs (B, ...), by its weight (B,).
+
+    Losses are divided by the objects of the whole batch, whatever their weights.
+    """
+    for output in outputs.values():
+        if output.requires_grad:
+            factor = weights.view(-1, *[1] * (output.ndim - 1))
+            output.register_hook(lambda gradient, factor=factor: gradient * factor.to(gradient.dtype))
+
+
 def collate_for(model: Detector) -> Callable[[list[Sample]], Batch]:
     """What makes batches of the sizes that a detector takes; it travels to a loader's workers without it."""
     return partial(collate, stride=model.stride, least=model.least_side)

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from PIL import Image, ImageDraw
 
+from boxwright.data.confident import confident
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
-from boxwright.evaluation.confident import confident
 from boxwright.geometry.conventions import respell
 from boxwright.geometry.iou import pairwise_iou
 from boxwright.reporting.gallery import (

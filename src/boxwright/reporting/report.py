@@ -12,12 +12,12 @@ import polars as pl
 from markupsafe import Markup
 
 from boxwright.data import formats
+from boxwright.data.confident import UNKNOWN, confident, thresholds_by_name
 from boxwright.data.formats.files import write_atomic
 from boxwright.data.statistics import stats
 from boxwright.errors import DataError
 from boxwright.evaluation.accuracy import accuracy
 from boxwright.evaluation.coco import ALL
-from boxwright.evaluation.confident import UNKNOWN, confident, thresholds_by_name
 from boxwright.evaluation.confusion import confusion
 from boxwright.evaluation.evaluate import Evaluation, evaluate
 from boxwright.evaluation.landmarks import landmarks

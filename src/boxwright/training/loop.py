@@ -24,7 +24,7 @@ from boxwright.data.targets import Batch
 from boxwright.errors import DataError, NonFiniteError
 from boxwright.evaluation.evaluate import Evaluation, evaluate
 from boxwright.models.checkpoint import save_detector
-from boxwright.models.detector import Detector, collate_for, full_precision
+from boxwright.models.detector import Detector, collate_for, full_precision, weigh
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
@@ -66,7 +66,13 @@ class Trainer:
         resume: bool,
         fresh: Sequence[str] = (),
         draws: Draws | None = None,
+        weights: Tensor | None = None,
     ):
+        """As `make_trainer` makes it.
+
+        Args:
+            weights: (images,) of the training set, on their gradients; None: all count alike.
+        """
         self.config, self.folder, self.categories = config, folder, categories
         self.statistics = input_statistics(train_set.tables, config.image_size)
         settings = config.train
@@ -95,6 +101,7 @@ class Trainer:
         if world > 1 and device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.detector = model
+        self.weights = weights
         self.frozen = freeze(model, config.model.freeze)
         self.optimizer = make_optimizer(model, settings.optimizer)
         self.schedule = make_schedule(
@@ -105,7 +112,7 @@ class Trainer:
         self.average = make_average(model, settings.ema.decay, settings.ema.start) if settings.ema else None
         self.progress = Progress(fresh=list(fresh))
         if resume and (folder / "checkpoints" / STATE).is_file():
-            self.progress = load_state(folder / "checkpoints" / STATE, self._parts())
+            self.progress = load_state(folder / "checkpoints" / STATE, self.parts())
         anew = self.progress.fresh
         self.carried = [p for name, p in model.named_parameters() if anew and name not in anew]
         if settings.norms == "keep":
@@ -157,10 +164,10 @@ class Trainer:
 
     def _run_epoch(self, display: TrainingDisplay) -> None:
         settings, progress = self.config.train, self.progress
-        self._to_training()
-        for batches in self._steps():
+        self.to_training()
+        for batches in self._timed_steps():
             began = time.perf_counter()
-            losses = self._step(batches)
+            losses = self.step(batches)
             progress.step += 1
             progress.seconds += time.perf_counter() - began
             self.recent.append((progress.step, losses, torch.cat([b.indices for b in batches])))
@@ -174,26 +181,33 @@ class Trainer:
                 raise KeyboardInterrupt
         progress.epoch, progress.batch = progress.epoch + 1, 0
 
-    def _to_training(self) -> None:
+    def to_training(self) -> None:
         """Training mode, but for what is frozen, whose norms keep their statistics."""
         self.model.train()
         for module in self.frozen:
             module.eval()
 
-    def _steps(self) -> Iterator[list[Batch]]:
-        """The batches of each step that is left of this epoch; the time they take counts as training."""
+    def steps_of(self, epoch: int, done: int = 0) -> Iterator[list[Batch]]:
+        """The batches of each step of an epoch, after those that are done."""
         size, accumulate = self.config.train.batch_size, self.config.train.accumulate
-        self.sampler.set_epoch(self.progress.epoch, self.progress.batch * size)
+        self.sampler.set_epoch(epoch, done * size)
         batches = iter(self.loader)
-        while self.progress.batch < self.batches:
-            began = time.perf_counter()
-            step = [next(batches) for _ in range(min(accumulate, self.batches - self.progress.batch))]
+        while done < self.batches:
+            step = [next(batches) for _ in range(min(accumulate, self.batches - done))]
+            done += len(step)
+            yield step
+
+    def _timed_steps(self) -> Iterator[list[Batch]]:
+        """What is left of this epoch; the time that batches take counts as training."""
+        began = time.perf_counter()
+        for step in self.steps_of(self.progress.epoch, self.progress.batch):
             self.progress.batch += len(step)
             self.progress.seconds += time.perf_counter() - began
             yield step
+            began = time.perf_counter()
 
-    def _step(self, batches: list[Batch]) -> Tensor:
-        """One optimizer step; gives the mean losses by part, (parts,), not waited for."""
+    def step(self, batches: list[Batch]) -> Tensor:
+        """One optimizer step at the rate of now; gives the mean losses by part, (parts,), not waited for."""
         parts = []
         for n, batch in enumerate(batches):
             # Gradients travel between processes with the last batch only.
@@ -204,6 +218,8 @@ class Trainer:
                 with self.accelerator.autocast():
                     images = moved.images.contiguous(memory_format=self.memory_format)
                     outputs = self.model(images, moved.targets)
+                if self.weights is not None:
+                    weigh(outputs, self.weights[batch.indices].to(moved.images.device))
                 losses = self.detector.loss(full_precision(outputs), moved.targets)
                 self.accelerator.backward(sum(losses.values()) / len(batches))
             self.loss_names = list(losses)
@@ -257,7 +273,7 @@ class Trainer:
         model = self.average.module if self.average is not None else self.detector
         assert isinstance(model, Detector)
         evaluation = self.judge(model, ONE_VIEW)
-        self._to_training()
+        self.to_training()
         numbers = {name: evaluation.coco[name] for name in ("AP", "AP50", "AP75")}
         if self.metrics is not None:
             row = {f"val/{name}": value for name, value in numbers.items()}
@@ -288,9 +304,10 @@ class Trainer:
                 self._report_non_finite(row, torch.stack([r[1] for r in self.recent]).cpu())
         if self.metrics is not None:
             self.metrics.save()
-            save_state(self.folder / "checkpoints" / STATE, self.progress, self._parts())
+            save_state(self.folder / "checkpoints" / STATE, self.progress, self.parts())
 
-    def _parts(self) -> dict:
+    def parts(self) -> dict:
+        """What a run goes on from, by name; each has a state dict."""
         parts = {"model": self.detector, "optimizer": self.optimizer, "schedule": self.schedule}
         optional = {"average": self.average, "scaler": self.accelerator.scaler}
         return parts | {name: part for name, part in optional.items() if part is not None}

@@ -59,48 +59,62 @@ def run(config: ExperimentConfig, data: Loaded, name: str, runs: Path, resumed: 
     Raises:
         NonFiniteError, KeyboardInterrupt: see `train`.
     """
-    train_tables, val_tables = data.train, data.val
     # One process chooses for all: a folder that another has just made would seem taken.
-    state = PartialState(cpu=on_cpu())
-    first = state.is_main_process
+    first = PartialState(cpu=on_cpu()).is_main_process
     folder = broadcast_object_list([resumed or choose_folder(runs, name, False) if first else None])[0]
     assert isinstance(folder, Path)
     if first and resumed is None:
         start_folder(folder, config)
-    categories = train_tables.categories["name"].to_list()
     console.print(
-        f"[bold]{folder}[/]: {config.model.name}, {len(train_tables.images):,} images to train on, "
-        f"{len(val_tables.images):,} to judge by, {len(categories)} classes"
+        f"[bold]{folder}[/]: {config.model.name}, {len(data.train.images):,} images to train on, "
+        f"{len(data.val.images):,} to judge by, {len(data.train.categories)} classes"
     )
+    trainer = make_trainer(config, data, folder, resumed is not None)
+    trainer.run()
+    return _conclude(trainer, folder, data.val)
+
+
+def make_trainer(config: ExperimentConfig, data: Loaded, folder: Path, resume: bool) -> Trainer:
+    """Decode what fits into memory, build the model, and tell what will be trained on.
+
+    Args:
+        config: a checked experiment.
+        data: tables of training and validation.
+        folder: of the run.
+        resume: go on from its state, where there is one.
+    """
+    state = PartialState(cpu=on_cpu())
+    categories = data.train.categories["name"].to_list()
     torch.manual_seed(config.train.seed)
     cache = int(config.train.cache_gib * 2**30)
     mixed_epochs = round((1 - config.augment.plain_end) * config.train.epochs)
     train_set = DetectionDataset(
-        train_tables, config.image_size, config.augment, config.train.seed, cache, mixed_epochs
+        data.train, config.image_size, config.augment, config.train.seed, cache, mixed_epochs
     )
-    val_set = DetectionDataset(val_tables, config.image_size, None, config.train.seed, cache)
-    for what, dataset in (("train", train_set), ("val", val_set)):
+    val_set = DetectionDataset(data.val, config.image_size, None, config.train.seed, cache)
+    for what, dataset in (("train", train_set), ("val", val_set)) if cache else ():
         with progress_bar(f"decode {what} images", len(dataset)) as tell:
             held = dataset.fill_cache(tell)
         if held < len(dataset):
             console.print(
                 f"{held:,} of {len(dataset):,} {what} images fit into {config.train.cache_gib} GiB."
             )
-    going_on = resumed is not None and (folder / "checkpoints" / STATE).is_file()
+    going_on = resume and (folder / "checkpoints" / STATE).is_file()
     model, fresh = _make_model(config, categories, going_on)
-    if first:
-        _warn_of_lost_boxes(model, train_tables, config)
-        if model.finds_landmarks and not train_tables.boxes["landmarks"].is_not_null().any():
+    if state.is_main_process:
+        _warn_of_lost_boxes(model, data.train, config)
+        if model.finds_landmarks and not data.train.boxes["landmarks"].is_not_null().any():
             console.print("[yellow]the training data has no landmarks[/]: boxes alone are learnt.")
     sources = config.data.sources
     together = config.train.batch_size * state.num_processes
     draws = draws_of(data.sizes, sources, config.train.epoch_images, together)
-    if first and (draws.virtual or len(sources) > 1):
+    if state.is_main_process and (draws.virtual or len(sources) > 1):
         console.print(_table_of_draws(draws, sources, config, state.num_processes))
-    going_on = resumed is not None
-    trainer = Trainer(model, config, folder, train_set, val_set, categories, going_on, fresh, draws)
-    trainer.run()
-    return _conclude(trainer, folder, val_tables)
+    weights = None
+    if any(source.weight != 1 for source in sources):
+        own = torch.tensor([source.weight for source in sources])
+        weights = own.repeat_interleave(torch.tensor(data.sizes))
+    return Trainer(model, config, folder, train_set, val_set, categories, resume, fresh, draws, weights)
 
 
 def _table_of_draws(
