@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from boxwright.evaluation.thresholds import threshold as threshold
     from boxwright.models.importing import import_checkpoint as import_checkpoint
     from boxwright.prediction.predict import predict as predict
+    from boxwright.prediction.pseudo import pseudo_label as pseudo_label
     from boxwright.prediction.tiles import TilingOptions as TilingOptions
     from boxwright.reporting.gallery import show as show
     from boxwright.reporting.report import report as report
@@ -57,6 +58,7 @@ _HOMES = {
     "calibrate": "boxwright.evaluation.calibrate",
     "threshold": "boxwright.evaluation.thresholds",
     "predict": "boxwright.prediction.predict",
+    "pseudo_label": "boxwright.prediction.pseudo",
     "TilingOptions": "boxwright.prediction.tiles",
     "import_checkpoint": "boxwright.models.importing",
     "report": "boxwright.reporting.report",

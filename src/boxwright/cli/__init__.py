@@ -16,6 +16,7 @@ from boxwright.cli import (
     model,
     predict,
     pretrain,
+    pseudo_label,
     report,
     runs,
     schedule,
@@ -44,6 +45,7 @@ app.command(epilog=compare.EXAMPLE)(compare.compare)
 app.command(epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command(epilog=threshold.EXAMPLE)(threshold.threshold)
 app.command(epilog=predict.EXAMPLE)(predict.predict)
+app.command("pseudo-label", epilog=pseudo_label.EXAMPLE)(pseudo_label.pseudo_label)
 app.command(epilog=report.EXAMPLE)(report.report)
 app.command(epilog=runs.EXAMPLE)(runs.runs)
 app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLE)(import_checkpoint.import_checkpoint)
