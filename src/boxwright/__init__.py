@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from boxwright.training.inspection import filters as filters
     from boxwright.training.inspection import summarize as summarize
     from boxwright.training.pretraining import pretrain as pretrain
+    from boxwright.training.range_test import lr_find as lr_find
     from boxwright.training.schedule import schedule as schedule
     from boxwright.training.train import train as train
 
@@ -65,6 +66,7 @@ _HOMES = {
     "runs": "boxwright.reporting.runs",
     "train": "boxwright.training.train",
     "pretrain": "boxwright.training.pretraining",
+    "lr_find": "boxwright.training.range_test",
     "schedule": "boxwright.training.schedule",
     "summarize": "boxwright.training.inspection",
     "activations": "boxwright.training.inspection",

@@ -13,6 +13,7 @@ from boxwright.cli import (
     evaluate,
     import_checkpoint,
     init,
+    lr_find,
     model,
     predict,
     pretrain,
@@ -39,6 +40,7 @@ app.add_typer(model.app, name="model")
 app.command(epilog=init.EXAMPLE)(init.init)
 app.command(epilog=train.EXAMPLE)(train.train)
 app.command(epilog=schedule.EXAMPLE)(schedule.schedule)
+app.command("lr-find", epilog=lr_find.EXAMPLE)(lr_find.lr_find)
 app.command(epilog=pretrain.EXAMPLE)(pretrain.pretrain)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(epilog=compare.EXAMPLE)(compare.compare)

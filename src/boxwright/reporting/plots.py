@@ -61,6 +61,7 @@ def line_plot(
     log: bool = False,
     unit: bool = False,
     marks: Mapping[str, tuple[float, float]] | None = None,
+    log_x: bool = False,
 ) -> str:
     """Lines by name, each an x and a y.
 
@@ -70,11 +71,12 @@ def line_plot(
         log: the y axis is logarithmic.
         unit: the y axis is 0 to 1.
         marks: a point of a line to look at, by its name.
+        log_x: the x axis is logarithmic.
     """
     chosen = {name: _finite(x, y, log) for name, (x, y) in list(series.items())[:MOST_CLASSES]}
     xs = np.concatenate([x for x, _ in chosen.values()] or [np.zeros(1)])
     ys = np.concatenate([y for _, y in chosen.values()] or [np.ones(1)])
-    x_axis = _axis(x_label, xs, LEFT, WIDTH - RIGHT)
+    x_axis = _axis(x_label, xs, LEFT, WIDTH - RIGHT, log_x)
     y_axis = _axis(y_label, np.array([0.0, 1.0]) if unit else ys, HEIGHT - BOTTOM, TOP, log)
     parts, data = [], []
     for n, (name, (x, y)) in enumerate(chosen.items()):
