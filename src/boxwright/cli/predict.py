@@ -10,7 +10,9 @@ EXAMPLE = "Example: boxwright predict images/ --checkpoint runs/bccd -o predicti
 
 def predict(
     images: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
-    checkpoint: Annotated[Path, typer.Option(help="A run folder or a .safetensors file.")],
+    checkpoint: Annotated[
+        list[Path], typer.Option(help="A run folder or a .safetensors file; the boxes of several are fused.")
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="predictions.parquet, or .json for COCO results.")
     ] = Path("predictions.parquet"),
@@ -84,7 +86,8 @@ def predict(
     from boxwright.data.images import find_images
 
     # A wrong path is told before torch is imported.
-    find_checkpoint(checkpoint)
+    for place in checkpoint:
+        find_checkpoint(place)
     find_images(images)
     seen = views_of(views) if views else None
 

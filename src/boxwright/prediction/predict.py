@@ -24,6 +24,7 @@ from boxwright.models.detector import collate_for
 from boxwright.models.folding import fold_norms
 from boxwright.models.onnx import OnnxDetector
 from boxwright.prediction.detect import detect, detect_images, to_tables
+from boxwright.prediction.ensemble import fuse_tables
 from boxwright.prediction.pipeline import in_order
 from boxwright.prediction.sweep import sweep_angles, sweep_images
 from boxwright.prediction.tiles import TilingOptions, count_tiles, detect_tiles
@@ -34,7 +35,7 @@ RUNTIMES = ("torch", "onnx")
 
 def predict(
     images: str | os.PathLike,
-    checkpoint: str | os.PathLike,
+    checkpoint: str | os.PathLike | Sequence[str | os.PathLike],
     output: str | os.PathLike | None = None,
     batch_size: int | None = None,
     device: str | None = None,
@@ -49,7 +50,7 @@ def predict(
 
     Args:
         images: a file or a folder.
-        checkpoint: a run folder or a .safetensors file.
+        checkpoint: a run folder or a .safetensors file; of several the boxes are fused (`fuse_tables`).
         output: where to write: .parquet, or .json for COCO results.
         batch_size: images at a time, or tiles; None: 8 images, or as many tiles as have 4.5 megapixels.
         device: "cpu", "cuda" ...; None: a GPU where there is one.
@@ -72,9 +73,38 @@ def predict(
 
     Example:
         >>> boxwright.predict("images/", "runs/bccd", "predictions.parquet")
+        >>> boxwright.predict("images/", ["runs/bccd", "runs/bccd-2"])
         >>> boxwright.predict("city.tif", "runs/cars", tiling=boxwright.TilingOptions(object_width=25))
     """
     correction = None if calibration is None else load_calibration(calibration)
+    places = [checkpoint] if isinstance(checkpoint, str | os.PathLike) else list(checkpoint)
+    if not places:
+        raise ConfigError("no checkpoint is given, expected one at least.")
+    find = partial(
+        _predict_one, images, batch_size=batch_size, device=device, views=views,
+        max_detections=max_detections, tiling=tiling, sweep=sweep, runtime=runtime,
+    )  # fmt: skip
+    members = [find(place) for place in places]
+    tables = members[0] if len(members) == 1 else fuse_tables(members, max_detections)
+    if correction is not None:
+        tables = correction.apply(tables)
+    if output is not None:
+        formats.write(tables, output)
+    return tables
+
+
+def _predict_one(
+    images: str | os.PathLike,
+    checkpoint: str | os.PathLike,
+    batch_size: int | None,
+    device: str | None,
+    views: Sequence[View] | None,
+    max_detections: int | None,
+    tiling: TilingOptions | None,
+    sweep: int,
+    runtime: str,
+) -> Tables:
+    """What a detector finds, with the scores that its own validation has made probabilities."""
     files = find_images(images)
     root = Path(images) if Path(images).is_dir() else Path(images).parent
     loaded = load_detector(checkpoint)
@@ -110,13 +140,7 @@ def predict(
         faults.append(Fault("detection-limit", "warning", names[image], message))
     tables = to_tables(rows, table.images, loaded.categories, Path(checkpoint).name)
     tables = loaded.operating.apply(Tables(tables.images, tables.boxes, tables.categories, tuple(faults)))
-    if tiling is not None:
-        tables = with_positions(tables)
-    if correction is not None:
-        tables = correction.apply(tables)
-    if output is not None:
-        formats.write(tables, output)
-    return tables
+    return tables if tiling is None else with_positions(tables)
 
 
 def _device(name: str | None, runtime: str) -> torch.device:

@@ -28,7 +28,8 @@ from boxwright.training.run_folder import CONFIG
 from boxwright.training.state import STATE
 from boxwright.training.train import load_data
 
-DIVERGED = 4.0  # times the least loss so far, and the test is over
+DIVERGED = 4.0  # times the least mean of some steps, and the test is over
+FEW = 0.1  # of all steps, in such a mean
 WIDTH = 0.03  # deviation of the smoothing, of all steps
 START = 0.1  # first part of the steps, whose mean is the loss before anything was learnt
 RISEN = 0.1  # of the descent, by which a loss that has risen again is no longer stable
@@ -183,9 +184,14 @@ def probe(
                 group["lr"] = float(rate) * group["initial_lr"] / greatest
             loss = float(trainer.step(batches).sum())
             tell(1)
-            if not np.isfinite(loss) or (n and loss > DIVERGED * np.nanmin(losses)):
+            if not np.isfinite(loss):
                 break
             losses[n] = loss
+            few = max(1, int(FEW * len(rates)))
+            means = np.convolve(losses[: n + 1], np.full(few, 1 / few), "valid")
+            if n + 1 >= few and means[-1] > DIVERGED * means.min():
+                losses[n + 1 - few : n + 1] = np.nan
+                break
     finally:
         tell(len(rates) - n - 1)
         for name, part in parts.items():
