@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from boxwright.reporting.report import report as report
     from boxwright.reporting.runs import runs as runs
     from boxwright.training.assignment import show_assignment as show_assignment
+    from boxwright.training.averaging import average as average
     from boxwright.training.inspection import activations as activations
     from boxwright.training.inspection import filters as filters
     from boxwright.training.inspection import summarize as summarize
@@ -66,6 +67,7 @@ _HOMES = {
     "runs": "boxwright.reporting.runs",
     "train": "boxwright.training.train",
     "pretrain": "boxwright.training.pretraining",
+    "average": "boxwright.training.averaging",
     "lr_find": "boxwright.training.range_test",
     "schedule": "boxwright.training.schedule",
     "summarize": "boxwright.training.inspection",

@@ -6,6 +6,7 @@ import typer
 
 from boxwright.cli import (
     assign,
+    average,
     calibrate,
     compare,
     data,
@@ -48,6 +49,7 @@ app.command(epilog=calibrate.EXAMPLE)(calibrate.calibrate)
 app.command(epilog=threshold.EXAMPLE)(threshold.threshold)
 app.command(epilog=predict.EXAMPLE)(predict.predict)
 app.command("pseudo-label", epilog=pseudo_label.EXAMPLE)(pseudo_label.pseudo_label)
+app.command(epilog=average.EXAMPLE)(average.average)
 app.command(epilog=report.EXAMPLE)(report.report)
 app.command(epilog=runs.EXAMPLE)(runs.runs)
 app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLE)(import_checkpoint.import_checkpoint)

@@ -168,6 +168,7 @@ class TrainConfig(Part):
     wanted_precision: Annotated[float, Field(gt=0, le=1)] | None = None
     checkpoint_every: Positive | None = None  # steps; None: an epoch
     log_every: Positive = 20  # steps
+    keep: Annotated[int, Field(ge=0)] = 0  # last epochs whose weights are kept, for `boxwright average`
 
 
 class ExperimentConfig(Part):

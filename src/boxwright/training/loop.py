@@ -146,6 +146,8 @@ class Trainer:
                     self._run_epoch(display)
                     if progress.epoch % self.evaluate_every == 0 or progress.epoch == epochs:
                         self._evaluate(display)
+                    if progress.epoch > epochs - self.config.train.keep:
+                        self._save_weights(self._judged(), f"epoch-{progress.epoch}.safetensors")
                     self._save()
         finally:
             for number, handler in before.items():
@@ -270,8 +272,7 @@ class Trainer:
 
     def _evaluate(self, display: TrainingDisplay) -> None:
         self._log(display)
-        model = self.average.module if self.average is not None else self.detector
-        assert isinstance(model, Detector)
+        model = self._judged()
         evaluation = self.judge(model, ONE_VIEW)
         self.to_training()
         numbers = {name: evaluation.coco[name] for name in ("AP", "AP50", "AP75")}
@@ -288,12 +289,19 @@ class Trainer:
         ):
             self.progress.best_ap = evaluation.coco["AP"]
             self.best_evaluation = evaluation
-            if self.accelerator.is_main_process:
-                self._save_weights(model, BEST)
+            self._save_weights(model, BEST)
         display.tell(self.progress.epoch, numbers, self.progress.seconds)
         self.accelerator.wait_for_everyone()
 
+    def _judged(self) -> Detector:
+        """The model whose weights are judged and kept: the moving average, where there is one."""
+        model = self.average.module if self.average is not None else self.detector
+        assert isinstance(model, Detector)
+        return model
+
     def _save_weights(self, model: Detector, name: str) -> None:
+        if not self.accelerator.is_main_process:
+            return
         path = self.folder / "checkpoints" / name
         save_detector(model, self.config, self.categories, path, self.statistics)
 
@@ -315,7 +323,11 @@ class Trainer:
     def _catch_signals(self) -> dict:
         """Let Ctrl-C and SIGTERM ask for a stop after the step; a second Ctrl-C stops at once."""
 
+        own = os.getpid()
+
         def request(number: int, _frame: object) -> None:
+            if os.getpid() != own:  # a loader's worker, which the last step still needs
+                return
             if self.stop_requested:
                 raise KeyboardInterrupt
             self.stop_requested = True
@@ -377,11 +389,4 @@ def make_loader(
         num_workers=workers,
         collate_fn=collate_for(model),
         pin_memory=device.type == "cuda",
-        worker_init_fn=_leave_signals,
     )
-
-
-def _leave_signals(_worker: int) -> None:
-    """Ctrl-C and SIGTERM reach workers too, which the training process still needs for its last step."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,144 @@
+"""`boxwright average`: one detector whose weights are the mean of several checkpoints'.
+
+Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalization, UAI 2018; of several runs
+that started from the same weights, Wortsman et al., Model Soups, ICML 2022.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from boxwright.config.experiment import View
+from boxwright.data.dataset import DetectionDataset
+from boxwright.data.tables import Tables
+from boxwright.errors import CheckpointError, ConfigError
+from boxwright.evaluation.evaluate import Evaluation, evaluate
+from boxwright.evaluation.operating import fit_operating
+from boxwright.models.checkpoint import LoadedDetector, load_detector, save_detector
+from boxwright.models.detector import Detector, collate_for
+from boxwright.prediction.detect import detect, to_tables
+from boxwright.progress import console, progress_bar
+from boxwright.training.opening import open_experiment
+
+JUDGED = ("AP", "AP50", "AP75")
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean of checkpoints.
+
+    Attributes:
+        rows: checkpoint, AP, AP50 and AP75 of each that was given, then of the mean.
+        used: the checkpoints that the mean is of.
+    """
+
+    rows: list[dict[str, Any]]
+    used: list[str]
+
+
+def average(
+    checkpoints: Sequence[str | os.PathLike],
+    output: str | os.PathLike | None = None,
+    greedy: bool = False,
+    views: Sequence[View] = ("plain",),
+) -> Average:
+    """Average weights, and judge each checkpoint and the mean on the first one's validation data.
+
+    Args:
+        checkpoints: run folders or .safetensors files of one architecture and class list; of one run
+            (`train.keep`), or of runs from the same weights.
+        output: where to write the mean, .safetensors, with the thresholds that fit it.
+        greedy: begin with the best, and keep a further one where the mean gets no worse by it. The
+            validation data have then chosen.
+        views: flips that an image is judged in.
+
+    Raises:
+        ConfigError: fewer than two checkpoints.
+        CheckpointError: one can't be used, or isn't like the others.
+        DataError: the validation data can't be read.
+
+    Example:
+        >>> epochs = sorted(Path("runs/bccd/checkpoints").glob("epoch-*.safetensors"))
+        >>> boxwright.average(epochs, "runs/bccd/mean.safetensors").rows
+    """
+    if len(checkpoints) < 2:
+        raise ConfigError(f"{len(checkpoints)} checkpoint, expected two at least.")
+    loaded = [load_detector(place) for place in checkpoints]
+    names = [str(place) for place in checkpoints]
+    for name, other in zip(names[1:], loaded[1:]):
+        _check_alike(names[0], loaded[0], name, other)
+    truth = open_experiment(checkpoints[0], "val").tables
+    judge = _Judge(truth, loaded[0], views)
+    evaluations = [judge(one.model, name) for name, one in zip(names, loaded)]
+    rows = [_row(name, evaluation) for name, evaluation in zip(names, evaluations)]
+    states = [one.model.state_dict() for one in loaded]
+    chosen = list(range(len(states)))
+    if greedy:
+        chosen = _chosen(states, rows, loaded[0].model, judge)
+    model = _with_mean(loaded[0].model, [states[n] for n in chosen])
+    evaluation = judge(model, "the mean")
+    if output is not None:
+        operating = fit_operating(truth, evaluation.predictions, loaded[0].config.train.wanted_precision)
+        first = loaded[0]
+        save_detector(model, first.config, first.categories, Path(output), first.statistics, operating)
+    return Average([*rows, _row("mean", evaluation)], [names[n] for n in chosen])
+
+
+def _check_alike(name: str, first: LoadedDetector, other_name: str, other: LoadedDetector) -> None:
+    if first.categories != other.categories:
+        raise CheckpointError(f"{other_name} finds {other.categories}, {name} finds {first.categories}.")
+    shapes, others = ({n: t.shape for n, t in m.model.state_dict().items()} for m in (first, other))
+    for key in sorted({*shapes, *others}):
+        if shapes.get(key) != others.get(key):
+            found, expected = (tuple(s[key]) if key in s else "nothing" for s in (others, shapes))
+            raise CheckpointError(f"{other_name}: {key} is {found}, and {expected} in {name}.")
+
+
+class _Judge:
+    """Evaluates a model on tables."""
+
+    def __init__(self, truth: Tables, like: LoadedDetector, views: Sequence[View]):
+        self.truth, self.views, self.categories = truth, views, like.categories
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dataset = DetectionDataset(truth, like.config.image_size)
+        self.loader = DataLoader(dataset, like.config.train.batch_size, collate_fn=collate_for(like.model))
+
+    def __call__(self, model: Detector, name: str) -> Evaluation:
+        with progress_bar(f"judge {name}", len(self.truth.images)) as tell:
+            moved = model.eval().to(self.device)
+            rows = detect(moved, self.loader, self.device, self.views, tell=tell)
+        return evaluate(self.truth, to_tables(rows, self.truth.images, self.categories, name))
+
+
+def _row(name: str, evaluation: Evaluation) -> dict[str, Any]:
+    return {"checkpoint": name} | {key: evaluation.coco[key] for key in JUDGED}
+
+
+def _chosen(
+    states: list[dict[str, Tensor]], rows: list[dict[str, Any]], model: Detector, judge: _Judge
+) -> list[int]:
+    """Places of the greedy soup's ingredients, best first (Wortsman et al., recipe 1)."""
+    best, *others = sorted(range(len(rows)), key=lambda n: -rows[n]["AP"])
+    chosen, reached = [best], rows[best]["AP"]
+    for n in others:
+        tried = judge(_with_mean(model, [states[m] for m in [*chosen, n]]), rows[n]["checkpoint"]).coco["AP"]
+        console.print(f"with {rows[n]['checkpoint']}: AP {tried:.4f}, before {reached:.4f}")
+        if tried >= reached:
+            chosen, reached = [*chosen, n], tried
+    return chosen
+
+
+def _with_mean(model: Detector, states: list[dict[str, Tensor]]) -> Detector:
+    """The model with the mean of the states; of whole numbers the first's."""
+    mean = {}
+    for key, first in states[0].items():
+        same = [state[key] for state in states]
+        mean[key] = torch.stack(same).mean(0) if first.is_floating_point() else first
+    model.load_state_dict(mean)
+    return model

@@ -1,0 +1,59 @@
+"""The mean of checkpoints, each of which is judged."""
+
+import numpy as np
+import pytest
+import torch
+
+import boxwright
+from boxwright.errors import CheckpointError, ConfigError
+from boxwright.models.checkpoint import load_detector, save_detector
+from tests.scenes import square_experiment
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("average")
+    config = square_experiment(folder, epochs=12, evaluate_every=12, keep=3)
+    return boxwright.train(config, name="run", runs=folder / "runs")
+
+
+def test_the_mean_of_the_last_epochs_is_a_checkpoint(run, tmp_path):
+    places = sorted((run.folder / "checkpoints").glob("epoch-*.safetensors"))
+    assert [p.stem for p in places] == ["epoch-10", "epoch-11", "epoch-12"]
+    found = boxwright.average(places, tmp_path / "mean.safetensors")
+    assert [row["checkpoint"] for row in found.rows] == [*map(str, places), "mean"]
+    # The last epoch's weights were judged by the run itself.
+    assert found.rows[2]["AP"] == pytest.approx(run.evaluation.coco["AP"])
+    mean = load_detector(tmp_path / "mean.safetensors")
+    states = [load_detector(p).model.state_dict() for p in places]
+    for key, tensor in mean.model.state_dict().items():
+        expected = np.mean([s[key].double().numpy() for s in states], axis=0)
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor.double(), torch.as_tensor(expected), rtol=1e-5, atol=1e-6)
+    assert set(mean.operating.points) <= {"bright", "dark"}
+    assert (
+        boxwright.predict(run.folder.parents[1] / "images", tmp_path / "mean.safetensors").images.height == 8
+    )
+
+
+def test_a_greedy_mean_leaves_out_what_makes_it_worse(run, tmp_path):
+    good = run.folder / "checkpoints" / "epoch-12.safetensors"
+    loaded = load_detector(good)
+    broken = {n: t * 0 if t.is_floating_point() else t for n, t in loaded.model.state_dict().items()}
+    loaded.model.load_state_dict(broken)
+    save_detector(loaded.model, loaded.config, loaded.categories, tmp_path / "broken.safetensors")
+    found = boxwright.average([tmp_path / "broken.safetensors", good], greedy=True)
+    best = max(row["AP"] for row in found.rows[:2])
+    assert found.rows[-1]["AP"] >= best
+    assert str(good) in found.used
+
+
+def test_what_is_not_alike_has_no_mean(run, tmp_path):
+    good = run.folder / "checkpoints" / "epoch-12.safetensors"
+    with pytest.raises(ConfigError, match="expected two at least"):
+        boxwright.average([good])
+    config = square_experiment(tmp_path, epochs=1, evaluate_every=1)
+    model = config.model.model_copy(update={"width": 0.5})
+    wider = boxwright.train(config.model_copy(update={"model": model}), name="wide", runs=tmp_path / "runs")
+    with pytest.raises(CheckpointError, match=r"is \(\d+.*\), and \(\d+.*\) in .*epoch-12"):
+        boxwright.average([good, wider.folder])
