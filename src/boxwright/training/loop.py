@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -193,7 +193,8 @@ class Trainer:
         """The batches of each step of an epoch, after those that are done."""
         size, accumulate = self.config.train.batch_size, self.config.train.accumulate
         self.sampler.set_epoch(epoch, done * size)
-        batches = iter(self.loader)
+        with _held_signals():
+            batches = iter(self.loader)
         while done < self.batches:
             step = [next(batches) for _ in range(min(accumulate, self.batches - done))]
             done += len(step)
@@ -323,11 +324,7 @@ class Trainer:
     def _catch_signals(self) -> dict:
         """Let Ctrl-C and SIGTERM ask for a stop after the step; a second Ctrl-C stops at once."""
 
-        own = os.getpid()
-
         def request(number: int, _frame: object) -> None:
-            if os.getpid() != own:  # a loader's worker, which the last step still needs
-                return
             if self.stop_requested:
                 raise KeyboardInterrupt
             self.stop_requested = True
@@ -349,6 +346,19 @@ def evaluations_of(epochs: int, train_images: int, val_images: int) -> tuple[int
     cost = val_images / (3 * max(train_images, 1) * epochs)
     times = min(10, epochs, max(1, int(EVALUATION_SHARE / max(cost, 1e-9))))
     return times, times * cost
+
+
+@contextmanager
+def _held_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait; workers that start meanwhile never get them, as the last step needs them."""
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def on_cpu() -> bool:
