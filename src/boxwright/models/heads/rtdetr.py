@@ -83,7 +83,7 @@ class DecoderLayer(nn.Module):
         """Hidden and positions (B, Q, C), boxes (B, Q, 4), memory (B, N, C); (B, Q, C)."""
         hidden = self.norm1(hidden + self.self_attention(hidden, positions, mask))
         # Of a linear layer's values every channel would have to be moved together.
-        weight = self.value.weight.expand(len(memory), -1, -1)
+        weight = self.value.weight.expand(memory.shape[0], -1, -1)
         values = torch.baddbmm(self.value.bias[:, None], weight, memory.transpose(1, 2))
         levels = split_levels(values, sizes, HEADS)
         hidden = self.norm2(hidden + self.read(self.cross_attention(hidden + positions, boxes, levels)))
