@@ -64,24 +64,29 @@ def test_groups_keep_their_shares_of_the_rate(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_diverges_ends_the_test(tmp_path, monkeypatch):
-    trainer, losses = trainer_of(square_experiment(tmp_path), tmp_path / "run"), iter([5.0, 3.0, 4.0, 13.0])
+    trainer, losses = trainer_of(square_experiment(tmp_path), tmp_path / "run"), iter([5.0, 3.0, 4.0, 40.0])
     monkeypatch.setattr(Trainer, "step", lambda self, batches: torch.tensor([next(losses)]))
-    np.testing.assert_array_equal(probe(trainer, np.geomspace(1e-6, 1, 20))[:5], [5, 3, 4, np.nan, np.nan])
+    # The mean of two steps, a tenth of all, is more than four times the least such.
+    found = probe(trainer, np.geomspace(1e-6, 1, 20))
+    np.testing.assert_array_equal(found[:4], [5, 3, np.nan, np.nan])
+    infinite = iter([5.0, 3.0, np.inf])
+    monkeypatch.setattr(Trainer, "step", lambda self, batches: torch.tensor([next(infinite)]))
+    np.testing.assert_array_equal(probe(trainer, np.geomspace(1e-6, 1, 20))[:3], [5, 3, np.nan])
 
 
 def test_the_rates_of_a_curve_that_is_known():
     rates = np.geomspace(1e-6, 1, 601)  # 100 a decade
     place = np.log10(rates)
-    # It falls from 10 to 2 around 1e-3, lies flat, and rises again from 1e-1 on.
-    losses = 6 - 4 * np.tanh(4 * (place + 3)) + np.maximum(0, place + 1) * 20
+    # Its logarithm falls from 2 to 0 around 1e-3, lies flat, and rises again from 1e-1 on.
+    losses = np.exp(1 - np.tanh(4 * (place + 3)) + np.maximum(0, place + 1) * 5)
     losses[rates > 0.5] = np.nan
     found = read_rates(rates, losses)
     assert found["steepest"] == pytest.approx(1e-3, rel=0.05)
-    assert found["recommended"] == pytest.approx(1e-3, rel=0.05)
+    assert found["recommended"] == pytest.approx(0.5e-3, rel=0.05)
     assert 1e-3 < found["tenth"] < 1.1e-2
-    assert 0.08 < found["stable"] < 0.13
-    noisy = losses + np.random.default_rng(0).normal(0, 1.0, len(losses))
-    assert read_rates(rates, noisy)["recommended"] == pytest.approx(1e-3, rel=0.3)
+    assert 0.06 < found["stable"] < 0.15
+    noisy = losses * np.random.default_rng(0).lognormal(0, 0.3, len(losses))
+    assert read_rates(rates, noisy)["recommended"] == pytest.approx(0.5e-3, rel=0.3)
 
 
 def test_from_a_file_from_weights_and_in_the_middle_of_a_run(tmp_path):

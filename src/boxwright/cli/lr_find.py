@@ -33,10 +33,7 @@ def lr_find(
 
     found = find(experiment, changes, steps or (100,), seeds, low, high)
     print_rows(found.shown())
-    typer.echo(
-        f"Recommended: --set train.optimizer.lr={found.recommended:.2g} ({found.optimizer}, where half of the"
-        " descent is done)."
-    )
+    typer.echo(f"Recommended for {found.optimizer}: --set train.optimizer.lr={found.recommended:.2g}")
     if output is not None:
         found.write(output, f"Learning rates of {experiment.stem}")
         typer.echo(f"Page: {output}")

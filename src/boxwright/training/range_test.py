@@ -30,10 +30,11 @@ from boxwright.training.train import load_data
 
 DIVERGED = 4.0  # times the least mean of some steps, and the test is over
 FEW = 0.1  # of all steps, in such a mean
-WIDTH = 0.03  # deviation of the smoothing, of all steps
-START = 0.1  # first part of the steps, whose mean is the loss before anything was learnt
+WIDTH = 0.05  # deviation of the smoothing, of all steps
+START = 0.2  # first part of the steps, whose mean is the loss before anything was learnt
 RISEN = 0.1  # of the descent, by which a loss that has risen again is no longer stable
-HALF = 0.5  # of the descent, at which the recommended rate stands
+HALF = 0.5  # of the descent, whose rate is recommended, divided by
+LAG = 2.0  # as what a rate teaches shows when a test has already climbed further
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,7 @@ class RangeTest:
 
     @property
     def recommended(self) -> float:
-        """Where half of the descent is done in the mean of all seeds, by the longest test: a short one has to
-        climb faster, and gets as far at greater rates alone.
-        """
+        """By the longest test: a short one has to climb faster, and gets as far at greater rates alone."""
         return max(self.rows(), key=lambda row: row["steps"])["recommended"]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -88,7 +87,7 @@ class RangeTest:
             series |= {name: ([rate], [loss]) for name, (rate, loss) in marks.items()}
             plot = line_plot(series, "learning rate", "loss", log=True, log_x=True, marks=marks)
             figures[f"{len(rates)} steps, {len(losses)} seeds"] = Markup(plot)
-        text = f"{self.optimizer}: {self.recommended:.2g} is recommended, where half of the descent is done."
+        text = f"{self.optimizer}: {self.recommended:.2g} is recommended, half the rate of half the descent."
         write_page(Path(path), title, text, [Section("", rows=self.shown(), figures=figures)])
 
 
@@ -201,17 +200,20 @@ def probe(
 
 
 def mean_curve(losses: np.ndarray) -> np.ndarray:
-    """(S,) mean of the seeds (seeds, S), as far as none has diverged."""
-    return losses.mean(axis=0)
+    """(S,) geometric mean of the seeds (seeds, S), as far as none has diverged."""
+    return np.exp(np.log(losses).mean(axis=0))
 
 
 def smooth(losses: np.ndarray) -> np.ndarray:
-    """Losses (S,) under a Gaussian, over the steps that have one; NaN at the others."""
+    """Losses (S,) under a Gaussian, over the steps that have one; NaN at the others.
+
+    Their logarithms are averaged: of a few images a loss may be many times another's.
+    """
     width = max(1.0, WIDTH * len(losses))
     reach = np.arange(-int(3 * width), int(3 * width) + 1)
     kernel, known = np.exp(-0.5 * (reach / width) ** 2), np.isfinite(losses)
-    total = np.convolve(np.where(known, losses, 0.0), kernel, "same")
-    return np.where(known, total / np.maximum(np.convolve(known, kernel, "same"), 1e-12), np.nan)
+    total = np.convolve(np.log(np.where(known, losses, 1.0)), kernel, "same")
+    return np.where(known, np.exp(total / np.maximum(np.convolve(known, kernel, "same"), 1e-12)), np.nan)
 
 
 def read_rates(rates: np.ndarray, losses: np.ndarray) -> dict[str, float]:
@@ -223,21 +225,22 @@ def read_rates(rates: np.ndarray, losses: np.ndarray) -> dict[str, float]:
 
     Returns:
         steepest: where the smoothed loss falls fastest; tenth: a tenth of the rate of the least loss; stable:
-        the last rate before it has risen by a tenth of its descent; recommended: where half of the descent
-        is done, which is steadier than the others.
+        the last rate before it has risen by a tenth of its descent; recommended: half the rate at which half
+        of the descent is done, which is steadier than the others. All of the loss's logarithm.
     """
-    curve = smooth(losses)
+    curve = np.log(smooth(losses))
     curve = curve[: np.flatnonzero(np.isfinite(curve))[-1] + 1]
     lowest = int(np.argmin(curve))
-    begun = float(np.mean(losses[: max(1, int(START * len(losses)))]))
+    begun = float(np.log(losses[: max(1, int(START * len(losses)))]).mean())
     descent = max(begun - curve[lowest], 0.0)
     fall = np.gradient(curve)[: lowest + 1]
     risen = np.flatnonzero(curve[lowest:] > curve[lowest] + RISEN * descent)
     stable = lowest + int(risen[0]) - 1 if len(risen) else len(curve) - 1
-    half = int(np.flatnonzero(curve <= begun - HALF * descent)[0])
+    above = np.flatnonzero(curve[: lowest + 1] > begun - HALF * descent)
+    half = min(int(above[-1]) + 1 if len(above) else 0, lowest)
     return {
         "steepest": float(rates[int(np.argmin(fall))]),
         "tenth": float(rates[lowest]) / 10,
         "stable": float(rates[max(stable, lowest)]),
-        "recommended": float(rates[half]),
+        "recommended": float(rates[half]) / LAG,
     }
