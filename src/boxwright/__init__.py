@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from boxwright.training.pretraining import pretrain as pretrain
     from boxwright.training.range_test import lr_find as lr_find
     from boxwright.training.schedule import schedule as schedule
+    from boxwright.training.sweep import sweep as sweep
     from boxwright.training.train import train as train
 
 __version__ = "0.2.0.dev0"
@@ -67,6 +68,7 @@ _HOMES = {
     "runs": "boxwright.reporting.runs",
     "train": "boxwright.training.train",
     "pretrain": "boxwright.training.pretraining",
+    "sweep": "boxwright.training.sweep",
     "average": "boxwright.training.averaging",
     "lr_find": "boxwright.training.range_test",
     "schedule": "boxwright.training.schedule",

@@ -1,6 +1,7 @@
 """Learning rates and averages against numbers worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -142,3 +143,17 @@ def test_a_plan_is_what_a_run_does(tmp_path, monkeypatch):
     )
     two = boxwright.schedule(file, processes=2)
     assert (two.together, two.steps_per_epoch) == (12, 1)
+
+
+def test_a_run_that_gets_no_better_ends(tmp_path, monkeypatch):
+    aps = iter([0.2, 0.3, 0.25, 0.1, 0.4])
+    honest, seen = Trainer.judge, []
+
+    def judge(self, model, views):
+        evaluation = honest(self, model, views)
+        return replace(evaluation, coco=evaluation.coco | {"AP": next(aps)})
+
+    monkeypatch.setattr(Trainer, "judge", judge)
+    config = square_experiment(tmp_path, epochs=9, evaluate_every=1, patience=2)
+    boxwright.train(config, name="run", runs=tmp_path / "runs", on_evaluation=lambda n, row: seen.append(n))
+    assert seen == [1, 2, 3, 4]

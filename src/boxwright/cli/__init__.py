@@ -22,6 +22,7 @@ from boxwright.cli import (
     report,
     runs,
     schedule,
+    sweep,
     threshold,
     train,
     zoo,
@@ -42,6 +43,7 @@ app.command(epilog=init.EXAMPLE)(init.init)
 app.command(epilog=train.EXAMPLE)(train.train)
 app.command(epilog=schedule.EXAMPLE)(schedule.schedule)
 app.command("lr-find", epilog=lr_find.EXAMPLE)(lr_find.lr_find)
+app.command(epilog=sweep.EXAMPLE)(sweep.sweep)
 app.command(epilog=pretrain.EXAMPLE)(pretrain.pretrain)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(epilog=compare.EXAMPLE)(compare.compare)

@@ -164,6 +164,8 @@ class TrainConfig(Part):
     workers: Annotated[int, Field(ge=0)] | None = None  # None: 0 on a CPU, else up to 8
     cache_gib: Annotated[float, Field(ge=0)] = 4.0  # memory for decoded pixels at training size
     evaluate_every: Positive | None = None  # epochs; None: about ten times a run, where that costs under 5 %
+    # evaluations without a better AP, after which training ends; None: it goes on to the last epoch
+    patience: Positive | None = None
     # of each class's operating threshold; None: the threshold of greatest F1
     wanted_precision: Annotated[float, Field(gt=0, le=1)] | None = None
     checkpoint_every: Positive | None = None  # steps; None: an epoch

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,9 @@ ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are 
 EVALUATION_SHARE = 0.05
 
 
+OnEvaluation = Callable[[int, dict[str, float]], None]  # epochs done; AP, AP50, AP75
+
+
 class Trainer:
     """A model, its data, and where the run stands.
 
@@ -67,13 +70,16 @@ class Trainer:
         fresh: Sequence[str] = (),
         draws: Draws | None = None,
         weights: Tensor | None = None,
+        on_evaluation: OnEvaluation | None = None,
     ):
         """As `make_trainer` makes it.
 
         Args:
             weights: (images,) of the training set, on their gradients; None: all count alike.
+            on_evaluation: called after each evaluation; what it raises ends the run.
         """
         self.config, self.folder, self.categories = config, folder, categories
+        self.on_evaluation = on_evaluation
         self.statistics = input_statistics(train_set.tables, config.image_size)
         settings = config.train
         self.accelerator = Accelerator(mixed_precision=choose_precision(settings.precision), cpu=on_cpu())
@@ -142,7 +148,7 @@ class Trainer:
         shown = self.accelerator.is_main_process
         try:
             with TrainingDisplay(total, progress.step, self.steps_per_epoch, shown) as display:
-                while progress.epoch < epochs:
+                while progress.epoch < epochs and not self._has_settled():
                     self._run_epoch(display)
                     if progress.epoch % self.evaluate_every == 0 or progress.epoch == epochs:
                         self._evaluate(display)
@@ -284,15 +290,27 @@ class Trainer:
             )
             self._save_weights(model, LAST)
         # Of equals the later.
+        self.progress.worse += 1
         if (
             evaluation.coco["AP"] >= self.progress.best_ap
             or not (self.folder / "checkpoints" / BEST).is_file()
         ):
-            self.progress.best_ap = evaluation.coco["AP"]
+            self.progress.best_ap, self.progress.worse = evaluation.coco["AP"], 0
             self.best_evaluation = evaluation
             self._save_weights(model, BEST)
         display.tell(self.progress.epoch, numbers, self.progress.seconds)
         self.accelerator.wait_for_everyone()
+        if self.on_evaluation is not None:
+            self.on_evaluation(self.progress.epoch, numbers)
+
+    def _has_settled(self) -> bool:
+        patience = self.config.train.patience
+        if patience is None or self.progress.worse < patience:
+            return False
+        console.print(
+            f"AP has not risen in {self.progress.worse} evaluations: training ends (train.patience)"
+        )
+        return True
 
     def _judged(self) -> Detector:
         """The model whose weights are judged and kept: the moving average, where there is one."""

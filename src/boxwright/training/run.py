@@ -27,7 +27,7 @@ from boxwright.models.coverage import coverage
 from boxwright.models.detector import Detector
 from boxwright.models.weights import load_weights
 from boxwright.progress import console, progress_bar
-from boxwright.training.loop import ONE_VIEW, Trainer, on_cpu
+from boxwright.training.loop import ONE_VIEW, OnEvaluation, Trainer, on_cpu
 from boxwright.training.run_folder import choose_folder, start_folder
 from boxwright.training.state import STATE
 from boxwright.training.train import Loaded
@@ -47,7 +47,14 @@ class Run:
     operating: Operating | None
 
 
-def run(config: ExperimentConfig, data: Loaded, name: str, runs: Path, resumed: Path | None) -> Run:
+def run(
+    config: ExperimentConfig,
+    data: Loaded,
+    name: str,
+    runs: Path,
+    resumed: Path | None,
+    on_evaluation: OnEvaluation | None = None,
+) -> Run:
     """Train and judge.
 
     Args:
@@ -55,6 +62,7 @@ def run(config: ExperimentConfig, data: Loaded, name: str, runs: Path, resumed: 
         data: tables of training and validation.
         name, runs: of a new run's folder.
         resumed: the folder of a run to go on with; None: a new one.
+        on_evaluation: called with the epoch and AP, AP50 and AP75 after each evaluation.
 
     Raises:
         NonFiniteError, KeyboardInterrupt: see `train`.
@@ -69,12 +77,18 @@ def run(config: ExperimentConfig, data: Loaded, name: str, runs: Path, resumed: 
         f"[bold]{folder}[/]: {config.model.name}, {len(data.train.images):,} images to train on, "
         f"{len(data.val.images):,} to judge by, {len(data.train.categories)} classes"
     )
-    trainer = make_trainer(config, data, folder, resumed is not None)
+    trainer = make_trainer(config, data, folder, resumed is not None, on_evaluation)
     trainer.run()
     return _conclude(trainer, folder, data.val)
 
 
-def make_trainer(config: ExperimentConfig, data: Loaded, folder: Path, resume: bool) -> Trainer:
+def make_trainer(
+    config: ExperimentConfig,
+    data: Loaded,
+    folder: Path,
+    resume: bool,
+    on_evaluation: OnEvaluation | None = None,
+) -> Trainer:
     """Decode what fits into memory, build the model, and tell what will be trained on.
 
     Args:
@@ -82,6 +96,7 @@ def make_trainer(config: ExperimentConfig, data: Loaded, folder: Path, resume: b
         data: tables of training and validation.
         folder: of the run.
         resume: go on from its state, where there is one.
+        on_evaluation: see `run`.
     """
     state = PartialState(cpu=on_cpu())
     categories = data.train.categories["name"].to_list()
@@ -114,7 +129,9 @@ def make_trainer(config: ExperimentConfig, data: Loaded, folder: Path, resume: b
     if any(source.weight != 1 for source in sources):
         own = torch.tensor([source.weight for source in sources])
         weights = own.repeat_interleave(torch.tensor(data.sizes))
-    return Trainer(model, config, folder, train_set, val_set, categories, resume, fresh, draws, weights)
+    return Trainer(
+        model, config, folder, train_set, val_set, categories, resume, fresh, draws, weights, on_evaluation
+    )
 
 
 def _table_of_draws(

@@ -24,6 +24,7 @@ class Progress:
         epoch: epochs done.
         batch: batches done within the epoch.
         best_ap: of the evaluations so far.
+        worse: evaluations since the best.
         seconds: spent training.
         fresh: parameters that started anew where weights were given for the others; none: all did.
     """
@@ -32,6 +33,7 @@ class Progress:
     epoch: int = 0
     batch: int = 0
     best_ap: float = -1.0
+    worse: int = 0
     seconds: float = 0.0
     fresh: list[str] = field(default_factory=list)
 

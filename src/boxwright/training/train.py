@@ -1,6 +1,7 @@
 """`boxwright.train`: an experiment in, a run folder out; what is wrong is told before torch is imported."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,7 @@ def train(
     name: str | None = None,
     runs: str | os.PathLike = "runs",
     resume: bool = False,
+    on_evaluation: Callable[[int, dict[str, float]], None] | None = None,
 ) -> "Run":
     """Train a detector, judge it on the validation data, and write a report.
 
@@ -32,6 +34,8 @@ def train(
         name: of the run folder; None: the file's name.
         runs: folder of run folders.
         resume: go on where the newest run of this name stopped, with its own config.
+        on_evaluation: called with the epoch and AP, AP50 and AP75 after each evaluation; what it raises ends
+            the run.
 
     Raises:
         ConfigError, DataError: before anything heavy starts.
@@ -55,7 +59,8 @@ def train(
     else:
         check_weights(config.model.weights)
     data = load_data(config)
-    return import_extra("boxwright.training.run", "train").run(config, data, name, Path(runs), folder)
+    heavy = import_extra("boxwright.training.run", "train")
+    return heavy.run(config, data, name, Path(runs), folder, on_evaluation)
 
 
 class Loaded(NamedTuple):

@@ -1,0 +1,262 @@
+"""`boxwright sweep`: one experiment with many settings, each a run of its own."""
+
+import hashlib
+import itertools
+import multiprocessing
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+import yaml
+from optuna.pruners import MedianPruner, NopPruner
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from boxwright.config import check_config, load_config
+from boxwright.config.loading import apply_changes
+from boxwright.errors import BoxwrightError, ConfigError
+from boxwright.progress import console
+from boxwright.training.run_folder import CONFIG
+from boxwright.training.train import train
+
+JOURNAL = "sweep.journal"  # of the trials, in the sweep's folder
+RANGE = re.compile(r"^\s*(\S+?)\.\.(\S+?)\s*$")  # 1e-4..1e-2
+DECADE = 10.0  # a range at least as wide is searched by its logarithm
+LONGEST = 80  # characters of a run's name
+SAMPLERS = ("grid", "random", "tpe")
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a key may be: one of some values, or a number of a range."""
+
+    key: str
+    values: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    whole: bool = False
+
+    def suggest(self, trial: optuna.Trial) -> Any:
+        """A value of a trial."""
+        if self.values:
+            return self.values[trial.suggest_categorical(self.key, list(range(len(self.values))))]
+        log = self.low > 0 and self.high >= DECADE * self.low
+        if self.whole:
+            return trial.suggest_int(self.key, int(self.low), int(self.high), log=log)
+        return trial.suggest_float(self.key, self.low, self.high, log=log)
+
+
+def parse_setting(text: str) -> Setting:
+    """`a.b=1,2,3` or `a.b=1e-4..1e-2`.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    key, equals, given = text.partition("=")
+    span = RANGE.match(given)
+    try:
+        if not equals or not given.strip():
+            raise ValueError("nothing is given")
+        if span is None:
+            return Setting(key, tuple(yaml.safe_load(f"[{given}]")))
+        low, high = (float(side) for side in span.groups())
+        if not low < high:
+            raise ValueError(f"{low:g} is not below {high:g}")
+        whole = all(side.lstrip("-").isdigit() for side in span.groups())
+        return Setting(key, low=low, high=high, whole=whole)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"--set {text}: {error}; expected a.b=1,2,3 or a.b=1e-4..1e-2.") from error
+
+
+def sweep(
+    config: str | os.PathLike,
+    settings: list[str],
+    sampler: str = "grid",
+    trials: int | None = None,
+    jobs: int = 1,
+    prune: bool = False,
+    name: str | None = None,
+    runs: str | os.PathLike = "runs",
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Train an experiment with many settings; what is done stays done when it is started again.
+
+    Args:
+        config: a YAML file.
+        settings: `a.b=1,2,3` or, but for a grid, `a.b=1e-4..1e-2`.
+        sampler: "grid" takes every combination, "random" draws, "tpe" draws where it was good before.
+        trials: how many, of random and tpe.
+        jobs: at a time, with a share of the processor's threads each.
+        prune: end trials whose AP is below the median of the others' at the same epoch.
+        name: of the folder of the runs; None: the file's, and "-sweep".
+        runs: folder of run folders.
+        seed: of what is drawn.
+
+    Returns:
+        A dict of each trial, best first: its settings, AP, state and run.
+
+    Raises:
+        ConfigError: a setting or sampler that can't be meant, or values that an experiment can't have.
+
+    Example:
+        >>> boxwright.sweep("configs/bccd.yaml", ["train.optimizer.lr=1e-3,2e-3", "model.width=0.5,1"])
+    """
+    own = [parse_setting(text) for text in settings]
+    _check(config, own, sampler, trials)
+    folder = Path(runs) / (name or f"{Path(config).stem}-sweep")
+    folder.mkdir(parents=True, exist_ok=True)
+    study = partial(_study, folder, sampler, prune, seed)
+    _requeue(study(0), own)
+    wanted = trials or 0
+    if sampler == "grid":
+        places = list(itertools.product(*(range(len(setting.values)) for setting in own)))
+        for place in places:
+            study(0).enqueue_trial(dict(zip((s.key for s in own), place)), skip_if_exists=True)
+        wanted = len(places)
+    threads = max(1, torch.get_num_threads() // jobs)
+    work = partial(
+        _work, config=Path(config), own=own, folder=folder, make=study, wanted=wanted, threads=threads
+    )
+    if jobs == 1:
+        work(0)
+    else:
+        context = multiprocessing.get_context("spawn")
+        workers = [context.Process(target=work, args=(n,)) for n in range(jobs)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        if failed := [worker.exitcode for worker in workers if worker.exitcode]:
+            raise BoxwrightError(
+                f"{len(failed)} of {jobs} jobs ended with {failed[0]}; the same again goes on."
+            )
+    return _rows(study(0))
+
+
+def _check(config: str | os.PathLike, own: list[Setting], sampler: str, trials: int | None) -> None:
+    """Refuse what would fail after hours: every value is tried on the experiment."""
+    if sampler not in SAMPLERS:
+        raise ConfigError(f"sampler '{sampler}', expected one of {', '.join(SAMPLERS)}.")
+    if not own:
+        raise ConfigError("nothing varies; expected --set a.b=1,2,3.")
+    if sampler == "grid" and trials is not None:
+        raise ConfigError("a grid takes every combination; --trials is for random and tpe.")
+    if sampler != "grid" and trials is None:
+        raise ConfigError(f"sampler {sampler}: how many trials? Expected --trials 20.")
+    content = load_config(config).model_dump()
+    for setting in own:
+        if sampler == "grid" and not setting.values:
+            raise ConfigError(f"{setting.key}: a grid can't take all of a range; expected a list of values.")
+        limit = int if setting.whole else float
+        for value in setting.values or (limit(setting.low), limit(setting.high)):
+            check_config(apply_changes(content, [_change(setting.key, value)]), str(config))
+
+
+def _study(folder: Path, sampler: str, prune: bool, seed: int, job: int) -> optuna.Study:
+    """The sweep's trials, those of earlier starts among them."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+        study_name="sweep",
+        pruner=MedianPruner() if prune else NopPruner(),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    # Neither another job nor a later start draws the same again.
+    drawn = int(np.random.SeedSequence([seed, job, len(study.trials)]).generate_state(1)[0])
+    study.sampler = TPESampler(seed=drawn) if sampler == "tpe" else RandomSampler(seed=drawn)
+    return study
+
+
+def _requeue(study: optuna.Study, own: list[Setting]) -> None:
+    """Trials that a killed sweep had begun are tried again; their runs go on where they stopped."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if len(trial.params) == len(own):
+            study.enqueue_trial(trial.params)
+
+
+def _work(
+    job: int,
+    config: Path,
+    own: list[Setting],
+    folder: Path,
+    make: Callable[[int], optuna.Study],
+    wanted: int,
+    threads: int,
+) -> None:
+    """Trials, one after the other, until there are as many as are wanted."""
+    torch.set_num_threads(threads)
+    study = make(job)
+    while True:
+        begun = [t for t in study.get_trials(deepcopy=False) if t.state in (*DONE, TrialState.RUNNING)]
+        if len(begun) >= wanted:
+            return
+        trial = study.ask()
+        try:
+            ap = _try(trial, config, own, folder)
+            study.tell(trial, ap)
+        except optuna.TrialPruned:
+            study.tell(trial, state=TrialState.PRUNED)
+        console.print(_line(study.get_trials(deepcopy=False)[trial.number]))
+
+
+def _try(trial: optuna.Trial, config: Path, own: list[Setting], folder: Path) -> float:
+    """AP of a run with a trial's settings."""
+    changes = [_change(setting.key, setting.suggest(trial)) for setting in own]
+    name = _name(changes)
+    trial.set_user_attr("run", name)
+    trial.set_user_attr("changes", changes)
+
+    def report(epoch: int, numbers: dict[str, float]) -> None:
+        trial.report(numbers["AP"], epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    begun = (folder / name / CONFIG).is_file()
+    if begun:
+        run = train(config, name=name, runs=folder, resume=True, on_evaluation=report)
+    else:
+        run = train(config, changes, name, folder, on_evaluation=report)
+    return float(run.evaluation.coco["AP"])
+
+
+def _change(key: str, value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6).strip().removesuffix("...").strip()
+    return f"{key}={text}"
+
+
+def _name(changes: list[str]) -> str:
+    """A folder's name that says what is set."""
+    pairs = (change.partition("=") for change in changes)
+    short = "_".join(f"{key.rpartition('.')[2]}={value}" for key, _, value in pairs)
+    digest = hashlib.sha256("\n".join(changes).encode()).hexdigest()[:6]
+    return re.sub(r"[^\w.=+-]+", "", short)[:LONGEST] + f"_{digest}"
+
+
+def _rows(study: optuna.Study) -> list[dict[str, Any]]:
+    """Best first; what was stopped early stands behind what was not."""
+    rows = [_row(t) for t in study.get_trials(deepcopy=False) if t.state in DONE]
+    return sorted(rows, key=lambda row: (row["state"] == "done", row["AP"]), reverse=True)
+
+
+def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    pairs = (change.partition("=") for change in trial.user_attrs["changes"])
+    state = "stopped early" if trial.state == TrialState.PRUNED else "done"
+    row: dict[str, Any] = {key: value for key, _, value in pairs}
+    return row | {"AP": trial.value, "state": state, "run": trial.user_attrs["run"]}
+
+
+def _line(trial: optuna.trial.FrozenTrial) -> str:
+    ap = f"AP {trial.value:.4f}" if trial.state == TrialState.COMPLETE else "stopped early"
+    return f"trial {trial.number + 1}: {', '.join(trial.user_attrs['changes'])}: {ap}"
