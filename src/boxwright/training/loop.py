@@ -1,10 +1,9 @@
 """The training loop, on Hugging Face Accelerate for devices, precision and processes."""
 
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from boxwright.config import ExperimentConfig
 from boxwright.config.experiment import View
@@ -24,18 +22,18 @@ from boxwright.data.targets import Batch
 from boxwright.errors import DataError, NonFiniteError
 from boxwright.evaluation.evaluate import Evaluation, evaluate
 from boxwright.models.checkpoint import save_detector
-from boxwright.models.detector import Detector, collate_for, full_precision, weigh
+from boxwright.models.detector import Detector, full_precision, weigh
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
 from boxwright.training.freezing import carried_norms, freeze
+from boxwright.training.machine import choose_precision, held_signals, make_loader, on_cpu
 from boxwright.training.metrics import MetricsLog
 from boxwright.training.optimization import make_average, make_optimizer, make_schedule
 from boxwright.training.state import STATE, Progress, load_state, save_state
 
 ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
 EVALUATION_SHARE = 0.05
-
 
 OnEvaluation = Callable[[int, dict[str, float]], None]  # epochs done; AP, AP50, AP75
 
@@ -52,6 +50,8 @@ class Trainer:
         fresh: parameters that start anew, where the others' weights were given.
         resume: go on from the state in the folder; from the start where a run was stopped before its first.
         draws: images of an epoch; None: each once.
+        weights: (images,) of the training set, on their gradients; None: all count alike.
+        on_evaluation: called after each evaluation; what it raises ends the run.
 
     Raises:
         DataError: fewer images than processes.
@@ -72,12 +72,6 @@ class Trainer:
         weights: Tensor | None = None,
         on_evaluation: OnEvaluation | None = None,
     ):
-        """As `make_trainer` makes it.
-
-        Args:
-            weights: (images,) of the training set, on their gradients; None: all count alike.
-            on_evaluation: called after each evaluation; what it raises ends the run.
-        """
         self.config, self.folder, self.categories = config, folder, categories
         self.on_evaluation = on_evaluation
         self.statistics = input_statistics(train_set.tables, config.image_size)
@@ -199,7 +193,7 @@ class Trainer:
         """The batches of each step of an epoch, after those that are done."""
         size, accumulate = self.config.train.batch_size, self.config.train.accumulate
         self.sampler.set_epoch(epoch, done * size)
-        with _held_signals():
+        with held_signals():
             batches = iter(self.loader)
         while done < self.batches:
             step = [next(batches) for _ in range(min(accumulate, self.batches - done))]
@@ -364,57 +358,3 @@ def evaluations_of(epochs: int, train_images: int, val_images: int) -> tuple[int
     cost = val_images / (3 * max(train_images, 1) * epochs)
     times = min(10, epochs, max(1, int(EVALUATION_SHARE / max(cost, 1e-9))))
     return times, times * cost
-
-
-@contextmanager
-def _held_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait; workers that start meanwhile never get them, as the last step needs them."""
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def on_cpu() -> bool:
-    """Whether to train on the processor: where there is nothing else, or ACCELERATE_USE_CPU is set.
-
-    Accelerate starts several processes on processors only when it is told.
-    """
-    wanted = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return wanted or not torch.accelerator.is_available()
-
-
-def choose_precision(wanted: str) -> str:
-    """Accelerate's name of the precision; "auto" is bf16 where a GPU or a processor gains by it."""
-    if wanted != "auto":
-        return {"fp32": "no"}.get(wanted, wanted)
-    if not on_cpu() and torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    # AVX-512 alone computes bf16 no faster than float32 (31 images/s to 35), and AVX2 emulates it.
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bf16" if able.get("amx_bf16") else "no"
-
-
-def make_loader(
-    model: Detector,
-    batch_size: int,
-    workers: int | None,
-    device: torch.device,
-    dataset: DetectionDataset,
-    sampler: EpochSampler,
-) -> DataLoader:
-    """Batches of samples; on a CPU without workers, which would take the cores that train."""
-    if workers is None:
-        workers = 0 if device.type == "cpu" else min(8, torch.get_num_threads())
-    return DataLoader(
-        dataset,
-        batch_size,
-        sampler=sampler,
-        num_workers=workers,
-        collate_fn=collate_for(model),
-        pin_memory=device.type == "cuda",
-    )

@@ -27,7 +27,8 @@ from boxwright.models.coverage import coverage
 from boxwright.models.detector import Detector
 from boxwright.models.weights import load_weights
 from boxwright.progress import console, progress_bar
-from boxwright.training.loop import ONE_VIEW, OnEvaluation, Trainer, on_cpu
+from boxwright.training.loop import ONE_VIEW, OnEvaluation, Trainer
+from boxwright.training.machine import on_cpu
 from boxwright.training.run_folder import choose_folder, start_folder
 from boxwright.training.state import STATE
 from boxwright.training.train import Loaded
