@@ -275,7 +275,7 @@ def _cell(value: Any, digits: int) -> str:
 
 
 def print_runs(rows: list) -> None:
-    """Runs as rows; what differs between their configs below each name."""
+    """Runs as rows; what differs between their configs below the table."""
     table = Table("run", box=None, pad_edge=False)
     for column in ("AP", "50", "60", "70", "80", "90", "epochs", "time"):
         table.add_column(column, justify="right")
@@ -284,9 +284,10 @@ def print_runs(rows: list) -> None:
         minutes = "" if row.seconds is None else f"{row.seconds / 60:.1f} min"
         name = _plain(row.name) + ("" if row.finished else " [yellow](unfinished)[/]")
         table.add_row(name, *(_number(a, 3) for a in aps), str(row.epochs), minutes)
-        for change in row.differs:
-            table.add_row(f"  [dim]{_plain(change)}[/]")
     console.print(table)
+    for row in rows:
+        if row.differs:
+            console.print(f"{_plain(row.name)}: [dim]{_plain(', '.join(row.differs))}[/]", highlight=False)
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -81,12 +81,14 @@ def _read_config(path: Path) -> dict:
 
 
 def _flat(config: Any, path: str = "") -> dict[str, str]:
-    """Leaves by dotted path."""
+    """Leaves by dotted path, those of a list of parts by its number; what is null is not there."""
+    if isinstance(config, list) and any(isinstance(part, dict) for part in config):
+        config = dict(enumerate(config))
     if isinstance(config, dict):
         return {
             k: v for name, part in config.items() for k, v in _flat(part, f"{path}.{name}".strip(".")).items()
         }
-    return {path: json.dumps(config, ensure_ascii=False)}
+    return {} if config is None else {path: json.dumps(config, ensure_ascii=False)}
 
 
 def _differences(config: dict[str, str], all_configs: list[dict[str, str]]) -> list[str]:
@@ -95,6 +97,8 @@ def _differences(config: dict[str, str], all_configs: list[dict[str, str]]) -> l
     for key in sorted({k for c in all_configs for k in c}):
         values = [c.get(key) for c in all_configs]
         usual = max(dict.fromkeys(values), key=values.count)
-        if config.get(key) != usual and key in config:
-            result.append(f"{key}={config[key]}")
+        parent = key.rpartition(".")[0]
+        there = key in config or any(own.startswith(f"{parent}.") for own in config)
+        if config.get(key) != usual and there:
+            result.append(f"{key}={config.get(key, 'null')}")
     return result
