@@ -47,7 +47,7 @@ def folder(tmp_path):
     }
     make_run(tmp_path / "runs" / "exact", truth, 0.0, config)
     make_run(tmp_path / "runs" / "same", truth, 0.0, config | {"train": {"seed": 1, "patience": None}})
-    more = {"train": [source, {"root": "pseudo.parquet", "role": "pseudo"}]}
+    more = {"train": [*config["data"]["train"], {"root": "pseudo.parquet", "role": "pseudo"}]}
     make_run(tmp_path / "runs" / "off", truth, 4.0, config | {"data": more})
     make_run(tmp_path / "runs" / "elsewhere", truth.select_images(np.arange(30) < 20), 0.0, config)
     return tmp_path / "runs"
