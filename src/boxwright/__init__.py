@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from boxwright.reporting.report import report as report
     from boxwright.reporting.runs import runs as runs
     from boxwright.training.assignment import show_assignment as show_assignment
+    from boxwright.training.augmented import show_augmented as show_augmented
     from boxwright.training.averaging import average as average
     from boxwright.training.inspection import activations as activations
     from boxwright.training.inspection import filters as filters
@@ -69,6 +70,7 @@ _HOMES = {
     "train": "boxwright.training.train",
     "pretrain": "boxwright.training.pretraining",
     "sweep": "boxwright.training.sweep",
+    "show_augmented": "boxwright.training.augmented",
     "average": "boxwright.training.averaging",
     "lr_find": "boxwright.training.range_test",
     "schedule": "boxwright.training.schedule",

@@ -1,4 +1,4 @@
-"""`boxwright data`: check, convert, split, stats, show, anchors, smooth, formats."""
+"""`boxwright data`: check, convert, split, stats, show, augment, anchors, smooth, formats."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,8 @@ import typer
 from boxwright.cli.options import (
     Angles,
     Boxes,
+    Changes,
+    Experiment,
     Format,
     Images,
     Layout,
@@ -16,6 +18,7 @@ from boxwright.cli.options import (
     Place,
     Target,
     To,
+    check_experiment,
     output_of,
     placing_of,
     read_source,
@@ -173,6 +176,27 @@ def show(
     tables = read_source(source, format, list_name, images, boxes, layout, angles)
     drawn = show_boxes(tables, output, count, seed, min_score)
     typer.echo(f"{drawn} images with their boxes: {output}")
+
+
+@app.command(
+    epilog="Example: boxwright data augment configs/bccd.yaml --set augment.pipeline=strong -o changed.jpg"
+)
+def augment(
+    experiment: Experiment,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Picture to write.")] = Path("augmented.jpg"),
+    count: Annotated[int, typer.Option(help="Images, a row each.", min=1, max=50)] = 4,
+    variants: Annotated[int, typer.Option(help="Of each, beside the image as it is.", min=1, max=20)] = 3,
+    seed: Annotated[int, typer.Option(help="Chooses the images and the changes.")] = 0,
+    changes: Changes = None,
+) -> None:
+    """Draw training images as they are, and as an experiment changes them, with their boxes."""
+    check_experiment(experiment, changes)
+    from boxwright.training.augmented import show_augmented
+
+    show_augmented(experiment, output, count, variants, seed, changes)
+    typer.echo(
+        f"{count} images, each as it is and {variants} times changed; ignored boxes are dashed: {output}"
+    )
 
 
 @app.command(epilog="Example: boxwright data anchors ../shared/data/bccd --format voc --image-size 416x416")

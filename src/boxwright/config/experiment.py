@@ -1,6 +1,6 @@
 """What a YAML file may say of data, augmentation and training, with the defaults."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -90,9 +90,23 @@ class DataConfig(Part):
         return self
 
 
+# What a named pipeline has in place of the defaults.
+PIPELINES: dict[str, dict] = {
+    "none": {"flip_horizontal": 0.0, "scale": (1.0, 1.0), "brightness": 0.0, "contrast": 0.0, "color": 0.0},
+    "weak": {"scale": (0.9, 1.1), "brightness": 0.1, "contrast": 0.1, "color": 0.05},
+    "standard": {},
+    "strong": {
+        "scale": (0.6, 1.4), "brightness": 0.4, "contrast": 0.4, "color": 0.2,
+        "blur": 0.2, "jpeg": 0.2, "cutout": 0.3,
+    },
+}  # fmt: skip
+
+
 class AugmentConfig(Part):
     """Random changes of a training image: one affine warp, then colour; several may be put together."""
 
+    # defaults of all that isn't said here: none, weak, standard or strong
+    pipeline: Literal["none", "weak", "standard", "strong"] = "standard"
     flip_horizontal: Share = 0.5  # probability
     flip_vertical: Share = 0.0
     quarter_turn: Share = 0.0  # probability of a turn by 90 degrees
@@ -108,7 +122,18 @@ class AugmentConfig(Part):
     color: Share = 0.1  # each channel by itself
     mosaic: Share = 0.0  # probability that four images share a canvas
     mixup: Share = 0.0  # probability that two images are seen through each other
-    plain_end: Share = 0.15  # last part of the epochs, in which neither is done
+    paste: Share = 0.0  # probability that an object of another image is pasted
+    blur: Share = 0.0  # probability of each of these
+    jpeg: Share = 0.0
+    cutout: Share = 0.0  # of one to three rectangles
+    plain_end: Share = 0.15  # last part of the epochs, without mosaic, mixup and paste
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pipeline_gives_defaults(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or not isinstance(content.get("pipeline"), str):
+            return content
+        return PIPELINES.get(content["pipeline"], {}) | content
 
     @model_validator(mode="after")
     def _scale_is_a_range(self) -> "AugmentConfig":

@@ -6,14 +6,16 @@ before: that is what makes a resumed run the same run.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from boxwright.config.experiment import AugmentConfig
+from boxwright.data.degrading import degrade
 from boxwright.data.images import image_size, load_image
-from boxwright.data.samples import Sample, mixup, mosaic
+from boxwright.data.samples import Sample, mixup, mosaic, paste
 from boxwright.data.tables import LANDMARKS, Tables
 from boxwright.data.targets import Batch, Targets
 from boxwright.data.transforms import (
@@ -129,7 +131,10 @@ class DetectionDataset(Dataset):
         if mixes and augment.mixup and rng.random() < augment.mixup:
             other = self._drawn(int(rng.integers(len(self))), augment, rng, mixes)
             sample = mixup(sample, other, rng.uniform(*MIXED_LIGHT))
-        return sample
+        if mixes and augment.paste and rng.random() < augment.paste:
+            other = self._drawn(int(rng.integers(len(self))), augment, rng, mixes)
+            sample = paste(sample, other, rng)
+        return replace(sample, pixels=degrade(sample.pixels, augment, rng))
 
     def _drawn(self, index: int, augment: AugmentConfig, rng: np.random.Generator, mixes: bool) -> Sample:
         """An image with its random changes, alone or as the first of a mosaic."""

@@ -6,6 +6,10 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+MARGIN = 0.1  # around a pasted object, in shares of its shorter side: there it is blended
+HIDDEN = 0.2  # most of another box that it may hide
+PLACES = 10  # tried for it
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -52,6 +56,65 @@ def mixup(first: Sample, second: Sample, share: float) -> Sample:
     Zhang et al., Bag of Freebies for Training Object Detection Neural Networks, 2019, section 3.1.
     """
     return _joined([first, second], cv2.addWeighted(first.pixels, share, second.pixels, 1 - share, 0))
+
+
+def paste(sample: Sample, other: Sample, rng: np.random.Generator) -> Sample:
+    """A sample with an object of another one, at a place where it hides little, its border blended.
+
+    Dwibedi et al., Cut, Paste and Learn, ICCV 2017, section 5.3; of boxes in place of masks. Where the other
+    has no whole object, or there is no place, the sample stays as it is.
+    """
+    height, width = sample.pixels.shape[:2]
+    margin = np.maximum(2, MARGIN * (other.boxes[:, 2:] - other.boxes[:, :2]).min(axis=1, initial=np.inf))
+    start = np.floor(other.boxes[:, :2] - margin[:, None]).astype(int)
+    end = np.ceil(other.boxes[:, 2:] + margin[:, None]).astype(int)
+    limit = np.minimum(other.pixels.shape[1::-1], (width, height))
+    whole = (start >= 0).all(1) & (end <= other.pixels.shape[1::-1]).all(1) & (end - start < limit).all(1)
+    choices = np.flatnonzero(whole & ~other.ignore)
+    if not len(choices):
+        return sample
+    n = int(rng.choice(choices))
+    (x, y), (right, bottom) = start[n], end[n]
+    corner = _free_place(sample, (right - x, bottom - y), rng)
+    if corner is None:
+        return sample
+    shift = np.array(corner) - (x, y)
+    alpha = _soft_mask(other.rotated[n], (x, y, right, bottom), float(margin[n]))[..., None]
+    part = (slice(corner[1], corner[1] + bottom - y), slice(corner[0], corner[0] + right - x))
+    pixels = sample.pixels.copy()
+    mixed = alpha * other.pixels[y:bottom, x:right] + (1 - alpha) * pixels[part]
+    pixels[part] = np.rint(mixed).astype(np.uint8)
+    pasted = replace(
+        other,
+        boxes=other.boxes[n : n + 1] + np.tile(shift, 2),
+        rotated=other.rotated[n : n + 1] + np.array([*shift, 0, 0, 0]),
+        oriented=other.oriented[n : n + 1],
+        labels=other.labels[n : n + 1],
+        ignore=other.ignore[n : n + 1],
+        landmarks=other.landmarks[n : n + 1] + shift,
+    )
+    return _joined([sample, pasted], pixels)
+
+
+def _free_place(sample: Sample, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int] | None:
+    """Upper left x, y of a rectangle (width, height) that hides little of any box; None: none was found."""
+    height, width = sample.pixels.shape[:2]
+    for _ in range(PLACES):
+        corner = np.array([rng.integers(width - size[0] + 1), rng.integers(height - size[1] + 1)])
+        shared = np.minimum(sample.boxes[:, 2:], corner + size) - np.maximum(sample.boxes[:, :2], corner)
+        area = (sample.boxes[:, 2:] - sample.boxes[:, :2]).prod(1)
+        if (shared.clip(min=0).prod(1) <= HIDDEN * area).all():
+            return int(corner[0]), int(corner[1])
+    return None
+
+
+def _soft_mask(box: np.ndarray, window: tuple[int, int, int, int], margin: float) -> np.ndarray:
+    """(H, W) float32 of a window x1, y1, x2, y2: 1 in a box cx, cy, w, h, angle, falling to 0 around it."""
+    x, y, right, bottom = window
+    corners = cv2.boxPoints(((box[0] - x, box[1] - y), (box[2], box[3]), float(np.degrees(box[4]))))
+    mask = np.zeros((bottom - y, right - x), dtype=np.float32)
+    cv2.fillConvexPoly(mask, np.rint(corners * 16).astype(np.int32), 1.0, shift=4)
+    return cv2.GaussianBlur(mask, (0, 0), max(0.5, margin / 3))
 
 
 def _joined(parts: Sequence[Sample], pixels: np.ndarray) -> Sample:

@@ -55,13 +55,17 @@ def show(
             break
     if not tiles:
         raise DataError(f"no image can be drawn. {problem}")
-    columns = math.ceil(math.sqrt(len(tiles)))
+    save_picture(sheet_of(tiles, math.ceil(math.sqrt(len(tiles)))), output)
+    return len(tiles)
+
+
+def sheet_of(tiles: list[Image.Image], columns: int) -> Image.Image:
+    """Pictures side by side, row by row."""
     cell = (max(t.width for t in tiles) + 4, max(t.height for t in tiles) + 4)
     sheet = Image.new("RGB", (columns * cell[0], math.ceil(len(tiles) / columns) * cell[1]), "white")
     for n, tile in enumerate(tiles):
         sheet.paste(tile, (n % columns * cell[0] + 2, n // columns * cell[1] + 2))
-    save_picture(sheet, output)
-    return len(tiles)
+    return sheet
 
 
 def save_picture(picture: Image.Image, output: str | os.PathLike) -> Path:
