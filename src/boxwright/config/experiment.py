@@ -123,9 +123,9 @@ class AugmentConfig(Part):
     mosaic: Share = 0.0  # probability that four images share a canvas
     mixup: Share = 0.0  # probability that two images are seen through each other
     paste: Share = 0.0  # probability that an object of another image is pasted
-    blur: Share = 0.0  # probability of each of these
-    jpeg: Share = 0.0
-    cutout: Share = 0.0  # of one to three rectangles
+    blur: Share = 0.0  # probability of a Gaussian blur
+    jpeg: Share = 0.0  # probability that the image is compressed, at quality 25 to 80
+    cutout: Share = 0.0  # probability that one to three rectangles are cut out
     plain_end: Share = 0.15  # last part of the epochs, without mosaic, mixup and paste
 
     @model_validator(mode="before")
