@@ -4,7 +4,7 @@ import pytest
 
 import boxwright
 from boxwright.config import dump_config, load_config
-from boxwright.errors import ConfigError
+from boxwright.errors import ConfigError, NonFiniteError
 from boxwright.training import sweep as sweeping
 from boxwright.training.sweep import Setting, parse_setting, sweep
 from tests.scenes import square_experiment
@@ -44,6 +44,36 @@ def test_a_grid_trains_every_combination_once(file, tmp_path):
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("evaluation.json")}
     assert sweep(file, settings, runs=tmp_path / "runs") == rows
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("evaluation.json")} == before
+
+
+def test_a_longer_list_takes_the_runs_that_are_there(file, tmp_path):
+    first = sweep(file, ["train.seed=3,1"], runs=tmp_path / "runs")
+    folder = tmp_path / "runs" / "squares-sweep"
+    before = {p.parent.name: p.stat().st_mtime_ns for p in folder.rglob("evaluation.json")}
+    rows = sweep(file, ["train.seed=1,2,3"], runs=tmp_path / "runs")
+    assert sorted(r["train.seed"] for r in rows) == ["1", "2", "3"]
+    after = {p.parent.name: p.stat().st_mtime_ns for p in folder.rglob("evaluation.json")}
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 3
+    assert {r["run"]: r["AP"] for r in rows}.items() >= {r["run"]: r["AP"] for r in first}.items()
+    # A run of another experiment is no such run.
+    file.write_text(file.read_text().replace("epochs: 2", "epochs: 1"))
+    with pytest.raises(ConfigError, match="give the sweep another --name"):
+        sweep(file, ["train.seed=3,4"], runs=tmp_path / "runs")
+
+
+def test_a_run_that_diverges_is_one_of_the_rows(file, tmp_path, monkeypatch):
+    honest = sweeping.train
+
+    def train(config, changes=None, *arguments, **options):
+        if changes == ["train.seed=1"]:
+            raise NonFiniteError("step 3: the loss is not finite")
+        return honest(config, changes, *arguments, **options)
+
+    monkeypatch.setattr(sweeping, "train", train)
+    rows = sweep(file, ["train.seed=0,1,2"], runs=tmp_path / "runs")
+    assert [r["state"] for r in rows] == ["done", "done", "diverged"]
+    assert rows[-1]["train.seed"] == "1"
 
 
 def test_a_killed_sweep_goes_on_with_the_run_that_it_was_at(file, tmp_path, monkeypatch):

@@ -170,7 +170,8 @@ def probe(
     """
     parts = trainer.parts()
     before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
-    random, losses = torch.get_rng_state(), np.full(len(rates), np.nan)
+    random, on_gpu = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+    losses = np.full(len(rates), np.nan)
     groups = trainer.optimizer.param_groups
     greatest = max(group["initial_lr"] for group in groups)
     trainer.to_training()
@@ -196,6 +197,7 @@ def probe(
         for name, part in parts.items():
             part.load_state_dict(before[name])
         torch.set_rng_state(random)
+        torch.cuda.set_rng_state_all(on_gpu)
     return losses
 
 

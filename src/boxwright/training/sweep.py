@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import multiprocessing
 import os
 import re
@@ -23,7 +24,7 @@ from optuna.trial import TrialState
 
 from boxwright.config import check_config, load_config
 from boxwright.config.loading import apply_changes
-from boxwright.errors import BoxwrightError, ConfigError
+from boxwright.errors import BoxwrightError, ConfigError, NonFiniteError
 from boxwright.progress import console
 from boxwright.training.run_folder import CONFIG
 from boxwright.training.train import train
@@ -115,7 +116,7 @@ def sweep(
     _check(config, own, sampler, trials)
     folder = Path(runs) / (name or f"{Path(config).stem}-sweep")
     folder.mkdir(parents=True, exist_ok=True)
-    study = partial(_study, folder, sampler, prune, seed)
+    study = partial(_study, folder, [*settings, sampler], prune, seed)
     _requeue(study(0), own)
     wanted = trials or 0
     if sampler == "grid":
@@ -130,17 +131,25 @@ def sweep(
     if jobs == 1:
         work(0)
     else:
-        context = multiprocessing.get_context("spawn")
-        workers = [context.Process(target=work, args=(n,)) for n in range(jobs)]
-        for worker in workers:
-            worker.start()
+        _together(work, jobs)
+    return _rows(study(0))
+
+
+def _together(work: Callable[[int], None], jobs: int) -> None:
+    """Several processes at work, until all have ended."""
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=work, args=(n,)) for n in range(jobs)]
+    for worker in workers:
+        worker.start()
+    try:
         for worker in workers:
             worker.join()
-        if failed := [worker.exitcode for worker in workers if worker.exitcode]:
-            raise BoxwrightError(
-                f"{len(failed)} of {jobs} jobs ended with {failed[0]}; the same again goes on."
-            )
-    return _rows(study(0))
+    except KeyboardInterrupt:
+        for worker in workers:  # which Ctrl-C has reached too, and which save what they have
+            worker.join()
+        raise
+    if failed := [worker.exitcode for worker in workers if worker.exitcode]:
+        raise BoxwrightError(f"{len(failed)} of {jobs} jobs ended with {failed[0]}; start again to go on.")
 
 
 def _check(config: str | os.PathLike, own: list[Setting], sampler: str, trials: int | None) -> None:
@@ -162,19 +171,19 @@ def _check(config: str | os.PathLike, own: list[Setting], sampler: str, trials: 
             check_config(apply_changes(content, [_change(setting.key, value)]), str(config))
 
 
-def _study(folder: Path, sampler: str, prune: bool, seed: int, job: int) -> optuna.Study:
-    """The sweep's trials, those of earlier starts among them."""
+def _study(folder: Path, asked: list[str], prune: bool, seed: int, job: int) -> optuna.Study:
+    """The trials of what is asked for, settings and sampler, those of earlier starts among them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
-        study_name="sweep",
+        study_name=" ".join(asked),
         pruner=MedianPruner() if prune else NopPruner(),
         direction="maximize",
         load_if_exists=True,
     )
     # Neither another job nor a later start draws the same again.
     drawn = int(np.random.SeedSequence([seed, job, len(study.trials)]).generate_state(1)[0])
-    study.sampler = TPESampler(seed=drawn) if sampler == "tpe" else RandomSampler(seed=drawn)
+    study.sampler = TPESampler(seed=drawn) if asked[-1] == "tpe" else RandomSampler(seed=drawn)
     return study
 
 
@@ -204,15 +213,23 @@ def _work(
             return
         trial = study.ask()
         try:
-            ap = _try(trial, config, own, folder)
-            study.tell(trial, ap)
+            study.tell(trial, _try(trial, config, own, folder))
         except optuna.TrialPruned:
             study.tell(trial, state=TrialState.PRUNED)
-        console.print(_line(study.get_trials(deepcopy=False)[trial.number]))
+        except NonFiniteError as error:
+            console.print(f"[yellow]{error}[/]")
+            trial.set_user_attr("state", "diverged")
+            study.tell(trial, state=TrialState.PRUNED)
+        except KeyboardInterrupt:
+            if multiprocessing.parent_process() is None:
+                raise
+            raise SystemExit(130) from None  # the first process says what there is to say
+        row = _row(study.get_trials(deepcopy=False)[trial.number])
+        console.print(f"trial {trial.number + 1}: {row['run']}: {row['state']}, AP {row['AP']}")
 
 
 def _try(trial: optuna.Trial, config: Path, own: list[Setting], folder: Path) -> float:
-    """AP of a run with a trial's settings."""
+    """AP of a run with a trial's settings; one that is there already is taken, or goes on."""
     changes = [_change(setting.key, setting.suggest(trial)) for setting in own]
     name = _name(changes)
     trial.set_user_attr("run", name)
@@ -224,6 +241,10 @@ def _try(trial: optuna.Trial, config: Path, own: list[Setting], folder: Path) ->
             raise optuna.TrialPruned
 
     begun = (folder / name / CONFIG).is_file()
+    if begun and load_config(folder / name / CONFIG) != load_config(config, changes):
+        raise ConfigError(f"{folder / name} is of an earlier {config}; give the sweep another --name.")
+    if (folder / name / "evaluation.json").is_file():
+        return float(json.loads((folder / name / "evaluation.json").read_text())["coco"]["AP"])
     if begun:
         run = train(config, name=name, runs=folder, resume=True, on_evaluation=report)
     else:
@@ -247,16 +268,12 @@ def _name(changes: list[str]) -> str:
 def _rows(study: optuna.Study) -> list[dict[str, Any]]:
     """Best first; what was stopped early stands behind what was not."""
     rows = [_row(t) for t in study.get_trials(deepcopy=False) if t.state in DONE]
-    return sorted(rows, key=lambda row: (row["state"] == "done", row["AP"]), reverse=True)
+    return sorted(rows, key=lambda row: (row["state"] == "done", row["AP"] or 0.0), reverse=True)
 
 
 def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     pairs = (change.partition("=") for change in trial.user_attrs["changes"])
-    state = "stopped early" if trial.state == TrialState.PRUNED else "done"
+    early = trial.user_attrs.get("state", "stopped early")
     row: dict[str, Any] = {key: value for key, _, value in pairs}
+    state = "done" if trial.state == TrialState.COMPLETE else early
     return row | {"AP": trial.value, "state": state, "run": trial.user_attrs["run"]}
-
-
-def _line(trial: optuna.trial.FrozenTrial) -> str:
-    ap = f"AP {trial.value:.4f}" if trial.state == TrialState.COMPLETE else "stopped early"
-    return f"trial {trial.number + 1}: {', '.join(trial.user_attrs['changes'])}: {ap}"
