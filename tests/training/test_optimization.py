@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import polars as pl
 import pytest
 import torch
 from torch import nn
@@ -13,6 +14,8 @@ from boxwright.config.experiment import OptimizerConfig, ScheduleConfig
 from boxwright.training.loop import Trainer
 from boxwright.training.optimization import make_average, make_optimizer, make_schedule
 from tests.scenes import square_experiment
+
+FLAT = {"AP": 0.2, "AP50": 0.3, "AP75": 0.1}
 
 
 def _rates(config: ScheduleConfig, steps: int) -> list[float]:
@@ -143,6 +146,56 @@ def test_a_plan_is_what_a_run_does(tmp_path, monkeypatch):
     )
     two = boxwright.schedule(file, processes=2)
     assert (two.together, two.steps_per_epoch) == (12, 1)
+
+
+def test_a_rate_falls_when_evaluations_get_no_better():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    config = ScheduleConfig(name="plateau", warmup_steps=4, gamma=0.5, patience=2, final=0.2)
+    schedule = make_schedule(optimizer, config, 100)
+    rates = []
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+
+    steps(6)
+    assert rates[0] < 1e-3
+    assert rates[4:] == pytest.approx([0.1, 0.1])
+    assert rates[:5] == sorted(set(rates[:5]))
+    # Two without a better one halve it, as often as the floor lets; a better one begins to count anew.
+    for ap, rate in ((0.3, 0.1), (0.2, 0.1), (0.4, 0.1), (0.4, 0.1), (0.3, 0.05), (0.1, 0.05), (0.1, 0.025)):
+        schedule.report(ap)
+        steps(1)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(rate), ap
+    kept = schedule.state_dict()
+    for _ in range(6):
+        schedule.report(0.0)
+    steps(1)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)
+    again = make_schedule(optimizer, config, 100)
+    again.load_state_dict(kept)
+    again.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.025)
+
+
+def test_a_run_on_a_plateau_learns_slower(tmp_path, monkeypatch):
+    honest = Trainer.judge
+    monkeypatch.setattr(
+        Trainer, "judge", lambda self, model, views: replace(honest(self, model, views), coco=FLAT)
+    )
+    schedule = {"name": "plateau", "warmup_steps": 0, "patience": 1}
+    config = square_experiment(tmp_path, epochs=4, evaluate_every=1, log_every=1, schedule=schedule)
+    boxwright.train(config, name="run", runs=tmp_path / "runs")
+    metrics = pl.read_parquet(tmp_path / "runs" / "run" / "metrics.parquet")
+    rates = (
+        metrics.drop_nulls("learning_rate")
+        .group_by("epoch", maintain_order=True)
+        .agg(pl.col("learning_rate").last())
+    )
+    first = rates["learning_rate"][0]
+    assert (rates["learning_rate"] / first).to_list() == pytest.approx([1, 1, 0.1, 0.01], rel=1e-3)
 
 
 def test_a_run_that_gets_no_better_ends(tmp_path, monkeypatch):

@@ -152,15 +152,16 @@ class OptimizerConfig(Part):
 
 
 class ScheduleConfig(Part):
-    name: Literal["cosine", "restarts", "polynomial", "cyclic", "multistep", "one_cycle", "constant"] = (
-        "cosine"
-    )
+    name: Literal[
+        "cosine", "restarts", "polynomial", "cyclic", "multistep", "plateau", "one_cycle", "constant"
+    ] = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 100  # at most a fifth of all steps
     final: Annotated[float, Field(ge=0, le=1)] = 0.01  # least rate as a share of the greatest
     cycles: Positive = 3  # restarts: falls along a cosine; cyclic: rises and falls
     power: Annotated[float, Field(gt=0)] = 1.0  # polynomial: 1 falls in a line
     milestones: tuple[Share, ...] = (0.67, 0.92)  # multistep: shares of all steps
-    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # multistep
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.1  # multistep, plateau: on the rate when it falls
+    patience: Positive = 2  # plateau: evaluations without a better AP before the rate falls
 
 
 class EMAConfig(Part):

@@ -29,7 +29,7 @@ from boxwright.training.display import TrainingDisplay
 from boxwright.training.freezing import carried_norms, freeze
 from boxwright.training.machine import choose_precision, held_signals, make_loader, on_cpu
 from boxwright.training.metrics import MetricsLog
-from boxwright.training.optimization import make_average, make_optimizer, make_schedule
+from boxwright.training.optimization import Plateau, make_average, make_optimizer, make_schedule
 from boxwright.training.state import STATE, Progress, load_state, save_state
 
 ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
@@ -283,6 +283,8 @@ class Trainer:
                 self.progress.step, self.progress.epoch, row | {"seconds": self.progress.seconds}
             )
             self._save_weights(model, LAST)
+        if isinstance(self.schedule, Plateau):
+            self.schedule.report(evaluation.coco["AP"])
         # Of equals the later.
         self.progress.worse += 1
         if (

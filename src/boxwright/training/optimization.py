@@ -57,6 +57,8 @@ def _depths(model: nn.Module) -> dict[nn.Parameter, int]:
 
 def make_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> LRScheduler:
     """The learning rate over `steps`, after a linear warm-up over a fifth at most (one_cycle has its own)."""
+    if config.name == "plateau":
+        return Plateau(optimizer, min(config.warmup_steps, steps // 5), config)
     if config.name == "one_cycle":
         rates = [group["lr"] for group in optimizer.param_groups]
         return OneCycleLR(optimizer, rates, total_steps=steps + 1)
@@ -78,6 +80,39 @@ def make_schedule(optimizer: Optimizer, config: ScheduleConfig, steps: int) -> L
     if warmup == 0:
         return main
     return SequentialLR(optimizer, [LinearLR(optimizer, WARMUP_START, 1.0, warmup), main], [warmup])
+
+
+class Plateau(LRScheduler):
+    """A linear warm-up, then a rate that falls when evaluations get no better, down to a floor.
+
+    Args:
+        optimizer: whose rate it is.
+        warmup: steps.
+        config: gamma on the rate after `patience` evaluations without a better AP; final, its least share.
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup: int, config: ScheduleConfig):
+        self.warmup, self.gamma, self.patience, self.final = (
+            warmup,
+            config.gamma,
+            config.patience,
+            config.final,
+        )
+        self.factor, self.best, self.worse = 1.0, -1.0, 0
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of this step."""
+        done = min(1.0, self.last_epoch / self.warmup) if self.warmup else 1.0
+        rise = WARMUP_START + (1 - WARMUP_START) * done
+        return [base * rise * self.factor for base in self.base_lrs]
+
+    def report(self, ap: float) -> None:
+        """Tell what an evaluation has found."""
+        self.worse = 0 if ap > self.best else self.worse + 1
+        self.best = max(self.best, ap)
+        if self.worse >= self.patience:
+            self.factor, self.worse = max(self.final, self.factor * self.gamma), 0
 
 
 def _share(shape: Callable[[float], float], steps: int, final: float, step: int) -> float:
