@@ -100,6 +100,45 @@ def test_gradients_of_what_truth_goes_through_are_shared(name, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+import boxwright
+from boxwright.training.loop import Trainer
+honest, rank = Trainer.step, os.environ["RANK"]
+def signalled(self, batches):
+    losses = honest(self, batches)
+    if rank == "1" and self.progress.step == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return losses
+Trainer.step = signalled
+try:
+    boxwright.train(sys.argv[1], name="run", runs=sys.argv[2])
+except KeyboardInterrupt:
+    Path(sys.argv[2], f"stopped-{rank}").touch()
+"""
+
+
+def test_a_signal_to_one_process_stops_all_of_them_after_the_same_step(tmp_path):
+    experiment = square_experiment(tmp_path, epochs=50, batch_size=1, evaluate_every=50, log_every=2)
+    config, script, runs = tmp_path / "a.yaml", tmp_path / "script.py", tmp_path / "runs"
+    config.write_text(dump_config(experiment))
+    script.write_text(STOPPED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(script), str(config), str(runs)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {p.name for p in runs.iterdir()} == {"run", "stopped-0", "stopped-1"}
+    state = torch.load(runs / "run" / "checkpoints" / "state.pt", weights_only=True)
+    assert state["progress"]["step"] == 4  # the signal came within the third
+
+
 def _run(folder: Path, processes: int, batch_size: int) -> Path:
     experiment = square_experiment(folder, epochs=2, batch_size=batch_size, evaluate_every=2)
     config, script = folder / f"{processes}.yaml", folder / "script.py"

@@ -178,10 +178,25 @@ class Trainer:
             display.advance()
             if settings.checkpoint_every and progress.step % settings.checkpoint_every == 0:
                 self._save()
-            if self.stop_requested:
+            if self._must_stop():
                 self._save()
                 raise KeyboardInterrupt
         progress.epoch, progress.batch = progress.epoch + 1, 0
+
+    def _must_stop(self) -> bool:
+        """Whether a signal has asked any process to stop.
+
+        All must stop after the same step, or one would wait for the others for ever: they agree when losses
+        are looked at, which waits for the device anyway.
+        """
+        if self.accelerator.num_processes == 1:
+            return self.stop_requested
+        if self.progress.step % self.config.train.log_every:
+            return False
+        asked = torch.tensor(float(self.stop_requested), device=self.accelerator.device)
+        total = self.accelerator.reduce(asked, "sum")
+        assert isinstance(total, Tensor)
+        return bool(total > 0)
 
     def to_training(self) -> None:
         """Training mode, but for what is frozen, whose norms keep their statistics."""
