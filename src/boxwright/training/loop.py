@@ -27,7 +27,13 @@ from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
 from boxwright.training.freezing import carried_norms, freeze
-from boxwright.training.machine import choose_precision, held_signals, make_loader, on_cpu
+from boxwright.training.machine import (
+    choose_precision,
+    held_signals,
+    loader_faults,
+    make_loader,
+    on_cpu,
+)
 from boxwright.training.metrics import MetricsLog
 from boxwright.training.optimization import Plateau, make_average, make_optimizer, make_schedule
 from boxwright.training.state import STATE, Progress, load_state, save_state
@@ -133,7 +139,26 @@ class Trainer:
         Raises:
             NonFiniteError: a loss is NaN or infinite.
             KeyboardInterrupt: a signal asked to stop; the state was saved.
+            DataError: an image can't be read, a loader's worker was killed, or the disk is full; what could
+                be saved was saved.
         """
+        try:
+            with loader_faults():
+                self._run()
+        except DataError as error:
+            raise DataError(f"{error} {self._what_stays()}") from error
+
+    def _what_stays(self) -> str:
+        """Save what can be saved of a run that can't go on, and say from where it can."""
+        try:
+            if self.metrics is not None:
+                self._save()
+                return f"Step {self.progress.step} is saved: --resume goes on from there."
+        except (DataError, NonFiniteError):
+            pass  # the reason has been told, or will be when the run is resumed
+        return "The last checkpoint stays as it was: --resume goes on from there."
+
+    def _run(self) -> None:
         progress, epochs = self.progress, self.config.train.epochs
         self.metrics = MetricsLog(self.folder, progress.step) if self.accelerator.is_main_process else None
         self.recent: list[tuple[int, Tensor, Tensor]] = []  # step, losses, images: not yet looked at

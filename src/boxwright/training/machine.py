@@ -1,15 +1,19 @@
 """What a run has to train on: device, precision, loader, signals."""
 
+import atexit
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from torch.utils.data import DataLoader
 
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.sampling import EpochSampler
+from boxwright.errors import DataError
 from boxwright.models.detector import Detector, collate_for
 
 
@@ -19,11 +23,46 @@ def held_signals() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
         yield
         return
+    _kill_workers_at_exit()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@cache
+def _kill_workers_at_exit() -> None:
+    """Multiprocessing would end those that an error has left by the signal that they never get, and wait."""
+    atexit.register(_kill_workers)
+
+
+def _kill_workers() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # at which torch would raise
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+
+
+@contextmanager
+def loader_faults() -> Iterator[None]:
+    """What goes wrong in a loader, in one line.
+
+    Raises:
+        DataError: a sample can't be made, or a worker was killed.
+    """
+    try:
+        yield
+    except DataError as error:
+        # A worker's comes with its whole traceback, the message last.
+        raise DataError(str(error).rpartition("DataError: ")[2].strip()) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            "a loader's worker was killed, as happens where memory runs out: fewer train.workers, or a"
+            f" smaller train.cache_gib, take less. {str(error).splitlines()[0]}"
+        ) from error
 
 
 def on_cpu() -> bool:

@@ -23,6 +23,7 @@ from boxwright.progress import progress_bar
 from boxwright.reporting.page import Section, write_page
 from boxwright.reporting.plots import line_plot
 from boxwright.training.loop import Trainer
+from boxwright.training.machine import loader_faults
 from boxwright.training.run import make_trainer
 from boxwright.training.run_folder import CONFIG
 from boxwright.training.state import STATE
@@ -132,7 +133,8 @@ def lr_find(
             train = config.train.model_copy(update={"seed": config.train.seed + seed})
             own = config.model_copy(update={"train": train})
             trainer = make_trainer(own, data, folder or Path(empty), folder is not None)
-            losses[n][seed] = probe(trainer, rates[n], tell)
+            with loader_faults():
+                losses[n][seed] = probe(trainer, rates[n], tell)
     if any(np.isnan(own[:, int(START * own.shape[1])]).any() for own in losses):
         raise DataError(f"the loss is no number even at rates near {low:g}; see `boxwright data check`.")
     return RangeTest(config.train.optimizer.name, rates, losses)

@@ -146,6 +146,9 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise DataError(f"{path}: can't be written: {error}.") from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
