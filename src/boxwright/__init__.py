@@ -79,8 +79,12 @@ _HOMES = {
     "filters": "boxwright.training.inspection",
 }
 # Modules above that need an extra, by name.
-_EXTRAS = dict.fromkeys(
+_EXTRAS = {"sweep": "sweep"} | dict.fromkeys(
     (
+        "average",
+        "lr_find",
+        "pseudo_label",
+        "show_augmented",
         "predict",
         "TilingOptions",
         "import_checkpoint",
@@ -95,6 +99,7 @@ _EXTRAS = dict.fromkeys(
 __all__ = [
     "TilingOptions",
     "activations",
+    "average",
     "calibrate",
     "check",
     "compare",
@@ -104,19 +109,23 @@ __all__ = [
     "fit_anchors",
     "import_checkpoint",
     "init",
+    "lr_find",
     "measure",
     "predict",
     "pretrain",
+    "pseudo_label",
     "read",
     "report",
     "runs",
     "schedule",
     "show",
     "show_assignment",
+    "show_augmented",
     "smooth_angles",
     "split",
     "stats",
     "summarize",
+    "sweep",
     "threshold",
     "train",
     "write",

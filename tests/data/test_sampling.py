@@ -128,7 +128,7 @@ def test_a_stopped_run_of_virtual_epochs_sees_what_a_whole_one_sees(tmp_path, mo
     def look(self, batches):
         seen.setdefault(self.folder.name, []).extend(i for b in batches for i in b.indices.tolist())
         if self.folder.name == "stopped" and len(seen["stopped"]) == 8:  # within the second epoch
-            self.stop_requested = True
+            self.stop.requested = True
         return honest(self, batches)
 
     monkeypatch.setattr(Trainer, "step", look)
@@ -253,12 +253,18 @@ def test_pseudo_boxes_are_objects_doubtful_or_left_out(tmp_path):
 def test_a_source_of_less_weight_teaches_less(tmp_path, monkeypatch):
     content = experiment(tmp_path)
     content["data"]["train"].append(pseudo_source(tmp_path, [0.9] * 6) | {"weight": 0.25})
-    seen = []
+    weights, images, honest = [], [], Trainer.step
 
-    def look(outputs: dict, weights: torch.Tensor) -> None:
-        seen.append(weights)
+    def step(self, batches):
+        images.extend(batch.indices for batch in batches)
+        return honest(self, batches)
 
-    monkeypatch.setattr("boxwright.training.loop.weigh", look)
-    boxwright.train(check_config(content, "test"), name="run", runs=tmp_path / "runs")
-    weights = torch.cat(seen)
-    assert set(weights.tolist()) == {1.0, 0.25}
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr("boxwright.training.loop.weigh", lambda outputs, own: weights.append(own))
+    config = check_config(content, "test")
+    boxwright.train(config, name="run", runs=tmp_path / "runs")
+    sizes = load_data(config).sizes
+    # The last source's images have a quarter, and no others.
+    late = torch.cat(images) >= sum(sizes[:-1])
+    assert late.any()
+    assert torch.equal(torch.cat(weights), torch.where(late, 0.25, 1.0))

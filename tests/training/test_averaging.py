@@ -48,6 +48,20 @@ def test_a_greedy_mean_leaves_out_what_makes_it_worse(run, tmp_path):
     assert str(good) in found.used
 
 
+def test_a_greedy_mean_is_of_the_files_that_it_names(run, tmp_path):
+    places = sorted((run.folder / "checkpoints").glob("epoch-*.safetensors"))
+    rows = boxwright.average(places).rows[:-1]
+    best = max(rows, key=lambda row: row["AP"])["checkpoint"]
+    # The best file first, which is the model that means are tried on, and once more: it makes nothing worse.
+    found = boxwright.average([best, *places, best], tmp_path / "mean.safetensors", greedy=True)
+    assert found.used.count(best) >= 2
+    states = [load_detector(place).model.state_dict() for place in found.used]
+    for key, tensor in load_detector(tmp_path / "mean.safetensors").model.state_dict().items():
+        if tensor.is_floating_point():
+            mean = torch.stack([state[key] for state in states]).mean(0)
+            torch.testing.assert_close(tensor, mean, rtol=1e-5, atol=1e-6)
+
+
 def test_what_is_not_alike_has_no_mean(run, tmp_path):
     good = run.folder / "checkpoints" / "epoch-12.safetensors"
     with pytest.raises(ConfigError, match="expected two at least"):

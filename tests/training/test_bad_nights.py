@@ -44,11 +44,13 @@ def test_an_image_that_breaks_ends_the_run_which_goes_on_when_it_is_whole_again(
     monkeypatch.setattr(Trainer, "_run_epoch", honest)
     boxwright.train(config, name="run", runs=tmp_path / "runs", resume=True)
     boxwright.train(config, name="unbroken", runs=tmp_path / "runs")
-    ways = [
-        load_detector(tmp_path / "runs" / name / "checkpoints" / "last.safetensors")
-        for name in ("run", "unbroken")
-    ]
-    for one, other in zip(*(way.model.state_dict().values() for way in ways), strict=True):
+    same_weights(tmp_path / "runs")
+
+
+def same_weights(runs):
+    """The run that broke ends where the unbroken one does."""
+    places = (runs / name / "checkpoints" / "last.safetensors" for name in ("run", "unbroken"))
+    for one, other in zip(*(load_detector(p).model.state_dict().values() for p in places), strict=True):
         assert torch.equal(one, other)
 
 
@@ -63,7 +65,7 @@ def test_a_command_that_fails_ends_with_its_workers(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_worker_that_is_killed_is_named_and_the_step_is_kept(tmp_path, monkeypatch):
+def test_a_worker_that_is_killed_is_named_and_the_run_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     config = square_experiment(tmp_path, epochs=4, batch_size=1, workers=1)
     honest = Trainer.step
 
@@ -75,9 +77,33 @@ def test_a_worker_that_is_killed_is_named_and_the_step_is_kept(tmp_path, monkeyp
         return losses
 
     monkeypatch.setattr(Trainer, "step", step)
-    with pytest.raises(DataError, match=r"a loader's worker was killed.*Step 1\d is saved"):
+    with pytest.raises(DataError, match=r"a loader's worker was killed.*--resume goes on from there"):
         boxwright.train(config, name="run", runs=tmp_path / "runs")
-    assert state_of(tmp_path)["step"] >= 11
+    assert state_of(tmp_path)["step"] >= 8  # the end of the first epoch
+    monkeypatch.setattr(Trainer, "step", honest)
+    boxwright.train(config, name="run", runs=tmp_path / "runs", resume=True)
+    boxwright.train(config, name="unbroken", runs=tmp_path / "runs")
+    same_weights(tmp_path / "runs")
+
+
+def test_a_step_that_is_half_taken_is_not_saved(tmp_path, monkeypatch):
+    config = square_experiment(tmp_path, epochs=4, batch_size=1)
+    honest = Trainer.step
+
+    def step(self, batches):
+        losses = honest(self, batches)
+        if self.progress.step == 10:  # the weights have moved, the run hasn't
+            raise DataError("something in the midst of a step.")
+        return losses
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(DataError, match=r"in the midst of a step\. The last checkpoint stays as it was"):
+        boxwright.train(config, name="run", runs=tmp_path / "runs")
+    assert state_of(tmp_path)["step"] == 8
+    monkeypatch.setattr(Trainer, "step", honest)
+    boxwright.train(config, name="run", runs=tmp_path / "runs", resume=True)
+    boxwright.train(config, name="unbroken", runs=tmp_path / "runs")
+    same_weights(tmp_path / "runs")
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):

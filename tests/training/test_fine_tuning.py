@@ -121,7 +121,7 @@ def test_a_resumed_run_knows_what_started_anew(folder, monkeypatch):
     honest = Trainer.step
 
     def stop(self, batches):
-        self.stop_requested = True
+        self.stop.requested = True
         return honest(self, batches)
 
     with monkeypatch.context() as patch:

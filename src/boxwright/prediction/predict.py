@@ -86,6 +86,8 @@ def predict(
     )  # fmt: skip
     members = [find(place) for place in places]
     tables = members[0] if len(members) == 1 else fuse_tables(members, max_detections)
+    if tiling is not None:
+        tables = with_positions(tables)
     if correction is not None:
         tables = correction.apply(tables)
     if output is not None:
@@ -139,8 +141,7 @@ def _predict_one(
         message = f"the limit of {limit:,} detections was reached: there may be more; see --max-detections."
         faults.append(Fault("detection-limit", "warning", names[image], message))
     tables = to_tables(rows, table.images, loaded.categories, Path(checkpoint).name)
-    tables = loaded.operating.apply(Tables(tables.images, tables.boxes, tables.categories, tuple(faults)))
-    return tables if tiling is None else with_positions(tables)
+    return loaded.operating.apply(Tables(tables.images, tables.boxes, tables.categories, tuple(faults)))
 
 
 def _device(name: str | None, runtime: str) -> torch.device:

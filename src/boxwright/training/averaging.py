@@ -4,6 +4,7 @@ Izmailov et al., Averaging Weights Leads to Wider Optima and Better Generalizati
 that started from the same weights, Wortsman et al., Model Soups, ICML 2022.
 """
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,9 +80,10 @@ def average(
     rows = [_row(name, evaluation) for name, evaluation in zip(names, evaluations)]
     states = [one.model.state_dict() for one in loaded]
     chosen = list(range(len(states)))
+    own = copy.deepcopy(loaded[0].model)  # the states are the loaded models' own tensors
     if greedy:
-        chosen = _chosen(states, rows, loaded[0].model, judge)
-    model = _with_mean(loaded[0].model, [states[n] for n in chosen])
+        chosen = _chosen(states, rows, own, judge)
+    model = _with_mean(own, [states[n] for n in chosen])
     evaluation = judge(model, "the mean")
     if output is not None:
         operating = fit_operating(truth, evaluation.predictions, loaded[0].config.train.wanted_precision)

@@ -1,6 +1,5 @@
 """The training loop, on Hugging Face Accelerate for devices, precision and processes."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -29,14 +28,15 @@ from boxwright.training.display import TrainingDisplay
 from boxwright.training.freezing import carried_norms, freeze
 from boxwright.training.machine import (
     choose_precision,
-    held_signals,
     loader_faults,
     make_loader,
     on_cpu,
+    start,
 )
 from boxwright.training.metrics import MetricsLog
 from boxwright.training.optimization import Plateau, make_average, make_optimizer, make_schedule
 from boxwright.training.state import STATE, Progress, load_state, save_state
+from boxwright.training.stopping import Stop
 
 ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
 EVALUATION_SHARE = 0.05
@@ -131,7 +131,10 @@ class Trainer:
                 f"judged every {self.evaluate_every} epochs, about {share:.1%} of the run"
                 " (train.evaluate_every)"
             )
-        self.stop_requested = False
+        self.stop = Stop(self.accelerator, settings.log_every)
+        self.metrics: MetricsLog | None = None
+        self.recent: list[tuple[int, Tensor, Tensor]] = []  # step, losses, images: not yet looked at
+        self.whole = True  # no step is half taken
 
     def run(self) -> None:
         """Train to the last epoch.
@@ -150,23 +153,26 @@ class Trainer:
 
     def _what_stays(self) -> str:
         """Save what can be saved of a run that can't go on, and say from where it can."""
+        last = "The last checkpoint stays as it was: --resume goes on from there."
+        if self.metrics is None or not self.whole:
+            return last
         try:
-            if self.metrics is not None:
-                self._save()
-                return f"Step {self.progress.step} is saved: --resume goes on from there."
-        except (DataError, NonFiniteError):
-            pass  # the reason has been told, or will be when the run is resumed
-        return "The last checkpoint stays as it was: --resume goes on from there."
+            self._save()
+        except (DataError, NonFiniteError) as error:
+            return f"{error} {last}"
+        return f"Step {self.progress.step} is saved: --resume goes on from there."
 
     def _run(self) -> None:
         progress, epochs = self.progress, self.config.train.epochs
-        self.metrics = MetricsLog(self.folder, progress.step) if self.accelerator.is_main_process else None
-        self.recent: list[tuple[int, Tensor, Tensor]] = []  # step, losses, images: not yet looked at
-        before = self._catch_signals()
-        total = epochs * self.steps_per_epoch
         shown = self.accelerator.is_main_process
+        if shown:
+            self.metrics = MetricsLog(self.folder, progress.step)
+        total = epochs * self.steps_per_epoch
         try:
-            with TrainingDisplay(total, progress.step, self.steps_per_epoch, shown) as display:
+            with (
+                self.stop.on_signals(),
+                TrainingDisplay(total, progress.step, self.steps_per_epoch, shown) as display,
+            ):
                 while progress.epoch < epochs and not self._has_settled():
                     self._run_epoch(display)
                     if progress.epoch % self.evaluate_every == 0 or progress.epoch == epochs:
@@ -175,8 +181,6 @@ class Trainer:
                         self._save_weights(self._judged(), f"epoch-{progress.epoch}.safetensors")
                     self._save()
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             if self.metrics is not None:
                 self.metrics.close()
 
@@ -184,7 +188,7 @@ class Trainer:
         """Evaluate weights on the validation data in some views; every process gets the result."""
         model = model.to(self.accelerator.device).eval()
         device, autocast = self.accelerator.device, lambda: self.accelerator.autocast()
-        rows = detect(model, self.val_loader, device, views, autocast)
+        rows = detect(model, start(self.val_loader), device, views, autocast)
         gathered = gather_object(rows) if self.accelerator.num_processes > 1 else rows
         tables = to_tables(gathered, self.val_tables.images, self.categories, self.folder.name)
         return evaluate(self.val_tables, tables)
@@ -193,9 +197,10 @@ class Trainer:
         settings, progress = self.config.train, self.progress
         self.to_training()
         for batches in self._timed_steps():
-            began = time.perf_counter()
+            began, self.whole = time.perf_counter(), False
             losses = self.step(batches)
-            progress.step += 1
+            progress.step, progress.batch = progress.step + 1, progress.batch + len(batches)
+            self.whole = True
             progress.seconds += time.perf_counter() - began
             self.recent.append((progress.step, losses, torch.cat([b.indices for b in batches])))
             if progress.step % settings.log_every == 0:
@@ -203,25 +208,10 @@ class Trainer:
             display.advance()
             if settings.checkpoint_every and progress.step % settings.checkpoint_every == 0:
                 self._save()
-            if self._must_stop():
+            if self.stop.agreed(progress.step):
                 self._save()
                 raise KeyboardInterrupt
         progress.epoch, progress.batch = progress.epoch + 1, 0
-
-    def _must_stop(self) -> bool:
-        """Whether a signal has asked any process to stop.
-
-        All must stop after the same step, or one would wait for the others for ever: they agree when losses
-        are looked at, which waits for the device anyway.
-        """
-        if self.accelerator.num_processes == 1:
-            return self.stop_requested
-        if self.progress.step % self.config.train.log_every:
-            return False
-        asked = torch.tensor(float(self.stop_requested), device=self.accelerator.device)
-        total = self.accelerator.reduce(asked, "sum")
-        assert isinstance(total, Tensor)
-        return bool(total > 0)
 
     def to_training(self) -> None:
         """Training mode, but for what is frozen, whose norms keep their statistics."""
@@ -233,8 +223,7 @@ class Trainer:
         """The batches of each step of an epoch, after those that are done."""
         size, accumulate = self.config.train.batch_size, self.config.train.accumulate
         self.sampler.set_epoch(epoch, done * size)
-        with held_signals():
-            batches = iter(self.loader)
+        batches = start(self.loader)
         while done < self.batches:
             step = [next(batches) for _ in range(min(accumulate, self.batches - done))]
             done += len(step)
@@ -244,7 +233,6 @@ class Trainer:
         """What is left of this epoch; the time that batches take counts as training."""
         began = time.perf_counter()
         for step in self.steps_of(self.progress.epoch, self.progress.batch):
-            self.progress.batch += len(step)
             self.progress.seconds += time.perf_counter() - began
             yield step
             began = time.perf_counter()
@@ -374,21 +362,6 @@ class Trainer:
         parts = {"model": self.detector, "optimizer": self.optimizer, "schedule": self.schedule}
         optional = {"average": self.average, "scaler": self.accelerator.scaler}
         return parts | {name: part for name, part in optional.items() if part is not None}
-
-    def _catch_signals(self) -> dict:
-        """Let Ctrl-C and SIGTERM ask for a stop after the step; a second Ctrl-C stops at once."""
-
-        def request(number: int, _frame: object) -> None:
-            if self.stop_requested:
-                raise KeyboardInterrupt
-            self.stop_requested = True
-            console.print("stopping after this step; once more to stop at once without saving")
-
-        try:
-            return {n: signal.signal(n, request) for n in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:
-            # Signals belong to the main thread; in any other one there is nothing to catch.
-            return {}
 
 
 def evaluations_of(epochs: int, train_images: int, val_images: int) -> tuple[int, float]:

@@ -7,41 +7,47 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from multiprocessing.process import BaseProcess
+from weakref import WeakSet
 
 import torch
 from torch.utils.data import DataLoader
 
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.sampling import EpochSampler
+from boxwright.data.targets import Batch
 from boxwright.errors import DataError
 from boxwright.models.detector import Detector, collate_for
 
+_started: "WeakSet[BaseProcess]" = WeakSet()  # loaders' workers
 
-@contextmanager
-def held_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait; workers that start meanwhile never get them, as the last step needs them."""
+
+def start(loader: DataLoader) -> Iterator[Batch]:
+    """The loader's batches, whose workers never get Ctrl-C and SIGTERM: the last step still needs them."""
     if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
+        return iter(loader)
     _kill_workers_at_exit()
+    others = set(multiprocessing.active_children())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        yield
+        return iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _started.update(set(multiprocessing.active_children()) - others)
 
 
 @cache
 def _kill_workers_at_exit() -> None:
-    """Multiprocessing would end those that an error has left by the signal that they never get, and wait."""
+    """Multiprocessing would end workers that an error has left by a signal that they never get, and wait."""
     atexit.register(_kill_workers)
 
 
 def _kill_workers() -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # at which torch would raise
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
+    left = [worker for worker in _started if worker.is_alive()]
+    if left:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # at which torch would raise
+    for worker in left:
+        worker.kill()
 
 
 @contextmanager

@@ -92,6 +92,8 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """Train an experiment with many settings; what is done stays done when it is started again.
 
+    One sweep of a name at a time: what another had begun is taken for what a kill has left.
+
     Args:
         config: a YAML file.
         settings: `a.b=1,2,3` or, but for a grid, `a.b=1e-4..1e-2`.
@@ -225,7 +227,8 @@ def _work(
                 raise
             raise SystemExit(130) from None  # the first process says what there is to say
         row = _row(study.get_trials(deepcopy=False)[trial.number])
-        console.print(f"trial {trial.number + 1}: {row['run']}: {row['state']}, AP {row['AP']}")
+        ap = "" if row["AP"] is None else f", AP {row['AP']:.4f}"
+        console.print(f"trial {trial.number + 1}: {row['run']}: {row['state']}{ap}", highlight=False)
 
 
 def _try(trial: optuna.Trial, config: Path, own: list[Setting], folder: Path) -> float:
