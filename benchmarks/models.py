@@ -9,14 +9,17 @@ the two, so that a machine that slows down slows both; the table has each side's
 """
 
 import argparse
+import io
 import itertools
 import json
 import resource
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -29,6 +32,7 @@ from boxwright.data.targets import Targets
 from boxwright.models import build_detector
 from boxwright.models.detector import full_precision
 from boxwright.models.folding import fold_norms
+from boxwright.models.onnx import OPSET, OnnxDetector
 from boxwright.models.set_boxes import to_centers
 
 CLASSES = 20
@@ -193,10 +197,47 @@ class TheirSets:
             torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32),
         ):
             outputs = self.model(self.images)
-        # As their processor makes detections of outputs.
-        scores = outputs.logits.float().sigmoid().flatten(1)
-        best = scores.topk(outputs.logits.shape[1], dim=1)
-        outputs.pred_boxes.gather(1, (best.indices // CLASSES)[..., None].expand(-1, -1, 4))
+        self.choose(outputs.logits, outputs.pred_boxes)
+
+    def choose(self, logits: torch.Tensor, boxes: torch.Tensor) -> None:
+        """As their processor makes detections of outputs."""
+        best = logits.float().sigmoid().flatten(1).topk(logits.shape[1], dim=1)
+        boxes.gather(1, (best.indices // CLASSES)[..., None].expand(-1, -1, 4))
+
+    def to_onnx(self) -> Callable[[], None]:
+        """What predicts in onnxruntime."""
+        session = session_of(self.model.eval(), self.images)
+        images = {"images": self.images.numpy()}
+        return lambda: self.choose(
+            *(torch.from_numpy(t) for t in session.run(["logits", "pred_boxes"], images))
+        )
+
+
+class Outputs(torch.nn.Module):
+    """The tensors of transformers' outputs that detections are made of."""
+
+    def __init__(self, model: torch.nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = self.model(images)
+        return outputs.logits, outputs.pred_boxes
+
+
+def session_of(model: torch.nn.Module, images: torch.Tensor) -> Any:
+    """transformers' detector in onnxruntime, for images of this very shape."""
+    import onnxruntime
+
+    target, options = io.BytesIO(), onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Outputs(model), (images,), cast(Any, target), dynamo=False, opset_version=OPSET,
+            input_names=["images"], output_names=["logits", "pred_boxes"],
+        )  # fmt: skip
+    return onnxruntime.InferenceSession(target.getvalue(), options, providers=["CPUExecutionProvider"])
 
 
 def scene(batch: int, side: int, boxes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -264,6 +305,10 @@ def measure(
         looks = race(ours.predict, theirs.predict, rounds, device)
         rows.append(row_of(name, "predict", precision, batch, looks))
         rows[-1] |= {"parameters": parameters, "flops": flops}
+        if isinstance(theirs, TheirSets) and device.type == "cpu":
+            ours.folded = OnnxDetector(ours.folded)
+            looks = race(ours.predict, theirs.to_onnx(), rounds, device)
+            rows.append(row_of(name, "predict, onnxruntime", precision, batch, looks))
         if not hasattr(theirs.model, "postprocess_detections"):
             continue
         decode = partial(ours.decode, ours.raw())

@@ -89,8 +89,7 @@ class QuerySelection(nn.Module):
 
         # Boxes of the best places alone.
         own = chosen(features)
-        here = chosen(places.expand(len(best), -1, -1))
-        boxes = self.kind.at_place(self.box(own).float(), here)
+        boxes = self.kind.at_place(self.box(own).float(), places[best[..., 0]])
         return Selected(own.detach(), boxes, chosen(logits))
 
 
