@@ -14,8 +14,6 @@ import re
 import time
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.models import Ours, scene, seconds
@@ -23,6 +21,7 @@ from boxwright.config.experiment import OptimizerConfig
 from boxwright.training.optimization import make_average, make_optimizer
 
 PRODUCTS = re.compile(r"conv|mm$|dot_product|attention|linear_pointwise")
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 RESNET = {"name": "resnet18", "pretrained": False}
 MODELS = (
     ("FCOS R18", 512, {"name": "fcos", "backbone": RESNET}),
@@ -81,25 +80,26 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="Part of the name of the detectors to measure.")
-    parser.add_argument("--compile", action="store_true", help="Also with the network through torch.compile.")
+    parser.add_argument("--compile", action="store_true", help="The network through torch.compile.")
+    parser.add_argument("--precision", choices=PRECISIONS, nargs="*", help="Both on a GPU if left out.")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    precisions = [torch.float32] + ([torch.bfloat16] if device.type == "cuda" else [])
-    table = Table(box=None, pad_edge=False)
-    for column in ("detector", "precision", "images/s", "products", "dearest of the rest"):
-        table.add_column(column)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"{where}, torch {torch.__version__}, batch {options.batch}", flush=True)
+    precisions = options.precision or list(PRECISIONS)[: 1 + (device.type == "cuda")]
     chosen = [m for m in MODELS if options.only in m[0]]
-    ways = [False, True] if options.compile else [False]
-    for (name, side, config), precision, compiled in itertools.product(chosen, precisions, ways):
+    for (name, side, config), precision in itertools.product(chosen, precisions):
         torch.manual_seed(0)
-        step = Step(config, device, precision, compiled)
+        step = Step(config, device, PRECISIONS[precision], options.compile)
         step.prepare(*scene(options.batch, side, 20))
         whole, products, others, warm = measure(step, options.rounds)
         rest = ", ".join(f"{n.split('::')[-1]} {t:.0%}" for n, t in others)
-        how = str(precision).removeprefix("torch.") + (f", compiled in {warm:.0f} s" if compiled else "")
-        table.add_row(f"{name}, {side} px", how, f"{options.batch / whole:.1f}", f"{products:.0%}", rest)
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
-    Console(width=120).print(table, f"{where}, torch {torch.__version__}, batch {options.batch}", sep="\n")
+        how = precision + (f", compiled in {warm:.0f} s" if options.compile else "")
+        # Each as soon as it is known: compiling can take minutes.
+        line = (
+            f"{name}, {side} px, {how}: {options.batch / whole:.1f} images/s, products {products:.0%}, {rest}"
+        )
+        print(line, flush=True)
 
 
 if __name__ == "__main__":
