@@ -163,6 +163,11 @@ class Theirs:
         ):
             self.model(self.images)
 
+    def to_onnx(self) -> Callable[[], None]:
+        """What predicts in onnxruntime."""
+        run = session_of(self.model.eval(), self.images)
+        return lambda: run(self.images)
+
 
 class TheirSets:
     """transformers' detector, without the processor that makes images of files."""
@@ -206,11 +211,8 @@ class TheirSets:
 
     def to_onnx(self) -> Callable[[], None]:
         """What predicts in onnxruntime."""
-        session = session_of(self.model.eval(), self.images)
-        images = {"images": self.images.numpy()}
-        return lambda: self.choose(
-            *(torch.from_numpy(t) for t in session.run(["logits", "pred_boxes"], images))
-        )
+        run = session_of(Outputs(self.model.eval()), self.images)
+        return lambda: self.choose(*(torch.from_numpy(t) for t in run([self.images])))
 
 
 class Outputs(torch.nn.Module):
@@ -225,19 +227,20 @@ class Outputs(torch.nn.Module):
         return outputs.logits, outputs.pred_boxes
 
 
-def session_of(model: torch.nn.Module, images: torch.Tensor) -> Any:
-    """transformers' detector in onnxruntime, for images of this very shape."""
+def session_of(model: torch.nn.Module, images: torch.Tensor | list[torch.Tensor]) -> Callable:
+    """What runs a peer's network in onnxruntime on images of this very shape: tensors to arrays."""
     import onnxruntime
 
     target, options = io.BytesIO(), onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # As ours has it: threads that wait in a loop would slow down whatever is measured next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            Outputs(model), (images,), cast(Any, target), dynamo=False, opset_version=OPSET,
-            input_names=["images"], output_names=["logits", "pred_boxes"],
-        )  # fmt: skip
-    return onnxruntime.InferenceSession(target.getvalue(), options, providers=["CPUExecutionProvider"])
+        torch.onnx.export(model, (images,), cast(Any, target), dynamo=False, opset_version=OPSET)
+    session = onnxruntime.InferenceSession(target.getvalue(), options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    return lambda given: session.run(None, {n: t.numpy() for n, t in zip(names, given, strict=True)})
 
 
 def scene(batch: int, side: int, boxes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -305,10 +308,12 @@ def measure(
         looks = race(ours.predict, theirs.predict, rounds, device)
         rows.append(row_of(name, "predict", precision, batch, looks))
         rows[-1] |= {"parameters": parameters, "flops": flops}
-        if isinstance(theirs, TheirSets) and device.type == "cpu":
-            ours.folded = OnnxDetector(ours.folded)
+        network = ours.folded
+        if device.type == "cpu" and (isinstance(make, str) or make is detection.fasterrcnn_resnet50_fpn):
+            ours.folded = OnnxDetector(network)
             looks = race(ours.predict, theirs.to_onnx(), rounds, device)
             rows.append(row_of(name, "predict, onnxruntime", precision, batch, looks))
+            ours.folded = network
         if not hasattr(theirs.model, "postprocess_detections"):
             continue
         decode = partial(ours.decode, ours.raw())

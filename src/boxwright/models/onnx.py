@@ -112,6 +112,8 @@ def _session(model: Detector, images: Tensor, threads: int) -> "InferenceSession
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Its threads would go on to wait for work in a loop, on the very cores that decoding is done on.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # Three at once, so that no output's number of priors passes for a batch.
     graph = to_onnx(model, images[:1].repeat(3, 1, 1, 1))
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
