@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from boxwright.config import apply_changes, check_config, dump_config, load_config
+from boxwright.config.part import Part
 from boxwright.errors import ConfigError
 from boxwright.models import build_detector
 
@@ -19,6 +20,35 @@ def test_a_change_replaces_a_leaf_or_a_whole_part():
     whole = apply_changes(content, ["model.backbone={name: resnet34}"])
     assert whole["model"]["backbone"] == {"name": "resnet34"}
     assert content["model"]["backbone"]["name"] == "resnet50"
+
+
+@pytest.mark.parametrize(
+    ("model", "selection"),
+    [
+        ({"name": "compact_obb", "selection": {"max_detections": 500}}, (0.4, 500, True)),
+        ({"name": "compact", "selection": {"vote": False}}, (0.6, 300, False)),
+        ({"name": "faster_rcnn", "selection": {"max_detections": 5}}, (0.5, 5, False)),
+    ],
+)
+def test_one_key_of_a_part_leaves_the_detectors_own_defaults_of_its_others(model, selection):
+    found = check_config({"data": DATA, "model": model}, "x").model.selection
+    assert (found.iou_threshold, found.max_detections, found.vote) == selection
+
+
+def test_a_part_of_another_kind_takes_nothing_from_the_default_one():
+    class Box(Part):
+        name: str = "box"
+        side: int = 1
+
+    class Room(Part):
+        box: Box = Box(side=3)
+
+    class House(Part):
+        room: Room = Room(box=Box(side=5))
+
+    assert House.model_validate({"room": {"box": {}}}).room.box.side == 5
+    assert House.model_validate({"room": {"box": {"side": 2}}}).room.box.side == 2
+    assert House.model_validate({"room": {"box": {"name": "ball"}}}).room.box.side == 1
 
 
 @pytest.mark.parametrize(

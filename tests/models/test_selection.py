@@ -1,5 +1,7 @@
 """Selection of detections against torchvision's NMS, class by class and image by image."""
 
+import math
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -37,6 +39,44 @@ def test_limits_hold():
     found = select_detections(boxes, scores, Selection(0.0, 0.9, max_detections=7, candidates=50))
     assert [len(f.scores) for f in found] == [7, 7]
     assert all(len(f.scores) == 0 for f in select_detections(boxes, scores * 0, Selection(0.5)))
+
+
+def test_what_stays_takes_the_mean_of_the_candidates_on_it():
+    boxes, _ = _dense(points=20)
+    generator = torch.Generator().manual_seed(1)
+    boxes = boxes.repeat(1, 10, 1) + torch.rand(2, 200, 4, generator=generator)
+    scores = torch.rand(2, 200, 3, generator=generator)
+    selection = Selection(0.3, 0.5, max_detections=30, candidates=10_000)
+    chosen = select_detections(boxes, scores, selection)
+    voted = select_detections(boxes, scores, replace(selection, vote=True))
+    moved = 0
+    for n, (before, after) in enumerate(zip(chosen, voted, strict=True)):
+        assert torch.equal(before.scores, after.scores)
+        assert torch.equal(before.labels, after.labels)
+        for box, label, mean in zip(before.boxes, before.labels, after.boxes):
+            own = scores[n, :, label]
+            rows = (own > 0.3) & (box_iou(box[None], boxes[n])[0] >= 0.7)
+            expected = (boxes[n, rows] * own[rows, None]).sum(0) / own[rows].sum()
+            assert torch.allclose(mean, expected, atol=1e-4)
+            moved += bool(rows.sum() > 1)
+    assert moved > 10
+
+
+def test_oriented_boxes_and_landmarks_vote_too():
+    # The second is the first in another spelling and two pixels longer; the third is of another class.
+    boxes = torch.tensor(
+        [[[50.0, 50, 40, 20, 0.1], [50, 50, 20, 42, 0.1 + math.pi / 2], [50, 51, 40, 20, 0.1]]]
+    )
+    scores = torch.tensor([[[0.9, 0.0], [0.3, 0.0], [0.0, 0.8]]])
+    (found,) = select_detections(boxes, scores, Selection(iou_threshold=0.5, vote=True))
+    assert torch.allclose(found.boxes[0], torch.tensor([50, 50, 40.5, 20, 0.1]))
+    assert torch.equal(found.boxes[1], boxes[0, 2])
+    upright = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 11, 10]]])
+    landmarks = torch.stack([torch.zeros(5, 2), torch.ones(5, 2)])[None]
+    (found,) = select_detections(
+        upright, torch.tensor([[[0.9], [0.3]]]), Selection(vote=True), landmarks=landmarks
+    )
+    assert torch.allclose(found.landmarks, torch.full((1, 5, 2), 0.25))
 
 
 @pytest.mark.parametrize("classes", [1, 3])

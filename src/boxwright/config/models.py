@@ -57,6 +57,7 @@ class SelectionConfig(Part):
     max_detections: Positive = 300
     candidates: Positive = 1000
     per_level: bool = False  # True: as many candidates of each level, as MMDetection has it
+    vote: bool = False  # True: what suppression leaves takes the mean box of the candidates on it
 
 
 class PyramidConfig(ModelPart):
@@ -91,7 +92,7 @@ class CompactConfig(ModelPart):
     reg_max: Annotated[int, Field(ge=2)] = 15
     assigner: TaskAlignedConfig = TaskAlignedConfig()
     loss_weights: CompactLossWeights = CompactLossWeights()
-    selection: SelectionConfig = SelectionConfig()
+    selection: SelectionConfig = SelectionConfig(vote=True)
 
 
 class OrientedLossWeights(Part):
@@ -125,7 +126,7 @@ class CompactOBBConfig(OrientedBoxes):
     head_depth: Positive = 1
     finest: Literal[4, 8] = 8  # stride of the finest map; 4 for objects of a dozen pixels
     assigner: TaskAlignedConfig = TaskAlignedConfig()
-    selection: SelectionConfig = SelectionConfig(iou_threshold=0.4)
+    selection: SelectionConfig = SelectionConfig(iou_threshold=0.4, vote=True)
 
 
 class FCOSAssignerConfig(Part):

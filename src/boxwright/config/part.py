@@ -1,6 +1,6 @@
 """What all of an experiment's parts have in common."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +13,33 @@ class Part(BaseModel):
     """A part of an experiment: unknown keys are errors, and nothing changes once it is checked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_parts_stay(cls, content: Any) -> Any:
+        """Where a part has defaults of its own here, naming one of its keys leaves the others as they are."""
+        if not isinstance(content, dict):
+            return content
+        filled = dict(content)
+        for name, field in cls.model_fields.items():
+            default, given = field.default, content.get(name)
+            if isinstance(default, Part) and isinstance(given, dict):
+                filled[name] = _laid_over(default, given)
+        return filled
+
+
+def _laid_over(default: Part, given: dict) -> dict:
+    """What is given, and for keys that it doesn't name what a default of the same kind was made with."""
+    kind = getattr(default, "name", None)
+    if given.get("name", kind) != kind:
+        return given
+    own = {name: getattr(default, name) for name in default.model_fields_set}
+    return own | {
+        name: _laid_over(own[name], value)
+        if isinstance(value, dict) and isinstance(own.get(name), Part)
+        else value
+        for name, value in given.items()
+    }
 
 
 class ModelPart(Part):

@@ -1,12 +1,18 @@
-"""From dense scores and boxes to detections: one top-k, one non-maximum suppression for the batch."""
+"""From dense scores and boxes to detections: one top-k, one suppression for the batch, a vote on each box."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from boxwright.geometry.iou import pairwise_iou as numpy_iou
 from boxwright.geometry.nms import nms as numpy_nms
+from boxwright.geometry.torch_boxes import pairwise_iou
+
+# IoU from which boxes of one class vote together; that of oriented boxes falls faster.
+SAME_OBJECT, SAME_ORIENTED_OBJECT = 0.7, 0.5
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,13 @@ class Detections:
         return Detections(self.boxes[rows], self.scores[rows], self.labels[rows], landmarks)
 
 
+def concatenate(parts: Sequence[Detections]) -> Detections:
+    """Detections of one image, one after the other; at least one part."""
+    landmarks = [d.landmarks for d in parts if d.landmarks is not None]
+    boxes, scores, labels = (torch.cat([getattr(d, n) for d in parts]) for n in ("boxes", "scores", "labels"))
+    return Detections(boxes, scores, labels, torch.cat(landmarks) if landmarks else None)
+
+
 @dataclass(frozen=True)
 class Selection:
     """How dense predictions are thinned out.
@@ -41,6 +54,7 @@ class Selection:
         max_detections: an image.
         candidates: an image, before suppression.
         per_level: as many candidates from each level of the pyramid, as MMDetection has it.
+        vote: what stays takes the mean box of the candidates on it, see `vote`.
     """
 
     score_threshold: float = 0.01
@@ -48,6 +62,7 @@ class Selection:
     max_detections: int = 300
     candidates: int = 1000
     per_level: bool = False
+    vote: bool = False
 
     def limited_to(self, count: int) -> "Selection":
         """The same selection with another limit of detections an image, and at least as many candidates: with
@@ -104,7 +119,14 @@ def select_detections(
     group = image * classes + found.labels
     survivors = suppress(found.boxes, found.scores, group, selection.iou_threshold)
     # They are sorted by score, so each image's survivors are in order.
-    return [found[survivors[image[survivors] == n][: selection.max_detections]] for n in range(batch)]
+    each = [survivors[image[survivors] == n][: selection.max_detections] for n in range(batch)]
+    if not selection.vote:
+        return [found[rows] for rows in each]
+    ends = image.bincount(minlength=batch).cumsum(0).tolist()
+    return [
+        vote(found[start:end], rows - start)[0]
+        for start, end, rows in zip([0, *ends], ends, each, strict=False)
+    ]
 
 
 def _top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -142,3 +164,56 @@ def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float)
     precise = torch.float32 if exporting else torch.float64
     extent = (boxes.max() - boxes.min() + 1).to(precise)
     return nms(boxes.to(precise) + (group * extent)[:, None], scores.to(precise), iou_threshold)
+
+
+def vote(found: Detections, chosen: Tensor) -> tuple[Detections, Tensor]:
+    """Some detections of an image, each with the mean box and landmarks of those that lie on it.
+
+    Gidaris and Komodakis, Object Detection via a Multi-region and Semantic Segmentation-aware CNN Model, ICCV
+    2015, section 4; weighted by score.
+
+    Args:
+        found: N of one image.
+        chosen: (K,) rows of it, which keep their scores and labels.
+
+    Returns:
+        K detections, and (K, N) the score of each vote, 0 where there is none.
+    """
+    boxes, best = found.boxes, found[chosen]
+    oriented = boxes.shape[1] == 5
+    iou = _rotated_iou(best.boxes, boxes) if oriented else pairwise_iou(best.boxes, boxes)
+    votes = iou >= (SAME_ORIENTED_OBJECT if oriented else SAME_OBJECT)
+    votes &= best.labels[:, None] == found.labels
+    # The chosen box votes for itself even where it has no area to overlap.
+    votes[torch.arange(len(chosen), device=boxes.device), chosen] = True
+    scores = votes * found.scores
+    weights = scores / scores.sum(1, keepdim=True).clamp(min=1e-12)
+    mean = _mean_oriented(weights, best.boxes, boxes) if oriented else weights @ boxes
+    landmarks = found.landmarks
+    if landmarks is not None:
+        landmarks = (weights @ landmarks.flatten(1)).unflatten(1, landmarks.shape[1:])
+    return Detections(mean, best.scores, best.labels, landmarks), scores
+
+
+def _rotated_iou(a: Tensor, b: Tensor) -> Tensor:
+    """(N, M) IoU of boxes (N, 5) and (M, 5), on the CPU, where far pairs cost next to nothing."""
+    found = numpy_iou(a.double().cpu().numpy(), b.double().cpu().numpy())
+    return torch.from_numpy(found).to(a)
+
+
+def _mean_oriented(weights: Tensor, chosen: Tensor, boxes: Tensor) -> Tensor:
+    """(N, 5) means of boxes (M, 5) with weights (N, M), each spelled as the chosen box (N, 5) is.
+
+    A rectangle rotated by a quarter turn with its sides exchanged is the same: the nearest spelling is taken.
+    The heading is put to the vote.
+    """
+    turn = boxes[:, 4] - chosen[:, 4:]  # (N, M)
+    quarters = torch.round(turn / (math.pi / 2))
+    rest = turn - quarters * (math.pi / 2)
+    crossed = quarters.long() % 2 == 1
+    w, h = boxes[:, 2].expand_as(turn), boxes[:, 3].expand_as(turn)
+    means = [(weights * v).sum(1) for v in (torch.where(crossed, h, w), torch.where(crossed, w, h), rest)]
+    angle = chosen[:, 4] + means[2]
+    behind = (weights * turn.cos() * ~crossed).sum(1) < 0
+    angle = torch.where(behind, angle + math.pi, angle)
+    return torch.cat([weights @ boxes[:, :2], torch.stack([means[0], means[1], angle], 1)], 1)

@@ -13,12 +13,7 @@ from torch import Tensor
 
 from boxwright.config.experiment import View
 from boxwright.data.tables import MIRRORED
-from boxwright.geometry import iou as numpy_iou
-from boxwright.geometry.torch_boxes import pairwise_iou
-from boxwright.models.detections import Detections, suppress
-
-# IoU from which boxes of one class vote together; that of oriented boxes falls faster.
-SAME_OBJECT, SAME_ORIENTED_OBJECT = 0.7, 0.5
+from boxwright.models.detections import Detections, concatenate, suppress, vote
 
 
 def to_view(images: Tensor, sizes: Tensor, view: View) -> tuple[Tensor, Tensor]:
@@ -104,55 +99,12 @@ def fuse_views(views: list[list[Detections]], iou_threshold: float, max_detectio
 
 
 def _fuse_image(found: list[Detections], iou_threshold: float, max_detections: int) -> Detections:
-    boxes = torch.cat([d.boxes for d in found])
-    scores = torch.cat([d.scores for d in found])
-    labels = torch.cat([d.labels for d in found])
-    if len(boxes) == 0:
+    together = concatenate(found)
+    if len(together.boxes) == 0:
         return found[0]
     view = torch.cat([torch.full_like(d.labels, n) for n, d in enumerate(found)])
-    chosen = suppress(boxes, scores, labels, iou_threshold)
-    same_label = labels[chosen, None] == labels[None]
-    oriented = boxes.shape[1] == 5
-    iou = _rotated_iou(boxes[chosen], boxes) if oriented else pairwise_iou(boxes[chosen], boxes)  # (N, M)
-    votes = (iou >= (SAME_ORIENTED_OBJECT if oriented else SAME_OBJECT)) & same_label
-    # The chosen box votes for itself even where it has no area to overlap.
-    votes[torch.arange(len(chosen), device=boxes.device), chosen] = True
-    weights = votes * scores
-    weights = weights / weights.sum(1, keepdim=True).clamp(min=1e-12)
-    fused = _mean_oriented(weights, boxes[chosen], boxes) if oriented else weights @ boxes
-    weights = votes * scores
+    chosen = suppress(together.boxes, together.scores, together.labels, iou_threshold)
+    fused, weights = vote(together, chosen)
     by_view = [(weights * (view == n)).amax(1) for n in range(len(found))]
-    mean = torch.stack(by_view).mean(0)
-    landmarks = _mean_landmarks(weights, found)
-    order = mean.argsort(descending=True, stable=True)[:max_detections]
-    return Detections(fused, mean, labels[chosen], landmarks)[order]
-
-
-def _mean_landmarks(weights: Tensor, found: list[Detections]) -> Tensor | None:
-    """(N, LANDMARKS, 2) means of those of each view's detections, M in all, with weights (N, M)."""
-    points = [d.landmarks for d in found if d.landmarks is not None]
-    return (weights @ torch.cat(points).flatten(1)).unflatten(1, (-1, 2)) if points else None
-
-
-def _rotated_iou(a: Tensor, b: Tensor) -> Tensor:
-    """(N, M) IoU of boxes (N, 5) and (M, 5), on the CPU, where far pairs cost next to nothing."""
-    found = numpy_iou.pairwise_iou(a.double().cpu().numpy(), b.double().cpu().numpy())
-    return torch.from_numpy(found).to(a)
-
-
-def _mean_oriented(weights: Tensor, chosen: Tensor, boxes: Tensor) -> Tensor:
-    """(N, 5) means of boxes (M, 5) with weights (N, M), each spelled as the chosen box (N, 5) is.
-
-    A rectangle rotated by a quarter turn with its sides exchanged is the same: the nearest spelling is taken.
-    The heading is put to the vote.
-    """
-    turn = boxes[:, 4] - chosen[:, 4:]  # (N, M)
-    quarters = torch.round(turn / (math.pi / 2))
-    rest = turn - quarters * (math.pi / 2)
-    crossed = quarters.long() % 2 == 1
-    w, h = boxes[:, 2].expand_as(turn), boxes[:, 3].expand_as(turn)
-    means = [(weights * v).sum(1) for v in (torch.where(crossed, h, w), torch.where(crossed, w, h), rest)]
-    angle = chosen[:, 4] + means[2]
-    behind = (weights * turn.cos() * ~crossed).sum(1) < 0
-    angle = torch.where(behind, angle + math.pi, angle)
-    return torch.cat([weights @ boxes[:, :2], torch.stack([means[0], means[1], angle], 1)], 1)
+    fused = replace(fused, scores=torch.stack(by_view).mean(0))
+    return fused[fused.scores.argsort(descending=True, stable=True)[:max_detections]]
