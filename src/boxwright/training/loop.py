@@ -1,8 +1,9 @@
 """The training loop, on Hugging Face Accelerate for devices, precision and processes."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -110,9 +111,8 @@ class Trainer:
         self.weights = weights
         self.frozen = freeze(model, config.model.freeze)
         self.optimizer = make_optimizer(model, settings.optimizer)
-        self.schedule = make_schedule(
-            self.optimizer, settings.schedule, settings.epochs * self.steps_per_epoch
-        )
+        self.train_set, self.val_set = train_set, val_set
+        self.plan(settings.epochs)
         prepared = torch.compile(model) if settings.compile else model
         self.model, self.optimizer = self.accelerator.prepare(prepared, self.optimizer)
         self.average = make_average(model, settings.ema.decay, settings.ema.start) if settings.ema else None
@@ -124,17 +124,36 @@ class Trainer:
         if settings.norms == "keep":
             self.frozen += carried_norms(model, anew)
         self.best_evaluation: Evaluation | None = None  # None too where the best was found before a resume
-        times, share = evaluations_of(settings.epochs, self.sampler.whole, len(val_set))
-        self.evaluate_every: int = settings.evaluate_every or -(-settings.epochs // times)
-        if settings.evaluate_every is None and self.accelerator.is_main_process:
-            console.print(
-                f"judged every {self.evaluate_every} epochs, about {share:.1%} of the run"
-                " (train.evaluate_every)"
-            )
         self.stop = Stop(self.accelerator, settings.log_every)
         self.metrics: MetricsLog | None = None
         self.recent: list[tuple[int, Tensor, Tensor]] = []  # step, losses, images: not yet looked at
         self.whole = True  # no step is half taken
+
+    def plan(self, epochs: int) -> None:
+        """Train for so many epochs: what depends on how many there are, before the first step."""
+        settings = self.config.train.model_copy(update={"epochs": epochs, "minutes": None})
+        self.config = self.config.model_copy(update={"train": settings})
+        for group in self.optimizer.param_groups:
+            group["lr"] = group.get("initial_lr", group["lr"])
+        self.schedule = make_schedule(self.optimizer, settings.schedule, epochs * self.steps_per_epoch)
+        self.train_set.mixed_epochs = round((1 - self.config.augment.plain_end) * epochs)
+        times, self.judging_share = evaluations_of(epochs, self.sampler.whole, len(self.val_set))
+        self.evaluate_every: int = settings.evaluate_every or -(-epochs // times)
+
+    @contextmanager
+    def on_trial(self) -> Iterator[None]:
+        """Steps that are taken here leave weights, optimizer and random numbers as they were."""
+        parts = self.parts()
+        before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
+        random, on_gpu = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+        self.to_training()
+        try:
+            yield
+        finally:
+            for name, part in parts.items():
+                part.load_state_dict(before[name])
+            torch.set_rng_state(random)
+            torch.cuda.set_rng_state_all(on_gpu)
 
     def run(self) -> None:
         """Train to the last epoch.
@@ -165,6 +184,11 @@ class Trainer:
     def _run(self) -> None:
         progress, epochs = self.progress, self.config.train.epochs
         shown = self.accelerator.is_main_process
+        if shown and self.config.train.evaluate_every is None:
+            console.print(
+                f"judged every {self.evaluate_every} epochs, about {self.judging_share:.1%} of the run"
+                " (train.evaluate_every)"
+            )
         if shown:
             self.metrics = MetricsLog(self.folder, progress.step)
         total = epochs * self.steps_per_epoch

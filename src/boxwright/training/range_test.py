@@ -3,7 +3,6 @@
 Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, section 3.3, repeated over seeds.
 """
 
-import copy
 import itertools
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from markupsafe import Markup
 
 from boxwright.config import ExperimentConfig, load_config
@@ -170,13 +168,14 @@ def probe(
     Returns:
         (S,), NaN after the loss has diverged.
     """
-    parts = trainer.parts()
-    before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
-    random, on_gpu = torch.get_rng_state(), torch.cuda.get_rng_state_all()
+    with trainer.on_trial():
+        return _probe(trainer, rates, tell)
+
+
+def _probe(trainer: Trainer, rates: np.ndarray, tell: Callable[[int], None]) -> np.ndarray:
     losses = np.full(len(rates), np.nan)
     groups = trainer.optimizer.param_groups
     greatest = max(group["initial_lr"] for group in groups)
-    trainer.to_training()
     epochs = itertools.count(trainer.progress.epoch)
     steps = itertools.chain.from_iterable(trainer.steps_of(n) for n in epochs)
     n = -1
@@ -196,10 +195,6 @@ def probe(
                 break
     finally:
         tell(len(rates) - n - 1)
-        for name, part in parts.items():
-            part.load_state_dict(before[name])
-        torch.set_rng_state(random)
-        torch.cuda.set_rng_state_all(on_gpu)
     return losses
 
 

@@ -1,6 +1,7 @@
 """A run: from checked data to weights, numbers and a report in a folder."""
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from boxwright.models.weights import load_weights
 from boxwright.progress import console, progress_bar
 from boxwright.training.loop import ONE_VIEW, OnEvaluation, Trainer
 from boxwright.training.machine import on_cpu
-from boxwright.training.run_folder import choose_folder, start_folder
+from boxwright.training.pacing import pace
+from boxwright.training.run_folder import choose_folder, start_folder, write_config
 from boxwright.training.state import STATE
 from boxwright.training.train import Loaded
 
@@ -68,6 +70,7 @@ def run(
     Raises:
         NonFiniteError, KeyboardInterrupt: see `train`.
     """
+    began = time.monotonic()
     # One process chooses for all: a folder that another has just made would seem taken.
     first = PartialState(cpu=on_cpu()).is_main_process
     folder = broadcast_object_list([resumed or choose_folder(runs, name, False) if first else None])[0]
@@ -79,6 +82,10 @@ def run(
         f"{len(data.val.images):,} to judge by, {len(data.train.categories)} classes"
     )
     trainer = make_trainer(config, data, folder, resumed is not None, on_evaluation)
+    if config.train.minutes is not None:
+        pace(trainer, 60 * config.train.minutes - (time.monotonic() - began))
+        if first:
+            write_config(folder, trainer.config)
     trainer.run()
     return _conclude(trainer, folder, data.val)
 
@@ -103,10 +110,7 @@ def make_trainer(
     categories = data.train.categories["name"].to_list()
     torch.manual_seed(config.train.seed)
     cache = int(config.train.cache_gib * 2**30)
-    mixed_epochs = round((1 - config.augment.plain_end) * config.train.epochs)
-    train_set = DetectionDataset(
-        data.train, config.image_size, config.augment, config.train.seed, cache, mixed_epochs
-    )
+    train_set = DetectionDataset(data.train, config.image_size, config.augment, config.train.seed, cache)
     val_set = DetectionDataset(data.val, config.image_size, None, config.train.seed, cache)
     for what, dataset in (("train", train_set), ("val", val_set)) if cache else ():
         with progress_bar(f"decode {what} images", len(dataset)) as tell:
@@ -142,8 +146,9 @@ def _table_of_draws(
     settings = config.train
     batch = f"{settings.batch_size} x {processes}" if processes > 1 else str(settings.batch_size)
     steps = draws.total // (settings.batch_size * processes * settings.accumulate)
-    caption = (
-        f"{settings.epochs} epochs, batches of {batch}, about {max(steps, 1):,} steps an epoch, "
+    caption = f"{settings.epochs} epochs" if settings.minutes is None else f"{settings.minutes:g} minutes"
+    caption += (
+        f", batches of {batch}, about {max(steps, 1):,} steps an epoch, "
         f"{settings.optimizer.name} from {settings.optimizer.lr:g}"
     )
     table = Table("source", box=None, caption=caption, caption_justify="left")

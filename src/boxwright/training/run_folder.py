@@ -38,8 +38,13 @@ def choose_folder(runs: Path, name: str, resume: bool) -> Path:
 def start_folder(folder: Path, config: ExperimentConfig) -> None:
     """Make the folder and write what ran where."""
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / CONFIG, dump_config(config).encode())
+    write_config(folder, config)
     write_atomic(folder / "environment.json", json.dumps(describe_environment(), indent=2).encode())
+
+
+def write_config(folder: Path, config: ExperimentConfig) -> None:
+    """Write what a run is trained by, from which it resumes."""
+    write_atomic(folder / CONFIG, dump_config(config).encode())
 
 
 def describe_environment() -> dict[str, str | int]:

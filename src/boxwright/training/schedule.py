@@ -66,10 +66,11 @@ class Plan:
     def describe(self) -> str:
         """The run in a sentence."""
         settings = self.config.train
+        paced = " train.minutes will decide how many epochs there are." if settings.minutes else ""
         return (
             f"{settings.schedule.name}, {settings.optimizer.name} from {settings.optimizer.lr:g}:"
             f" {settings.epochs:,} epochs of {self.images:,} images, {self.together:,} a step,"
-            f" {len(self.rates):,} steps."
+            f" {len(self.rates):,} steps.{paced}"
         )
 
 

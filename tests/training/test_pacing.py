@@ -1,0 +1,52 @@
+"""Minutes become epochs, and the trial steps that tell how many leave nothing behind."""
+
+import pytest
+import torch
+
+from boxwright.config import load_config
+from boxwright.models.checkpoint import load_detector
+from boxwright.training import pacing
+from boxwright.training.run import make_trainer
+from boxwright.training.train import load_data, train
+from tests.scenes import square_experiment
+
+
+def test_a_run_of_minutes_is_a_run_of_the_epochs_in_its_config(tmp_path):
+    config = square_experiment(tmp_path)
+    settings = config.train.model_copy(update={"minutes": 0.1})
+    paced = train(config.model_copy(update={"train": settings}), name="paced", runs=tmp_path)
+    own = load_config(paced.folder / "config.yaml")
+    assert own.train.minutes is None
+    assert own.train.epochs != config.train.epochs
+    again = train(own, name="again", runs=tmp_path)
+    weights = [load_detector(run.folder / "checkpoints/last.safetensors").model for run in (paced, again)]
+    torch.testing.assert_close(weights[0].state_dict(), weights[1].state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "views", "every", "epochs"),
+    [
+        # 94 seconds count; epochs of 4 steps take 4, each judging takes 3.
+        (100, ("plain",), 5, 19),  # 76 of training, 4 judgings, one more at the end
+        (100, ("plain", "horizontal", "vertical"), 5, 18),  # 72, 12, 9
+        (1, ("plain",), None, 1),
+    ],
+)
+def test_epochs_are_as_many_as_fit(tmp_path, monkeypatch, capsys, seconds, views, every, epochs):
+    monkeypatch.setattr(pacing, "_seconds_of_step", lambda trainer: 1.0)
+    monkeypatch.setattr(pacing, "_seconds_of_judging", lambda trainer: 3.0)
+    monkeypatch.setattr(pacing, "time", type("Clock", (), {"monotonic": staticmethod(lambda: 0.0)}))
+    config = square_experiment(tmp_path, evaluate_every=every).model_copy(update={"views": views})
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    trainer = make_trainer(config, load_data(config), tmp_path / "run", False)
+    assert trainer.steps_per_epoch == 4
+    pacing.pace(trainer, seconds)
+    assert trainer.config.train.epochs == epochs
+    assert ("not even one epoch fits" in capsys.readouterr().err) == (epochs == 1)
+    # The schedule ends with them.
+    rates = []
+    for _ in range(epochs * 4):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        trainer.optimizer.step()
+        trainer.schedule.step()
+    assert rates[-1] < 0.2 * max(rates) == 0.2 * config.train.optimizer.lr
