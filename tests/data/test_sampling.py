@@ -17,7 +17,7 @@ from boxwright.config import check_config
 from boxwright.config.experiment import SourceConfig
 from boxwright.data import formats
 from boxwright.data.confident import with_thresholds
-from boxwright.data.sampling import Draws, EpochSampler, draws_of
+from boxwright.data.sampling import Draws, EpochSampler, draws_of, repeat_factors
 from boxwright.data.sources import concat, load_parts
 from boxwright.errors import ConfigError, DataError
 from boxwright.training.loop import Trainer
@@ -104,6 +104,47 @@ def test_what_an_epoch_draws():
     assert draws_of([0, 30], [source(samples=5), source()], 10, 1).rates == (0, 10)
     with pytest.raises(ConfigError, match="an epoch of 6 images is less than a step of 8"):
         draws_of([100], [source()], 6, 8)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.lists(st.floats(1, 7), max_size=12), min_size=1, max_size=4),
+    st.integers(1, 60) | st.none(),
+    st.integers(0, 1000),
+)
+def test_each_image_is_drawn_as_often_as_it_should_be(groups, epoch_images, seed):
+    sizes, often = [len(group) for group in groups], np.array([f for group in groups for f in group])
+    if not len(often):
+        return
+    draws = draws_of(sizes, [source() for _ in sizes], epoch_images, 1, often)
+    epochs = [draws.epoch(number, seed) for number in range(9)]
+    assert {len(epoch) for epoch in epochs} == {draws.total}
+    seen = np.concatenate(epochs)
+    for start, end in pairwise(np.cumsum([0, *sizes])):
+        own = seen[(seen >= start) & (seen < end)]
+        passes = len(own) / max(often[start:end].sum(), 1)
+        counts = np.bincount(own - start, minlength=end - start)
+        # Within a pass that isn't done, and by the rounding of all images of the source.
+        slack = 2 + (end - start) / max(often[start:end].sum(), 1)
+        assert (np.abs(counts - often[start:end] * passes) <= slack * often[start:end]).all()
+
+
+def test_images_of_rare_classes_are_drawn_more_often_as_in_lvis(tmp_path):
+    tables = square_tables(tmp_path, images=40, seed=0)
+    # The dark squares in every fifth image, the bright ones in all but every third.
+    dark = (pl.col("category_id") == 1) & (pl.col("image_id") % 5 == 0)
+    boxes = tables.boxes.filter(dark | ((pl.col("category_id") == 0) & (pl.col("image_id") % 3 != 0)))
+    tables = replace(tables, boxes=boxes)
+    found = repeat_factors(tables, 0.8)
+    each = {row: set() for row in tables.images["image_id"].to_list()}
+    for image, category in tables.boxes.select("image_id", "category_id").iter_rows():
+        each[image].add(category)
+    shares = Counter(category for own in each.values() for category in own)
+    expected = [
+        max([1.0, *(max(1.0, (0.8 / (shares[c] / 40)) ** 0.5) for c in own)]) for own in each.values()
+    ]
+    np.testing.assert_allclose(found, expected)
+    assert len(set(expected)) == 3
 
 
 def experiment(folder, images: int = 10, **train):

@@ -54,6 +54,9 @@ class DataConfig(Part):
     # a source, or a share of the training images, which their names choose: it stays when sources are added
     val: SourceConfig | list[SourceConfig] | Annotated[float, Field(gt=0, lt=1)]
     classes: list[str] | None = None  # names to learn, in this order; None: all of train but `ignore`
+    # share of training images: those with a class that fewer have are drawn more often, by the root of how
+    # many times fewer. null: all of a source alike
+    balance: Annotated[float, Field(gt=0, le=1)] | None = None
     ignore: tuple[str, ...] = ()  # names whose boxes are neither objects nor background, for any class
 
     @property

@@ -6,11 +6,14 @@ epochs are one stream of shuffled passes, so that every image is seen before any
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import polars as pl
 from torch.utils.data import Sampler
 
 from boxwright.config.experiment import SourceConfig
+from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
 
 
@@ -22,16 +25,18 @@ class Draws:
         sizes: images of each source, one source behind the other.
         rates: of them drawn an epoch, in the mean.
         total: images of an epoch, the sum of the rates.
+        often: (images,) how much more often than others each is drawn; None: all of a source alike.
     """
 
     sizes: tuple[int, ...]
     rates: tuple[float, ...]
     total: int
+    often: tuple[float, ...] | None = None
 
     @property
     def virtual(self) -> bool:
         """Whether an epoch is anything else than every image once."""
-        return self.sizes != self.rates
+        return self.sizes != self.rates or self.often is not None
 
     def counts(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """(S,) what the epochs before one have drawn of each source, and what it draws itself.
@@ -58,8 +63,9 @@ class Draws:
         if not self.virtual:
             return np.random.default_rng([seed, number]).permutation(self.total)
         starts = np.cumsum([0, *self.sizes])
+        often = np.array(self.often or np.ones(starts[-1]))
         parts = [
-            start + _stream(size, first, count, [seed, source])
+            start + _stream(often[start : start + size], first, count, [seed, source])
             for source, (start, size, first, count) in enumerate(
                 zip(starts, self.sizes, *self.counts(number))
             )
@@ -70,7 +76,11 @@ class Draws:
 
 
 def draws_of(
-    sizes: Sequence[int], sources: Sequence[SourceConfig], epoch_images: int | None, together: int
+    sizes: Sequence[int],
+    sources: Sequence[SourceConfig],
+    epoch_images: int | None,
+    together: int,
+    often: np.ndarray | None = None,
 ) -> Draws:
     """What an epoch draws of sources of these sizes.
 
@@ -79,13 +89,15 @@ def draws_of(
         sources: their `samples` and `repeat`.
         epoch_images: of all sources, by the shares that those give; None: as many as they give.
         together: images of a step of all processes: a virtual epoch is a multiple, so that none is left out.
+        often: (images,) of all sources, see `repeat_factors`; None: all of a source alike.
 
     Raises:
         ConfigError: an epoch would have less than a step's images.
     """
-    pairs = list(zip(sources, sizes, strict=True))
-    wanted = np.array([float((s.samples or s.repeat * n) if n else 0) for s, n in pairs])
-    if epoch_images is None and np.array_equal(wanted, sizes):
+    starts = np.cumsum([0, *sizes])
+    given = sizes if often is None else [often[a:b].sum() for a, b in pairwise(starts)]
+    wanted = np.array([float((s.samples or s.repeat * n) if n else 0) for s, n in zip(sources, given)])
+    if often is None and epoch_images is None and np.array_equal(wanted, sizes):
         return Draws(tuple(sizes), tuple(sizes), sum(sizes))
     total = epoch_images or round(wanted.sum())
     if total < together:
@@ -94,16 +106,48 @@ def draws_of(
             " data.train.samples and train.batch_size."
         )
     total -= total % together
-    return Draws(tuple(sizes), tuple((wanted * (total / wanted.sum())).tolist()), total)
+    rates = tuple((wanted * (total / wanted.sum())).tolist())
+    return Draws(tuple(sizes), rates, total, None if often is None else tuple(often.tolist()))
 
 
-def _stream(size: int, start: int, count: int, seed: Sequence[int]) -> np.ndarray:
-    """(count,) the part from `start` on of an endless stream of shuffled passes over `size` images."""
+def repeat_factors(tables: Tables, share: float) -> np.ndarray:
+    """(images,) how much more often each image is to be drawn: the root of how many times fewer images than
+    this share hold the rarest of its classes, 1 at least.
+
+    Gupta, Dollár and Girshick, LVIS, CVPR 2019, section 4 (repeat factor sampling).
+    """
+    boxes = tables.boxes.filter(~pl.col("crowd") & ~pl.col("ignore"))
+    held = boxes.select("image_id", "category_id").unique()
+    counts = held.group_by("category_id").agg(images=pl.len())
+    factor = (share * len(tables.images) / pl.col("images")).sqrt().clip(lower_bound=1.0)
+    rarest = held.join(counts, "category_id").group_by("image_id").agg(often=factor.max())
+    joined = tables.images.select("image_id").join(rarest, "image_id", how="left", maintain_order="left")
+    return joined["often"].fill_null(1.0).to_numpy()
+
+
+def _stream(often: np.ndarray, start: int, count: int, seed: Sequence[int]) -> np.ndarray:
+    """(count,) the part from `start` on of an endless stream of shuffled passes over images.
+
+    After n passes image i has been drawn floor or ceil of often[i] * n times.
+    """
     if not count:
         return np.zeros(0, dtype=np.int64)
-    first, last = start // size, (start + count - 1) // size
-    passes = [np.random.default_rng([*seed, n]).permutation(size) for n in range(first, last + 1)]
-    return np.concatenate(passes)[start - first * size :][:count]
+    phase = np.random.default_rng(seed).random(len(often))
+
+    def drawn(passes: int) -> np.ndarray:
+        return np.floor(often * passes + phase).astype(np.int64)
+
+    number = int(start / often.sum())
+    while drawn(number).sum() > start:
+        number -= 1
+    while drawn(number + 1).sum() <= start:
+        number += 1
+    first, parts = start - int(drawn(number).sum()), []
+    while sum(map(len, parts)) < first + count:
+        rows = np.repeat(np.arange(len(often)), drawn(number + 1) - drawn(number))
+        parts.append(np.random.default_rng([*seed, number]).permutation(rows))
+        number += 1
+    return np.concatenate(parts)[first:][:count]
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

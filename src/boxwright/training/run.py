@@ -18,7 +18,7 @@ from boxwright.config.zoo import ZOO
 from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.formats.files import write_atomic
-from boxwright.data.sampling import Draws, draws_of
+from boxwright.data.sampling import Draws, draws_of, repeat_factors
 from boxwright.data.tables import Tables
 from boxwright.evaluation.evaluate import Evaluation
 from boxwright.evaluation.operating import Operating, fit_operating
@@ -127,7 +127,11 @@ def make_trainer(
             console.print("[yellow]the training data has no landmarks[/]: boxes alone are learnt.")
     sources = config.data.sources
     together = config.train.batch_size * state.num_processes
-    draws = draws_of(data.sizes, sources, config.train.epoch_images, together)
+    often = None if config.data.balance is None else repeat_factors(data.train, config.data.balance)
+    draws = draws_of(data.sizes, sources, config.train.epoch_images, together, often)
+    if often is not None:
+        more = f"{(often > 1).sum():,} of {len(often):,} images are drawn more often"
+        console.print(f"{more}, up to {often.max():.1f} times (data.balance)")
     if state.is_main_process and (draws.virtual or len(sources) > 1):
         console.print(_table_of_draws(draws, sources, config, state.num_processes))
     weights = None

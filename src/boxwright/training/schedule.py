@@ -11,7 +11,7 @@ from markupsafe import Markup
 from torch import nn
 
 from boxwright.config import ExperimentConfig, load_config
-from boxwright.data.sampling import draws_of
+from boxwright.data.sampling import draws_of, repeat_factors
 from boxwright.reporting.page import Section, write_page
 from boxwright.reporting.plots import line_plot
 from boxwright.training.optimization import make_schedule
@@ -89,8 +89,10 @@ def schedule(config: str | os.PathLike, changes: list[str] | None = None, proces
         >>> boxwright.schedule("configs/bccd.yaml", ["train.schedule.name=restarts"]).rates.max()
     """
     experiment = load_config(config, changes)
-    settings, sizes = experiment.train, load_data(experiment).sizes
-    draws = draws_of(sizes, experiment.data.sources, settings.epoch_images, settings.batch_size * processes)
+    settings, data, balance = experiment.train, load_data(experiment), experiment.data.balance
+    often = None if balance is None else repeat_factors(data.train, balance)
+    together = settings.batch_size * processes
+    draws = draws_of(data.sizes, experiment.data.sources, settings.epoch_images, together, often)
     batches = max(1, draws.total // processes // settings.batch_size)
     steps_per_epoch = -(-batches // settings.accumulate)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=settings.optimizer.lr)
