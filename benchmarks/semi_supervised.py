@@ -103,7 +103,12 @@ def train(out: Path, config: dict, sources: list[dict], steps: int, seed: int, n
     """Train, unless that has been done."""
     if (out / name / "evaluation.json").is_file():
         return out / name
-    settings = config["train"] | {"seed": seed, "epochs": steps // EPOCH, "evaluate_every": steps // EPOCH}
+    settings = config["train"] | {
+        "seed": seed,
+        "epochs": steps // EPOCH,
+        "minutes": None,
+        "evaluate_every": steps // EPOCH,
+    }
     settings["epoch_images"] = EPOCH * settings["batch_size"]
     content = config | {
         "data": config["data"] | {"train": sources},

@@ -22,6 +22,17 @@ def test_a_change_replaces_a_leaf_or_a_whole_part():
     assert content["model"]["backbone"]["name"] == "resnet50"
 
 
+def test_epochs_take_the_place_of_minutes_and_the_other_way_round():
+    for content, change, expected in (
+        ({"minutes": 9.5}, "train.epochs=3", {"epochs": 3}),
+        ({"epochs": 3}, "train.minutes=2", {"minutes": 2}),
+        ({"epochs": 3}, "train.minutes=null", {"epochs": 3, "minutes": None}),
+    ):
+        assert apply_changes({"train": content}, [change])["train"] == expected
+    with pytest.raises(ConfigError, match="epochs 3 and minutes 2, expected one of both"):
+        check_config({"data": DATA, "train": {"epochs": 3, "minutes": 2}}, "x")
+
+
 @pytest.mark.parametrize(
     ("model", "selection"),
     [

@@ -204,6 +204,13 @@ class TrainConfig(Part):
     log_every: Positive = 20  # steps
     keep: Annotated[int, Field(ge=0)] = 0  # last epochs whose weights are kept, for `boxwright average`
 
+    @model_validator(mode="after")
+    def _epochs_or_minutes(self) -> "TrainConfig":
+        default = TrainConfig.model_fields["epochs"].default
+        if self.minutes is not None and self.epochs != default:
+            raise ValueError(f"epochs {self.epochs} and minutes {self.minutes:g}, expected one of both")
+        return self
+
 
 class ExperimentConfig(Part):
     data: DataConfig

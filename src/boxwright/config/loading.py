@@ -39,8 +39,13 @@ def load_config(path: str | os.PathLike, changes: list[str] | None = None) -> Ex
     return check_config(apply_changes(content, changes or []), str(file))
 
 
+# Keys of one part of which one is meant at a time.
+_IN_PLACE_OF = {"train.epochs": "minutes", "train.minutes": "epochs"}
+
+
 def apply_changes(content: dict, changes: list[str]) -> dict:
-    """A copy of `content` with each `a.b.c=value` put in its place.
+    """A copy of `content` with each `a.b.c=value` put in its place; epochs take the place of minutes, and
+    minutes that of epochs.
 
     Raises:
         ConfigError: a change isn't of that form, or goes through something that has no parts.
@@ -64,6 +69,8 @@ def apply_changes(content: dict, changes: list[str]) -> dict:
                 raise ConfigError(f"--set {change}: {'.'.join(keys[: depth + 1])} has no parts.")
             place = inner
         place[keys[-1]] = value
+        if value is not None and path.strip() in _IN_PLACE_OF:
+            place.pop(_IN_PLACE_OF[path.strip()], None)
     return result
 
 
