@@ -202,6 +202,10 @@ class TrainConfig(Part):
     wanted_precision: Annotated[float, Field(gt=0, le=1)] | None = None
     checkpoint_every: Positive | None = None  # steps; None: an epoch
     log_every: Positive = 20  # steps
+    # where numbers go beside the run folder and TensorBoard, each by its own package and settings
+    trackers: tuple[
+        Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"], ...
+    ] = ()
     keep: Annotated[int, Field(ge=0)] = 0  # last epochs whose weights are kept, for `boxwright average`
 
     @model_validator(mode="after")

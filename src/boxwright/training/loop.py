@@ -34,7 +34,7 @@ from boxwright.training.machine import (
     on_cpu,
     start,
 )
-from boxwright.training.metrics import MetricsLog
+from boxwright.training.metrics import MetricsLog, start_trackers
 from boxwright.training.optimization import Plateau, make_average, make_optimizer, make_schedule
 from boxwright.training.state import STATE, Progress, load_state, save_state
 from boxwright.training.stopping import Stop
@@ -83,7 +83,12 @@ class Trainer:
         self.on_evaluation = on_evaluation
         self.statistics = input_statistics(train_set.tables, config.image_size)
         settings = config.train
-        self.accelerator = Accelerator(mixed_precision=choose_precision(settings.precision), cpu=on_cpu())
+        self.accelerator = Accelerator(
+            mixed_precision=choose_precision(settings.precision),
+            cpu=on_cpu(),
+            log_with=list(settings.trackers) or None,
+            project_dir=folder,
+        )
         device, world, rank = (
             self.accelerator.device,
             self.accelerator.num_processes,
@@ -190,7 +195,8 @@ class Trainer:
                 " (train.evaluate_every)"
             )
         if shown:
-            self.metrics = MetricsLog(self.folder, progress.step)
+            trackers = start_trackers(self.accelerator, self.config, self.folder.name)
+            self.metrics = MetricsLog(self.folder, progress.step, trackers)
         total = epochs * self.steps_per_epoch
         try:
             with (

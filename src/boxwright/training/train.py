@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -58,6 +59,9 @@ def train(
         config = load_config(folder / CONFIG)
     else:
         check_weights(config.model.weights)
+    for tracker in config.train.trackers:
+        if find_spec(tracker) is None:
+            raise ConfigError(f"train.trackers: {tracker} needs pip install {tracker.replace('_', '-')}.")
     data = load_data(config)
     heavy = import_extra("boxwright.training.run", "train")
     return heavy.run(config, data, name, Path(runs), folder, on_evaluation)
