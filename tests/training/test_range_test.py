@@ -82,11 +82,11 @@ def test_the_rates_of_a_curve_that_is_known():
     losses[rates > 0.5] = np.nan
     found = read_rates(rates, losses)
     assert found["steepest"] == pytest.approx(1e-3, rel=0.05)
-    assert found["recommended"] == pytest.approx(0.5e-3, rel=0.05)
+    assert found["recommended"] == pytest.approx(1e-3, rel=0.05)
     assert 1e-3 < found["tenth"] < 1.1e-2
     assert 0.06 < found["stable"] < 0.15
     noisy = losses * np.random.default_rng(0).lognormal(0, 0.3, len(losses))
-    assert read_rates(rates, noisy)["recommended"] == pytest.approx(0.5e-3, rel=0.3)
+    assert read_rates(rates, noisy)["recommended"] == pytest.approx(1e-3, rel=0.3)
 
 
 def test_from_a_file_from_weights_and_in_the_middle_of_a_run(tmp_path):

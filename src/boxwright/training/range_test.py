@@ -32,8 +32,7 @@ FEW = 0.1  # of all steps, in such a mean
 WIDTH = 0.05  # deviation of the smoothing, of all steps
 START = 0.2  # first part of the steps, whose mean is the loss before anything was learnt
 RISEN = 0.1  # of the descent, by which a loss that has risen again is no longer stable
-HALF = 0.5  # of the descent, whose rate is recommended, divided by
-LAG = 2.0  # as what a rate teaches shows when a test has already climbed further
+HALF = 0.5  # of the descent, whose rate is recommended
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class RangeTest:
             series |= {name: ([rate], [loss]) for name, (rate, loss) in marks.items()}
             plot = line_plot(series, "learning rate", "loss", log=True, log_x=True, marks=marks)
             figures[f"{len(rates)} steps, {len(losses)} seeds"] = Markup(plot)
-        text = f"{self.optimizer}: {self.recommended:.2g} is recommended, half the rate of half the descent."
+        text = f"{self.optimizer}: {self.recommended:.2g} is recommended, the rate of half the descent."
         write_page(Path(path), title, text, [Section("", rows=self.shown(), figures=figures)])
 
 
@@ -224,8 +223,8 @@ def read_rates(rates: np.ndarray, losses: np.ndarray) -> dict[str, float]:
 
     Returns:
         steepest: where the smoothed loss falls fastest; tenth: a tenth of the rate of the least loss; stable:
-        the last rate before it has risen by a tenth of its descent; recommended: half the rate at which half
-        of the descent is done, which is steadier than the others. All of the loss's logarithm.
+        the last rate before it has risen by a tenth of its descent; recommended: the rate at which half of
+        the descent is done, which is steadier than the others. All of the loss's logarithm.
     """
     curve = np.log(smooth(losses))
     curve = curve[: np.flatnonzero(np.isfinite(curve))[-1] + 1]
@@ -241,5 +240,5 @@ def read_rates(rates: np.ndarray, losses: np.ndarray) -> dict[str, float]:
         "steepest": float(rates[int(np.argmin(fall))]),
         "tenth": float(rates[lowest]) / 10,
         "stable": float(rates[max(stable, lowest)]),
-        "recommended": float(rates[half]) / LAG,
+        "recommended": float(rates[half]),
     }
