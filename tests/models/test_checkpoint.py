@@ -83,6 +83,17 @@ def test_a_state_without_a_digest_is_of_an_earlier_version_and_loads(tmp_path):
     assert load_state(path, {"model": layer}).step == 7
 
 
+def test_detectors_from_before_the_vote_predict_without_one(tmp_path):
+    path = tmp_path / "old.safetensors"
+    _, config = saved(path)
+    assert load_detector(path).model.selection.vote
+    content = config.model_dump(mode="json")
+    del content["model"]["selection"]["vote"]
+    metadata = {"format": "boxwright-1", "config": json.dumps(content), "categories": '["a", "b"]'}
+    save_file(load_file(path), path, metadata)
+    assert not load_detector(path).model.selection.vote
+
+
 def test_headings_of_the_first_format_become_a_branch(tmp_path):
     """The first format's box convolution gave eight numbers, the last two the heading."""
     path = tmp_path / "old.safetensors"

@@ -87,9 +87,8 @@ def load_detector(place: str | os.PathLike) -> LoadedDetector:
             content["model"]["long_edge"] = False
             tensors = _split_headings(tensors) if content["model"]["heading"] else tensors
         if content["model"]["name"] in ("compact", "compact_obb"):
-            content["model"]["selection"].setdefault(
-                "vote", False
-            )  # they didn't when those without it were made
+            # Those from before there was one had none.
+            content["model"].setdefault("selection", {}).setdefault("vote", False)
         config = without_pretrained(check_config(content, str(path)))
         categories = [str(name) for name in json.loads(metadata["categories"])]
         statistics = {n: float(v) for n, v in json.loads(metadata.get("statistics", "{}")).items()}
