@@ -33,7 +33,7 @@ def test_a_run_of_minutes_is_a_run_of_the_epochs_in_its_config(tmp_path):
     ],
 )
 def test_epochs_are_as_many_as_fit(tmp_path, monkeypatch, capsys, seconds, views, every, epochs):
-    monkeypatch.setattr(pacing, "_seconds_of_step", lambda trainer: 1.0)
+    monkeypatch.setattr(pacing, "_seconds_of_step", lambda trainer, seconds: 1.0)
     monkeypatch.setattr(pacing, "_seconds_of_judging", lambda trainer: 3.0)
     monkeypatch.setattr(pacing, "time", type("Clock", (), {"monotonic": staticmethod(lambda: 0.0)}))
     config = square_experiment(tmp_path, evaluate_every=every).model_copy(update={"views": views})

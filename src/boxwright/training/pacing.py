@@ -10,7 +10,8 @@ from boxwright.progress import console
 from boxwright.training.loop import ONE_VIEW, Trainer
 from boxwright.training.machine import start
 
-WARM_STEPS, TIMED_STEPS, JUDGED_BATCHES = 3, 12, 4
+WARM_STEPS, LEAST_STEPS, MOST_STEPS, JUDGED_BATCHES = 5, 5, 40, 4
+TRIAL = 0.03  # of the time, for timed steps
 SPARE = 0.06  # of the time, for checkpoints, the report, and a machine that becomes slower
 
 
@@ -22,7 +23,7 @@ def pace(trainer: Trainer, seconds: float) -> None:
         seconds: from now until the report is there.
     """
     began = time.monotonic()
-    step, judging = _seconds_of_step(trainer), _seconds_of_judging(trainer)
+    step, judging = _seconds_of_step(trainer, TRIAL * seconds), _seconds_of_judging(trainer)
     left = seconds * (1 - SPARE) - (time.monotonic() - began) - judging * len(trainer.config.views)
     epoch = step * trainer.steps_per_epoch
     # How often it is judged depends on how many epochs there are.
@@ -36,15 +37,19 @@ def pace(trainer: Trainer, seconds: float) -> None:
         console.print(f"{late}{trainer.config.train.epochs} epochs of {epoch:.1f} s each (train.minutes)")
 
 
-def _seconds_of_step(trainer: Trainer) -> float:
-    began = 0.0
+def _seconds_of_step(trainer: Trainer, seconds: float) -> float:
+    """The mean of as many steps as take about so long."""
     with trainer.on_trial():
         steps = itertools.chain.from_iterable(trainer.steps_of(n) for n in itertools.count())
-        for n in range(WARM_STEPS + TIMED_STEPS):
-            if n == WARM_STEPS:
-                began = time.monotonic()
-            float(trainer.step(next(steps)).sum())  # waits for the device
-        return (time.monotonic() - began) / TIMED_STEPS
+
+        def take(count: int) -> float:
+            began = time.monotonic()
+            for _ in range(count):
+                float(trainer.step(next(steps)).sum())  # waits for the device
+            return (time.monotonic() - began) / count
+
+        wanted = seconds / [take(1) for _ in range(WARM_STEPS)][-1]
+        return take(broadcast_object_list([int(min(max(wanted, LEAST_STEPS), MOST_STEPS))])[0])
 
 
 def _seconds_of_judging(trainer: Trainer) -> float:
