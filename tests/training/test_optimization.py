@@ -11,6 +11,7 @@ from torch import nn
 import boxwright
 from boxwright.config import dump_config
 from boxwright.config.experiment import OptimizerConfig, ScheduleConfig
+from boxwright.models.checkpoint import load_detector
 from boxwright.training.loop import Trainer
 from boxwright.training.optimization import make_average, make_optimizer, make_schedule
 from tests.scenes import square_experiment
@@ -210,3 +211,16 @@ def test_a_run_that_gets_no_better_ends(tmp_path, monkeypatch):
     config = square_experiment(tmp_path, epochs=9, evaluate_every=1, patience=2)
     boxwright.train(config, name="run", runs=tmp_path / "runs", on_evaluation=lambda n, row: seen.append(n))
     assert seen == [1, 2, 3, 4]
+
+
+def test_runs_of_one_process_have_their_own_precisions(tmp_path):
+    weights = {}
+    for precision in ("fp32", "bf16"):
+        config = square_experiment(tmp_path, epochs=1, precision=precision)
+        run = boxwright.train(config, name=precision, runs=tmp_path / "runs")
+        weights[precision] = load_detector(run.folder / "checkpoints" / "last.safetensors").model.state_dict()
+    differ = [
+        name for name, tensor in weights["fp32"].items() if not torch.equal(tensor, weights["bf16"][name])
+    ]
+    assert any(name.endswith("weight") for name in differ)
+    assert all(tensor.dtype != torch.bfloat16 for tensor in weights["bf16"].values())

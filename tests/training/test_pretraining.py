@@ -22,7 +22,8 @@ from tests.scenes import square_tables
 COLORS = {"blue": (30, 40, 220), "green": (40, 200, 60), "red": (220, 40, 30)}
 NAMES = ["airplane", "cat"]
 SMALL = {"name": "compact", "width": 0.25}
-QUICK = ["train.epochs=1", "train.batch_size=4", "train.precision=fp32", "train.ema=null"]
+STEADY = ["train.precision=fp32", "train.ema=null"]
+QUICK = ["train.epochs=1", "train.batch_size=4", *STEADY]
 
 
 def color_folders(root: Path, images: int = 8) -> Path:
@@ -58,7 +59,7 @@ def accuracy(run) -> float | None:
 
 def test_classes_are_learnt_and_a_detector_starts_from_them(tmp_path, capsys):
     images, experiment = color_folders(tmp_path / "colors"), small_experiment(tmp_path)
-    changes = ["train.epochs=12", "train.batch_size=6", "train.optimizer.lr=0.003", "train.ema=null"]
+    changes = ["train.epochs=12", "train.batch_size=6", "train.optimizer.lr=0.003", *STEADY]
     run = boxwright.pretrain(images, experiment, changes=changes, runs=tmp_path / "runs")
     assert accuracy(run) == 1.0
     assert (run.folder / "report" / "index.html").is_file()
@@ -84,7 +85,7 @@ def test_classes_are_learnt_and_a_detector_starts_from_them(tmp_path, capsys):
 
 def test_images_without_labels_are_told_from_each_other(tmp_path):
     square_tables(tmp_path / "frames", images=12)
-    changes = ["train.epochs=60", "train.batch_size=12", "train.optimizer.lr=0.003", "train.ema=null"]
+    changes = ["train.epochs=60", "train.batch_size=12", "train.optimizer.lr=0.003", *STEADY]
     run = boxwright.pretrain(
         tmp_path / "frames", small_experiment(tmp_path), True, changes=changes, runs=tmp_path / "runs"
     )

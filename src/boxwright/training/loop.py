@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
@@ -83,6 +84,7 @@ class Trainer:
         self.on_evaluation = on_evaluation
         self.statistics = input_statistics(train_set.tables, config.image_size)
         settings = config.train
+        AcceleratorState._reset_state()  # an earlier run's of this process, whose precision it would keep
         self.accelerator = Accelerator(
             mixed_precision=choose_precision(settings.precision),
             cpu=on_cpu(),
