@@ -1,8 +1,8 @@
 """The blood-cell runs of README's table: train from random weights, judge with pycocotools.
 
 python -m benchmarks.bccd --seeds 0 1 2 --out runs/bench
-python -m benchmarks.bccd --seeds 0 --epochs 11            # the two-minute run
-python -m benchmarks.bccd --set 'views=["plain"]'          # in a single view
+python -m benchmarks.bccd --config configs/bccd_quick.yaml  # smaller images, ten epochs
+python -m benchmarks.bccd --set 'views=["plain"]'           # in a single view
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace, seed: int) -> dict[str, float | str]:
     """One run as a user would start it; the seconds are of the whole command."""
-    name = f"bccd-{arguments.epochs or 'whole'}-seed{seed}"
+    name = f"{arguments.config.stem}-{arguments.epochs or 'whole'}-seed{seed}"
     root = SHARED / "data" / "bccd"
     changes = [f"data.train.root={root}", f"data.val.root={root}", f"train.seed={seed}"]
     changes += [f"train.epochs={arguments.epochs}"] if arguments.epochs else []

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
@@ -28,13 +26,7 @@ from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
 from boxwright.training.freezing import carried_norms, freeze
-from boxwright.training.machine import (
-    choose_precision,
-    loader_faults,
-    make_loader,
-    on_cpu,
-    start,
-)
+from boxwright.training.machine import loader_faults, make_accelerator, make_loader, start
 from boxwright.training.metrics import MetricsLog, start_trackers
 from boxwright.training.optimization import Plateau, make_average, make_optimizer, make_schedule
 from boxwright.training.state import STATE, Progress, load_state, save_state
@@ -84,13 +76,7 @@ class Trainer:
         self.on_evaluation = on_evaluation
         self.statistics = input_statistics(train_set.tables, config.image_size)
         settings = config.train
-        AcceleratorState._reset_state()  # an earlier run's of this process, whose precision it would keep
-        self.accelerator = Accelerator(
-            mixed_precision=choose_precision(settings.precision),
-            cpu=on_cpu(),
-            log_with=list(settings.trackers) or None,
-            project_dir=folder,
-        )
+        self.accelerator = make_accelerator(settings, folder)
         device, world, rank = (
             self.accelerator.device,
             self.accelerator.num_processes,

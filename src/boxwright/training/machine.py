@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from weakref import WeakSet
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch.utils.data import DataLoader
 
+from boxwright.config.experiment import TrainConfig
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.sampling import EpochSampler
 from boxwright.data.targets import Batch
@@ -89,6 +93,17 @@ def choose_precision(wanted: str) -> str:
     # With AVX-512's bf16 103 images/s to 76; without it it is no faster (31 to 35), and AVX2 emulates it.
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return "bf16" if able.get("amx_bf16") or able.get("avx512_bf16") else "no"
+
+
+def make_accelerator(settings: TrainConfig, folder: Path) -> Accelerator:
+    """Device, precision and processes of a run, and the trackers of its folder."""
+    AcceleratorState._reset_state()  # an earlier run's of this process, whose precision it would keep
+    return Accelerator(
+        mixed_precision=choose_precision(settings.precision),
+        cpu=on_cpu(),
+        log_with=list(settings.trackers) or None,
+        project_dir=folder,
+    )
 
 
 def make_loader(
