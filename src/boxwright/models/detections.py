@@ -10,6 +10,7 @@ from torch import Tensor
 from boxwright.geometry.iou import pairwise_iou as numpy_iou
 from boxwright.geometry.nms import nms as numpy_nms
 from boxwright.geometry.torch_boxes import pairwise_iou
+from boxwright.geometry.torch_nms import grouped_nms
 
 # IoU from which boxes of one class vote together; that of oriented boxes falls faster.
 SAME_OBJECT, SAME_ORIENTED_OBJECT = 0.7, 0.5
@@ -158,12 +159,13 @@ def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float)
         at, score, label = on_cpu
         kept = numpy_nms(at, score, iou_threshold, label)
         return torch.from_numpy(kept).to(boxes.device)
-    from torchvision.ops import nms  # a second of imports, which no one on a CPU waits for
+    if not exporting:
+        return grouped_nms(boxes, scores, group, iou_threshold)
+    from torchvision.ops import nms  # a second of imports, which no one but an export waits for
 
-    # Those of another group are moved out of reach; doubles keep the fractions, but ONNX has none here.
-    precise = torch.float32 if exporting else torch.float64
-    extent = (boxes.max() - boxes.min() + 1).to(precise)
-    return nms(boxes.to(precise) + (group * extent)[:, None], scores.to(precise), iou_threshold)
+    # Those of another group are moved out of reach.
+    extent = boxes.max() - boxes.min() + 1
+    return nms(boxes + (group * extent)[:, None], scores, iou_threshold)
 
 
 def vote(found: Detections, chosen: Tensor) -> tuple[Detections, Tensor]:
