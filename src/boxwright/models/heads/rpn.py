@@ -103,8 +103,8 @@ def _by_image(boxes: Tensor, scores: Tensor, survivors: Tensor, count: int) -> t
     """The first `count` survivors of each image, which are places in all images' boxes, best first."""
     batch, each = scores.shape
     image = survivors // each
-    own = (image[:, None] == torch.arange(batch, device=image.device)).long()
-    rank = (own.cumsum(0) * own).sum(1) - 1  # of each survivor in its image
+    own = (torch.arange(batch, device=image.device)[:, None] == image).long()
+    rank = (own.cumsum(1) * own).sum(0) - 1  # of each survivor in its image
     kept = (rank < count) & (scores.flatten()[survivors] > -torch.inf)
     # What is left out goes to a place behind the last, which is cut off; a last column says what is there.
     place = torch.where(kept, image * count + rank, batch * count)
