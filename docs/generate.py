@@ -113,6 +113,7 @@ MEANINGS = {
     "count": "priors an image",
     "ratio": "negatives to each positive",
     "denoising": "queries made of the truth in training",
+    "DataConfig.sampling": "which training images are drawn more often, and which first",
     "DataConfig.train": "what to learn from",
     "ExperimentConfig.train": "how to learn it",
     "val": "what to judge by",

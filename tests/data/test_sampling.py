@@ -17,7 +17,7 @@ from boxwright.config import check_config
 from boxwright.config.experiment import SourceConfig
 from boxwright.data import formats
 from boxwright.data.confident import with_thresholds
-from boxwright.data.sampling import Draws, EpochSampler, draws_of, repeat_factors
+from boxwright.data.sampling import Draws, EpochSampler, draws_of
 from boxwright.data.sources import concat, load_parts
 from boxwright.errors import ConfigError, DataError
 from boxwright.training.loop import Trainer
@@ -129,24 +129,6 @@ def test_each_image_is_drawn_as_often_as_it_should_be(groups, epoch_images, seed
         assert (np.abs(counts - often[start:end] * passes) <= slack * often[start:end]).all()
 
 
-def test_images_of_rare_classes_are_drawn_more_often_as_in_lvis(tmp_path):
-    tables = square_tables(tmp_path, images=40, seed=0)
-    # The dark squares in every fifth image, the bright ones in all but every third.
-    dark = (pl.col("category_id") == 1) & (pl.col("image_id") % 5 == 0)
-    boxes = tables.boxes.filter(dark | ((pl.col("category_id") == 0) & (pl.col("image_id") % 3 != 0)))
-    tables = replace(tables, boxes=boxes)
-    found = repeat_factors(tables, 0.8)
-    each = {row: set() for row in tables.images["image_id"].to_list()}
-    for image, category in tables.boxes.select("image_id", "category_id").iter_rows():
-        each[image].add(category)
-    shares = Counter(category for own in each.values() for category in own)
-    expected = [
-        max([1.0, *(max(1.0, (0.8 / (shares[c] / 40)) ** 0.5) for c in own)]) for own in each.values()
-    ]
-    np.testing.assert_allclose(found, expected)
-    assert len(set(expected)) == 3
-
-
 def experiment(folder, images: int = 10, **train):
     """The squares in two sources."""
     content = square_experiment(folder, epochs=5, evaluate_every=5, **train).model_dump(mode="json")
@@ -159,31 +141,81 @@ def experiment(folder, images: int = 10, **train):
     return content
 
 
+def test_a_curriculum_begins_with_easy_images_and_then_draws_as_ever():
+    hardness = np.random.default_rng(0).random(60)
+    draws = draws_of([40, 20], [source(), source()], None, 1, None, hardness)
+    plain = draws_of([40, 20], [source(), source()], None, 1)
+    assert not draws.virtual
+    shares = []
+    for number in range(12):
+        epoch = draws.epoch(number, 3, ramp=10)
+        assert len(epoch) == 60
+        assert np.array_equal(epoch, draws.epoch(number, 3, ramp=10))
+        if number >= 10:
+            assert np.array_equal(epoch, plain.epoch(number, 3))
+            continue
+        for start, end in ((0, 40), (40, 60)):
+            own, counts = np.unique(epoch[(epoch >= start) & (epoch < end)], return_counts=True)
+            assert counts.sum() == end - start
+            assert counts.max() - counts.min() <= 1
+            # The easiest of its source, and no other.
+            assert set(own) == set(start + np.argsort(hardness[start:end])[: len(own)])
+            shares.append(len(own) / (end - start))
+    assert shares[:2] == [0.2, 0.2]
+    assert shares[::2] == sorted(shares[::2])
+    assert 0.9 < shares[-2] < 1
+
+
 def test_a_stopped_run_of_virtual_epochs_sees_what_a_whole_one_sees(tmp_path, monkeypatch):
     content = experiment(tmp_path, epoch_images=6)
     content["data"]["train"][1]["repeat"] = 2.0
     config = check_config(content, "test")
-    seen: dict[str, list[int]] = {}
-    honest = Trainer.step
-
-    def look(self, batches):
-        seen.setdefault(self.folder.name, []).extend(i for b in batches for i in b.indices.tolist())
-        if self.folder.name == "stopped" and len(seen["stopped"]) == 8:  # within the second epoch
-            self.stop.requested = True
-        return honest(self, batches)
-
-    monkeypatch.setattr(Trainer, "step", look)
-    boxwright.train(config, name="whole", runs=tmp_path / "runs")
-    with pytest.raises(KeyboardInterrupt):
-        boxwright.train(config, name="stopped", runs=tmp_path / "runs")
-    boxwright.train(config, name="stopped", runs=tmp_path / "runs", resume=True)
-    assert seen["stopped"] == seen["whole"]
-    counts = np.bincount(seen["whole"], minlength=13)
+    seen = steps_seen(config, tmp_path, monkeypatch)
+    counts = np.bincount(seen, minlength=13)
     assert counts.sum() == 30
     # Of ten and twice three six are drawn an epoch: of each source evenly.
     assert np.ptp(counts[:10]) <= 1
     assert np.ptp(counts[10:]) <= 1
     assert counts[10:].sum() > counts[:10].sum() / 2
+
+
+def test_a_stopped_run_from_easy_to_hard_sees_what_a_whole_one_sees(tmp_path, monkeypatch):
+    content = experiment(tmp_path, images=12)
+    del content["data"]["train"][1]
+    table = boxwright.read(content["data"]["train"][0]["root"])
+    # In the first four images all is found, in the others nothing.
+    boxes = table.boxes.filter(pl.col("image_id") < 4).with_columns(score=pl.lit(0.9))
+    boxwright.write(replace(table, boxes=boxes), tmp_path / "found.parquet")
+    content["data"]["sampling"] = {"hard": str(tmp_path / "found.parquet"), "gain": 3.0, "curriculum": 0.4}
+    seen = steps_seen(check_config(content, "test"), tmp_path, monkeypatch)
+    hard = sorted(set(table.boxes["image_id"]) - {0, 1, 2, 3})
+    each = 12 + 3 * len(hard)
+    each -= each % 2
+    assert len(seen) == 5 * each
+    # A curriculum of two epochs: a fifth of twelve at first, from the third on all of them.
+    assert set(seen[:each]) <= {0, 1, 2, 3}
+    counts = np.bincount(seen[2 * each :], minlength=12)
+    assert counts[hard].mean() == pytest.approx(4 * counts[:4].mean(), rel=0.2)
+
+
+def steps_seen(config, folder, monkeypatch) -> list[int]:
+    """The images of a run's steps, which are those of a run that was stopped on its way."""
+    seen: dict[str, list[int]] = {}
+    honest = Trainer.step
+
+    def look(self, batches):
+        seen.setdefault(self.folder.name, []).extend(i for b in batches for i in b.indices.tolist())
+        if self.folder.name == "stopped" and len(seen["stopped"]) == 8:
+            self.stop.requested = True
+        return honest(self, batches)
+
+    monkeypatch.setattr(Trainer, "step", look)
+    boxwright.train(config, name="whole", runs=folder / "runs")
+    with pytest.raises(KeyboardInterrupt):
+        boxwright.train(config, name="stopped", runs=folder / "runs")
+    boxwright.train(config, name="stopped", runs=folder / "runs", resume=True)
+    assert seen["stopped"] == seen["whole"]
+    return seen["whole"]
 
 
 def test_what_is_taken_is_told(tmp_path, capsys):

@@ -46,6 +46,29 @@ class SourceConfig(Part):
     repeat: Factor = 1.0  # how often an epoch draws each image of a training source: 0.5, 3
 
 
+class SamplingConfig(Part):
+    """Which training images are drawn more often than others of their source, and when."""
+
+    # share of training images: those with a box of a group that fewer have are drawn more often, by the root
+    # of how many times fewer
+    balance: Annotated[float, Field(gt=0, le=1)] | None = None
+    # what makes groups of boxes: class, or a slice of reports (size, aspect, density, source, image:KEY);
+    # factors of several are multiplied
+    by: tuple[str, ...] = ("class",)
+    background: Annotated[float, Field(gt=0, lt=1)] | None = None  # share of draws without any object
+    hard: str | None = None  # predictions for the training images, whose errors tell hard from easy
+    gain: Annotated[float, Field(ge=0)] = 1.0  # draws of an image that `hard` got all wrong, beside its first
+    curriculum: Share = 0.0  # of the epochs, in which images come in from easy to hard, by `hard`
+
+    @model_validator(mode="after")
+    def _what_is_told_is_used(self) -> "SamplingConfig":
+        if self.hard is None and self.curriculum:
+            raise ValueError("curriculum needs hard: the predictions that tell hard images from easy ones")
+        if self.balance is None and self.by != ("class",):
+            raise ValueError(f"by: {', '.join(self.by)} needs balance: the share below which images are few")
+        return self
+
+
 class DataConfig(Part):
     gsd: Annotated[float, Field(gt=0)] | None = (
         None  # metres of ground a pixel of the images, where they have one
@@ -54,9 +77,7 @@ class DataConfig(Part):
     # a source, or a share of the training images, which their names choose: it stays when sources are added
     val: SourceConfig | list[SourceConfig] | Annotated[float, Field(gt=0, lt=1)]
     classes: list[str] | None = None  # names to learn, in this order; None: all of train but `ignore`
-    # share of training images: those with a class that fewer have are drawn more often, by the root of how
-    # many times fewer. null: all of a source alike
-    balance: Annotated[float, Field(gt=0, le=1)] | None = None
+    sampling: SamplingConfig = SamplingConfig()
     ignore: tuple[str, ...] = ()  # names whose boxes are neither objects nor background, for any class
 
     @property

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import polars as pl
 from torch.utils.data import Sampler
 
 from boxwright.config.experiment import SourceConfig
-from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
+
+FIRST = 0.2  # of a source's images, the easiest, with which a curriculum begins
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,14 @@ class Draws:
         rates: of them drawn an epoch, in the mean.
         total: images of an epoch, the sum of the rates.
         often: (images,) how much more often than others each is drawn; None: all of a source alike.
+        hardness: (images,) by which they come in, the least first, where a run begins with easy ones.
     """
 
     sizes: tuple[int, ...]
     rates: tuple[float, ...]
     total: int
     often: tuple[float, ...] | None = None
+    hardness: tuple[float, ...] | None = None
 
     @property
     def virtual(self) -> bool:
@@ -58,18 +60,22 @@ class Draws:
                 counts[[n for n in order[::-1] if counts[n]][:-left]] -= 1
         return before, counts
 
-    def epoch(self, number: int, seed: int) -> np.ndarray:
-        """(total,) the images of an epoch, in its order."""
-        if not self.virtual:
+    def epoch(self, number: int, seed: int, ramp: int = 0) -> np.ndarray:
+        """(total,) the images of an epoch, in its order; before epoch `ramp` of easy ones alone."""
+        easy = number < ramp and self.hardness is not None
+        if not (self.virtual or easy):
             return np.random.default_rng([seed, number]).permutation(self.total)
         starts = np.cumsum([0, *self.sizes])
         often = np.array(self.often or np.ones(starts[-1]))
-        parts = [
-            start + _stream(often[start : start + size], first, count, [seed, source])
-            for source, (start, size, first, count) in enumerate(
-                zip(starts, self.sizes, *self.counts(number))
-            )
-        ]
+        parts = []
+        for source, (start, size, first, count) in enumerate(zip(starts, self.sizes, *self.counts(number))):
+            own, stream = slice(start, start + size), [seed, source]
+            if easy:
+                chosen = start + _easiest(np.array(self.hardness)[own], number / ramp)
+                # What there is to draw from grows, so that each epoch has a stream of its own.
+                parts.append(chosen[_stream(often[chosen], 0, count, [*stream, number])])
+            else:
+                parts.append(start + _stream(often[own], first, count, stream))
         order = np.concatenate(parts)
         # One source's stream is in random order; several are mixed.
         return order if len(parts) == 1 else np.random.default_rng([seed, number]).permutation(order)
@@ -81,6 +87,7 @@ def draws_of(
     epoch_images: int | None,
     together: int,
     often: np.ndarray | None = None,
+    hardness: np.ndarray | None = None,
 ) -> Draws:
     """What an epoch draws of sources of these sizes.
 
@@ -89,7 +96,7 @@ def draws_of(
         sources: their `samples` and `repeat`.
         epoch_images: of all sources, by the shares that those give; None: as many as they give.
         together: images of a step of all processes: a virtual epoch is a multiple, so that none is left out.
-        often: (images,) of all sources, see `repeat_factors`; None: all of a source alike.
+        often, hardness: (images,) of all sources, see `Draws`.
 
     Raises:
         ConfigError: an epoch would have less than a step's images.
@@ -97,8 +104,9 @@ def draws_of(
     starts = np.cumsum([0, *sizes])
     given = sizes if often is None else [often[a:b].sum() for a, b in pairwise(starts)]
     wanted = np.array([float((s.samples or s.repeat * n) if n else 0) for s, n in zip(sources, given)])
+    order = None if hardness is None else tuple(hardness.tolist())
     if often is None and epoch_images is None and np.array_equal(wanted, sizes):
-        return Draws(tuple(sizes), tuple(sizes), sum(sizes))
+        return Draws(tuple(sizes), tuple(sizes), sum(sizes), None, order)
     total = epoch_images or round(wanted.sum())
     if total < together:
         raise ConfigError(
@@ -107,22 +115,34 @@ def draws_of(
         )
     total -= total % together
     rates = tuple((wanted * (total / wanted.sum())).tolist())
-    return Draws(tuple(sizes), rates, total, None if often is None else tuple(often.tolist()))
+    return Draws(tuple(sizes), rates, total, None if often is None else tuple(often.tolist()), order)
 
 
-def repeat_factors(tables: Tables, share: float) -> np.ndarray:
+def repeat_factors(image: np.ndarray, group: np.ndarray, images: int, share: float) -> np.ndarray:
     """(images,) how much more often each image is to be drawn: the root of how many times fewer images than
-    this share hold the rarest of its classes, 1 at least.
+    this share hold the rarest of its groups, 1 at least.
 
     Gupta, Dollár and Girshick, LVIS, CVPR 2019, section 4 (repeat factor sampling).
+
+    Args:
+        image, group: (N,) of each box, from 0.
+        images: how many there are.
+        share: in (0, 1].
     """
-    boxes = tables.boxes.filter(~pl.col("crowd") & ~pl.col("ignore"))
-    held = boxes.select("image_id", "category_id").unique()
-    counts = held.group_by("category_id").agg(images=pl.len())
-    factor = (share * len(tables.images) / pl.col("images")).sqrt().clip(lower_bound=1.0)
-    rarest = held.join(counts, "category_id").group_by("image_id").agg(often=factor.max())
-    joined = tables.images.select("image_id").join(rarest, "image_id", how="left", maintain_order="left")
-    return joined["often"].fill_null(1.0).to_numpy()
+    held, group = np.unique(np.stack([image, group]), axis=1)
+    factors = np.sqrt(share * images / np.bincount(group)[group])
+    often = np.ones(images)
+    np.maximum.at(often, held, factors)
+    return often
+
+
+def _easiest(hardness: np.ndarray, progress: float) -> np.ndarray:
+    """Places of those that take part at a progress in [0, 1): first FIRST of them, then by the root of time.
+
+    Platanios et al., Competence-based Curriculum Learning, NAACL 2019, eq. 7 with p = 2.
+    """
+    share = np.sqrt(FIRST**2 + progress * (1 - FIRST**2))
+    return np.sort(np.argsort(hardness, kind="stable")[: int(np.ceil(share * len(hardness)))])
 
 
 def _stream(often: np.ndarray, start: int, count: int, seed: Sequence[int]) -> np.ndarray:
@@ -177,6 +197,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         length = self.draws.total
         self.whole = length - length % world if even else length
         self.number = 0
+        self.ramp = 0  # epochs in which images come in from easy to hard
         self.start = 0  # of this process's images to pass over, when a run goes on within an epoch
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
@@ -189,6 +210,6 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.draws.total)
         if self.shuffle:
-            order = self.draws.epoch(self.number, self.seed)
+            order = self.draws.epoch(self.number, self.seed, self.ramp)
         mine = order[: self.whole][self.rank :: self.world][self.start :]
         return iter([(self.number, int(i)) for i in mine])

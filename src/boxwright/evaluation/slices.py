@@ -50,7 +50,7 @@ def slices(truth: Tables, predictions: Tables, by: str = "size", iou: float = 0.
     Raises:
         ConfigError: a property there is none of.
     """
-    names, gt_slice, det_slice = _slices_of(truth, predictions, by)
+    names, gt_slice, det_slice = slices_of(truth, predictions, by)
     matching = match(truth, predictions, np.array([iou]))
     hit, false = matching.outcomes()
     found = matching.found()
@@ -100,8 +100,12 @@ def size_names() -> list[str]:
     return _bin_names(np.sqrt(SIZE_EDGES), " px")
 
 
-def _slices_of(truth: Tables, predictions: Tables, by: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Names of the slices, and the slice of each row of both box tables."""
+def slices_of(truth: Tables, predictions: Tables, by: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names of the slices, and the slice of each row of both box tables.
+
+    Raises:
+        ConfigError: nothing is known by that name, or no box has it.
+    """
     numeric: dict[str, tuple[Callable[[Tables], np.ndarray], np.ndarray, list[str]]] = {
         "size": (lambda t: t.boxes["w"].to_numpy() * t.boxes["h"].to_numpy(), SIZE_EDGES, size_names()),
         "aspect": (_aspect, ASPECT_EDGES, _bin_names(ASPECT_EDGES, "")),

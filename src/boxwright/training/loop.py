@@ -129,6 +129,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group.get("initial_lr", group["lr"])
         self.schedule = make_schedule(self.optimizer, settings.schedule, epochs * self.steps_per_epoch)
+        self.sampler.ramp = round(self.config.data.sampling.curriculum * epochs)
         self.train_set.mixed_epochs = round((1 - self.config.augment.plain_end) * epochs)
         times, self.judging_share = evaluations_of(epochs, self.sampler.whole, len(self.val_set))
         self.evaluate_every: int = settings.evaluate_every or -(-epochs // times)

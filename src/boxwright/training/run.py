@@ -18,7 +18,7 @@ from boxwright.config.zoo import ZOO
 from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.formats.files import write_atomic
-from boxwright.data.sampling import Draws, draws_of, repeat_factors
+from boxwright.data.sampling import Draws, draws_of
 from boxwright.data.tables import Tables
 from boxwright.evaluation.evaluate import Evaluation
 from boxwright.evaluation.operating import Operating, fit_operating
@@ -34,6 +34,7 @@ from boxwright.training.pacing import pace
 from boxwright.training.run_folder import choose_folder, start_folder, write_config
 from boxwright.training.state import STATE
 from boxwright.training.train import Loaded
+from boxwright.training.weighing import weigh
 
 LOOKED_AT = 2000  # images, before training, for boxes without an assigned prior
 TOLERATED = 0.01  # share of such boxes that isn't worth a warning
@@ -127,11 +128,15 @@ def make_trainer(
             console.print("[yellow]the training data has no landmarks[/]: boxes alone are learnt.")
     sources = config.data.sources
     together = config.train.batch_size * state.num_processes
-    often = None if config.data.balance is None else repeat_factors(data.train, config.data.balance)
-    draws = draws_of(data.sizes, sources, config.train.epoch_images, together, often)
+    often, hardness = weigh(data.train, config.data.sampling)
+    draws = draws_of(data.sizes, sources, config.train.epoch_images, together, often, hardness)
     if often is not None:
-        more = f"{(often > 1).sum():,} of {len(often):,} images are drawn more often"
-        console.print(f"{more}, up to {often.max():.1f} times (data.balance)")
+        more = f"{(often != 1).sum():,} of {len(often):,} images are drawn more or less often than once"
+        console.print(f"{more}, {often.min():.2g} to {often.max():.2g} times (data.sampling)")
+    if config.data.sampling.curriculum:
+        console.print(
+            f"images come in from easy to hard in {config.data.sampling.curriculum:.0%} of the epochs"
+        )
     if state.is_main_process and (draws.virtual or len(sources) > 1):
         console.print(_table_of_draws(draws, sources, config, state.num_processes))
     weights = None

@@ -11,11 +11,12 @@ from markupsafe import Markup
 from torch import nn
 
 from boxwright.config import ExperimentConfig, load_config
-from boxwright.data.sampling import draws_of, repeat_factors
+from boxwright.data.sampling import draws_of
 from boxwright.reporting.page import Section, write_page
 from boxwright.reporting.plots import line_plot
 from boxwright.training.optimization import make_schedule
 from boxwright.training.train import load_data
+from boxwright.training.weighing import weigh
 
 SHOWN = 12  # rows of the table
 POINTS = 1000  # of the curve
@@ -89,8 +90,8 @@ def schedule(config: str | os.PathLike, changes: list[str] | None = None, proces
         >>> boxwright.schedule("configs/bccd.yaml", ["train.schedule.name=restarts"]).rates.max()
     """
     experiment = load_config(config, changes)
-    settings, data, balance = experiment.train, load_data(experiment), experiment.data.balance
-    often = None if balance is None else repeat_factors(data.train, balance)
+    settings, data = experiment.train, load_data(experiment)
+    often, _ = weigh(data.train, experiment.data.sampling)
     together = settings.batch_size * processes
     draws = draws_of(data.sizes, experiment.data.sources, settings.epoch_images, together, often)
     batches = max(1, draws.total // processes // settings.batch_size)

@@ -1,0 +1,92 @@
+"""Which training images are drawn more often than others, and which are hard."""
+
+import os
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from boxwright.config.experiment import SamplingConfig
+from boxwright.data import formats
+from boxwright.data.confident import confident
+from boxwright.data.naming import join_names
+from boxwright.data.sampling import repeat_factors
+from boxwright.data.tables import Tables
+from boxwright.errors import ConfigError, DataError
+from boxwright.evaluation.matching import image_places, match
+from boxwright.evaluation.pairing import align
+from boxwright.evaluation.slices import slices_of
+
+IOU = 0.5  # from which a detection is one of an object
+
+
+def weigh(tables: Tables, sampling: SamplingConfig) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """How often each training image is drawn, in the mean of an epoch, and how hard it is.
+
+    Args:
+        tables: of training.
+        sampling: how.
+
+    Returns:
+        (images,) factors, None where all are drawn alike, and (images,) hardness in [0, 1], None where
+        nothing tells it.
+
+    Raises:
+        ConfigError: a slice that no box has, or background where no image is without objects.
+        DataError: predictions that can't be read or aren't of these images.
+    """
+    objects = tables.boxes.filter(~pl.col("crowd") & ~pl.col("ignore"))
+    image = objects["image_id"].to_numpy()
+    often = np.ones(len(tables.images))
+    hardness = None if sampling.hard is None else errors_of_images(tables, sampling.hard)
+    if hardness is not None:
+        often *= 1 + sampling.gain * hardness
+    if sampling.balance is not None:
+        alone = replace(tables, boxes=objects)
+        for by in sampling.by:
+            of_class = by == "class"
+            group = objects["category_id"].to_numpy() if of_class else slices_of(alone, alone, by)[1]
+            often *= repeat_factors(image, group, len(often), sampling.balance)
+    if sampling.background is not None:
+        empty = np.bincount(image, minlength=len(often)) == 0
+        if not empty.any():
+            raise ConfigError(
+                f"data.sampling.background is {sampling.background:g}, but each of the {len(often):,} "
+                "training images has an object. A source of role: background adds some without."
+            )
+        rest = often[~empty].sum()
+        often[empty] *= sampling.background / (1 - sampling.background) * rest / often[empty].sum()
+    return (None if (often == 1).all() else often), hardness
+
+
+def errors_of_images(truth: Tables, predictions: Tables | str | os.PathLike) -> np.ndarray:
+    """(images,) how wrong each image's predictions are: misses, false alarms and displaced boxes together.
+
+    It is LRP of each image's boxes of all classes, at the score thresholds that travel with the predictions:
+    0 where all was found and nothing else, 1 where nothing was. Images that the predictions don't have are
+    taken for the mean of the others.
+
+    Source: Oksuz et al., Localization Recall Precision (LRP), ECCV 2018, eq. 1.
+
+    Raises:
+        DataError: a file can't be read, or none of its images is one of the truth.
+    """
+    found = predictions if isinstance(predictions, Tables) else formats.read(predictions)
+    rows = np.array(join_names(truth.images["file_name"].to_list(), found.images["file_name"].to_list()), int)
+    if not (rows >= 0).any():
+        raise DataError(f"{predictions}: none of its {len(rows):,} images is one of training.")
+    known = rows[found.boxes["image_id"].to_numpy()] >= 0
+    # Of other images, those of validation say, nothing is asked.
+    boxes = found.boxes.filter(pl.Series(confident(found) & known))
+    matching = match(truth, align(truth, replace(found, boxes=boxes)), np.array([IOU]))
+    (hit, false), images = matching.outcomes(), len(truth.images)
+
+    def count(image: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        return np.bincount(image, weights, minlength=images)[image_places(truth)]
+
+    n_hit, n_false = count(matching.det_image[hit]), count(matching.det_image[false])
+    objects = count(matching.gt_image[~matching.gt_ignored[0]])
+    away = count(matching.det_image[hit], 1 - matching.iou_of_found()[hit]) / (1 - IOU)
+    error = (away + n_false + objects - n_hit) / np.maximum(objects + n_false, 1)
+    seen = np.isin(np.arange(images), rows)
+    return np.where(seen, error, error[seen].mean())
