@@ -1,5 +1,7 @@
 """What a detector trains on: padded, masked, deterministic, and never at the cost of the tables."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -106,9 +108,10 @@ def brightness_inside(sample) -> list[tuple[int, float]]:
     return found
 
 
-def test_objects_of_a_mosaic_lie_where_their_boxes_are(tmp_path):
+@pytest.mark.parametrize("tiles", [(2, 2), (3, 1), (2, 4)])
+def test_objects_of_a_mosaic_lie_where_their_boxes_are(tmp_path, tiles):
     tables = oriented_tables(tmp_path, images=6)
-    augment = AugmentConfig(mosaic=1.0, min_visible=0.9, **PLAIN)
+    augment = AugmentConfig(mosaic=1.0, mosaic_tiles=tiles, min_visible=0.9, **PLAIN)
     dataset = DetectionDataset(tables, (96, 96), augment)
     alone = DetectionDataset(tables, (96, 96), AugmentConfig(min_visible=0.9, **PLAIN))
     bright, counts = [], []
@@ -124,6 +127,56 @@ def test_objects_of_a_mosaic_lie_where_their_boxes_are(tmp_path):
     # A bar's front is marked by a grey spot.
     assert all(value > 190 if label == 0 else value < 70 for label, value in bright)
     assert np.mean(counts) > 1.5 * np.mean([len(alone[epoch, 0].labels) for epoch in range(10)])
+
+
+def test_a_mosaic_has_as_many_images_as_tiles(tmp_path):
+    tables = square_tables(tmp_path, images=9)
+    for tiles in ((1, 2), (2, 2), (3, 2), (4, 4)):
+        augment = AugmentConfig(mosaic=1.0, mosaic_tiles=tiles, pipeline="none", min_visible=0.0)
+        dataset = DetectionDataset(tables, (128, 128), augment)
+        drawn = []
+        honest = dataset._augmented
+        dataset._augmented = lambda index, size, *rest, own=drawn, make=honest: (
+            own.append(size) or make(index, size, *rest)
+        )
+        dataset[0, 0]
+        assert len(drawn) == tiles[0] * tiles[1]
+        assert sum(w * h for w, h in drawn) == 128 * 128
+        assert {w for w, _ in drawn} == {w for w, _ in drawn[: tiles[0]]}
+    with pytest.raises(ValueError, match="expected at least two tiles"):
+        AugmentConfig(mosaic=1.0, mosaic_tiles=(1, 1))
+
+
+def test_a_batch_of_another_size_has_its_boxes_where_objects_are(tmp_path):
+    dataset = DetectionDataset(oriented_tables(tmp_path, images=6), (96, 96))
+    batch = collate([dataset[i] for i in range(6)])
+    for factor, side in ((0.5, 64), (1.0, 96), (1.4, 160)):
+        scaled = batch.scaled(factor, 32, 0)
+        assert scaled.images.shape == (6, 3, side, side)
+        assert scaled.images.dtype == torch.uint8
+        assert scaled.sizes.tolist() == [[round(96 * factor)] * 2] * 6
+        checked = 0
+        for n, pixels in enumerate(scaled.images):
+            sample = replace(
+                dataset[n],
+                pixels=pixels.permute(1, 2, 0).numpy(),
+                rotated=scaled.targets.rotated[n].double().numpy(),
+                ignore=~scaled.targets.mask[n].numpy(),
+            )
+            for label, value in brightness_inside(sample):
+                assert value > 190 if label == 0 else value < 70
+                checked += 1
+        assert checked >= 6
+        back = torch.from_numpy(np.stack([invert(m) for m in scaled.matrices.numpy()]))
+        home = torch.from_numpy(np.stack([invert(m) for m in batch.matrices.numpy()]))
+        at = [
+            torch.einsum("nij,ngj->ngi", m[..., :2], t.rotated[..., :2].double()) + m[:, None, :, 2]
+            for m, t in ((back, scaled.targets), (home, batch.targets))
+        ]
+        assert torch.allclose(*at, atol=1e-4)
+    least = batch.scaled(0.5, 32, 128)
+    assert least.images.shape[-2:] == (128, 128)
+    assert (least.images[..., 48:] == 114).all()
 
 
 def test_two_images_are_seen_through_each_other(tmp_path):

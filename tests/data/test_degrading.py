@@ -12,7 +12,7 @@ from boxwright.config import check_config, dump_config
 from boxwright.config.experiment import AugmentConfig
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.degrading import degrade
-from boxwright.data.samples import Sample, paste
+from boxwright.data.samples import Sample, paste, recolor_objects
 from boxwright.errors import ConfigError
 from boxwright.geometry.conventions import corners
 from tests.scenes import oriented_tables, square_experiment
@@ -99,6 +99,49 @@ def test_what_is_cut_off_ignored_or_without_a_place_is_not_pasted():
     assert paste(sample_of([], 0), replace(other, ignore=np.array([True])), rng).boxes.shape == (0, 4)
     crowded = sample_of([[x, y, x + 10.0, y + 10] for x in range(0, 120, 10) for y in range(0, 100, 10)], 9)
     assert paste(crowded, other, rng) is crowded
+
+
+def test_objects_of_the_sizes_that_are_named_change_their_colours(tmp_path):
+    grey = np.full((200, 300, 3), 128, dtype=np.uint8)
+    rotated = np.array([[30.0, 30, 20, 16, 0.4], [90, 90, 60, 40, 0], [220, 110, 110, 100, 0.2]])
+    points = corners(rotated)
+    boxes = np.concatenate([points.min(1), points.max(1)], axis=1)
+    flags = np.zeros(3, dtype=bool)
+    marks = np.full((3, 5, 2), np.nan)
+    sample = Sample(grey, boxes, rotated, ~flags, np.zeros(3, int), flags, marks, 0, np.eye(2, 3))
+    for n in range(3):
+        chances = tuple(float(k == n) for k in range(3))
+        augment = AugmentConfig(object_colors=chances, brightness=0.5)
+        changed = recolor_objects(sample, augment, np.random.default_rng(n))
+        away = np.abs(changed.pixels.astype(int) - 128).max(-1)
+        centre = tuple(rotated[n, 1::-1].astype(int))
+        assert away[centre] > 3
+        # The others stay, and so does what is away from the box; the border is blended.
+        x1, y1, x2, y2 = np.rint(boxes[n] + [-12, -12, 12, 12]).astype(int)
+        outside = np.ones_like(away, dtype=bool)
+        outside[max(y1, 0) : y2, max(x1, 0) : x2] = False
+        assert not away[outside].any()
+        assert len(np.unique(away)) > 3
+        assert changed.boxes is sample.boxes
+    assert (grey == 128).all()
+    none = AugmentConfig(object_colors=(1.0, 1.0, 1.0))
+    ignored = replace(sample, ignore=~flags)
+    assert (recolor_objects(ignored, none, np.random.default_rng(0)).pixels == 128).all()
+
+
+def test_strength_multiplies_ranges_and_chances():
+    strong = AugmentConfig(pipeline="strong", rotate=10, mosaic=0.6, object_colors=(0.1, 0.2, 0.9))
+    assert strong.applied() == strong
+    half = strong.model_copy(update={"strength": 0.5}).applied()
+    assert half.scale == pytest.approx((0.6**0.5, 1.4**0.5))
+    assert (half.rotate, half.blur, half.cutout, half.brightness) == (5, 0.1, 0.15, 0.2)
+    assert (half.mosaic, half.object_colors) == (0.3, (0.05, 0.1, 0.45))
+    assert half.flip_horizontal == 0.5
+    twice = strong.model_copy(update={"strength": 2.0}).applied()
+    assert (twice.mosaic, twice.rotate, twice.object_colors) == (1.0, 20, (0.2, 0.4, 1.0))
+    nothing = strong.model_copy(update={"strength": 0.0}).applied()
+    plain = AugmentConfig(pipeline="none", flip_horizontal=0.5)
+    assert nothing == plain.model_copy(update={"pipeline": "strong"})
 
 
 def test_a_pipeline_gives_what_is_not_said():

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from boxwright.config import dump_config
+from boxwright.config.experiment import AugmentConfig
 from boxwright.errors import NonFiniteError
 from boxwright.models.checkpoint import load_detector
 from boxwright.models.compact import Compact
@@ -64,7 +65,9 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     config = tmp_path / "experiment.yaml"
-    config.write_text(dump_config(square_experiment(tmp_path, checkpoint_every=3)))
+    experiment = square_experiment(tmp_path, checkpoint_every=3)
+    augment = AugmentConfig(mosaic=0.5, batch_scale=(0.5, 1.5))
+    config.write_text(dump_config(experiment.model_copy(update={"augment": augment})))
     counter = tmp_path / "step"
     unbroken = _start(config, tmp_path / "unbroken", counter)
     unbroken.join(180)

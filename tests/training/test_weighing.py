@@ -11,7 +11,7 @@ import boxwright
 from boxwright.config.experiment import SamplingConfig
 from boxwright.data.sampling import draws_of
 from boxwright.errors import ConfigError, DataError
-from boxwright.training.weighing import errors_of_images, weigh
+from boxwright.training.weighing import errors_of_images, weigh_images
 from tests.scenes import square_tables
 
 
@@ -34,7 +34,7 @@ def expected_factors(tables, groups, share) -> list[float]:
 
 def test_images_of_rare_classes_are_drawn_more_often_as_in_lvis(tables):
     expected = expected_factors(tables, tables.boxes["category_id"], 0.8)
-    often, hardness = weigh(tables, SamplingConfig(balance=0.8))
+    often, hardness = weigh_images(tables, SamplingConfig(balance=0.8))
     assert hardness is None
     np.testing.assert_allclose(often, expected)
     assert len(set(expected)) == 3
@@ -48,14 +48,14 @@ def test_factors_of_several_groups_are_multiplied(tables):
     expected = np.array(expected_factors(tables, aspect, 0.9))
     assert len(set(expected)) > 1
     expected *= expected_factors(tables, tables.boxes["category_id"], 0.9)
-    often, _ = weigh(tables, SamplingConfig(balance=0.9, by=("class", "aspect")))
+    often, _ = weigh_images(tables, SamplingConfig(balance=0.9, by=("class", "aspect")))
     np.testing.assert_allclose(often, expected)
     with pytest.raises(ConfigError, match="slices by 'weather', expected one of size"):
-        weigh(tables, SamplingConfig(balance=0.9, by=("weather",)))
+        weigh_images(tables, SamplingConfig(balance=0.9, by=("weather",)))
 
 
 def test_a_share_of_draws_shows_nothing(tables):
-    often, _ = weigh(tables, SamplingConfig(balance=0.8, background=0.25))
+    often, _ = weigh_images(tables, SamplingConfig(balance=0.8, background=0.25))
     empty = ~np.isin(np.arange(40), tables.boxes["image_id"])
     assert 0 < empty.sum() < 20
     np.testing.assert_allclose(often[empty].sum() / often.sum(), 0.25)
@@ -66,7 +66,7 @@ def test_a_share_of_draws_shows_nothing(tables):
     everywhere = [tables.boxes.with_columns(image_id=pl.lit(i, pl.Int64)) for i in range(40)]
     full = replace(tables, boxes=pl.concat(everywhere))
     with pytest.raises(ConfigError, match="each of the 40 training images has an object"):
-        weigh(full, SamplingConfig(background=0.25))
+        weigh_images(full, SamplingConfig(background=0.25))
 
 
 def found(tables, boxes):
@@ -95,7 +95,7 @@ def test_images_without_predictions_are_of_mean_hardness(tmp_path):
     boxwright.write(found(some, some.boxes), tmp_path / "found.parquet")
     errors = errors_of_images(truth, tmp_path / "found.parquet")
     np.testing.assert_allclose(errors, [1, 1, 1, 0, 0.75, 0.75])
-    often, hardness = weigh(truth, SamplingConfig(hard=str(tmp_path / "found.parquet"), gain=2))
+    often, hardness = weigh_images(truth, SamplingConfig(hard=str(tmp_path / "found.parquet"), gain=2))
     np.testing.assert_allclose(hardness, errors)
     np.testing.assert_allclose(often, 1 + 2 * errors)
     others = replace(truth, images=truth.images.with_columns(file_name="other" + pl.col("file_name")))

@@ -1,5 +1,6 @@
 """What a YAML file may say of data, augmentation and training, with the defaults."""
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -126,11 +127,20 @@ PIPELINES: dict[str, dict] = {
 }  # fmt: skip
 
 
+# What `strength` multiplies, beside scales.
+STRENGTHENED = (
+    "aspect", "rotate", "brightness", "contrast", "color", "object_colors",
+    "mosaic", "mixup", "paste", "blur", "jpeg", "cutout",
+)  # fmt: skip
+
+
 class AugmentConfig(Part):
     """Random changes of a training image: one affine warp, then colour; several may be put together."""
 
     # defaults of all that isn't said here: none, weak, standard or strong
     pipeline: Literal["none", "weak", "standard", "strong"] = "standard"
+    # factor on ranges and chances, but for flips, turns and crops, which are as they are or not; 0: no change
+    strength: Annotated[float, Field(ge=0)] = 1.0
     flip_horizontal: Share = 0.5  # probability
     flip_vertical: Share = 0.0
     quarter_turn: Share = 0.0  # probability of a turn by 90 degrees
@@ -144,13 +154,20 @@ class AugmentConfig(Part):
     brightness: Share = 0.2
     contrast: Share = 0.2
     color: Share = 0.1  # each channel by itself
-    mosaic: Share = 0.0  # probability that four images share a canvas
+    # chance that an object's own colours change by brightness, contrast and color: of small, medium and large
+    # ones as the network sees them, below 32 px, below 96 px and beyond
+    object_colors: tuple[Share, Share, Share] = (0.0, 0.0, 0.0)
+    mosaic: Share = 0.0  # probability that several images share a canvas
+    # of a mosaic: columns and rows
+    mosaic_tiles: tuple[Annotated[int, Field(ge=1, le=4)], Annotated[int, Field(ge=1, le=4)]] = (2, 2)
     mixup: Share = 0.0  # probability that two images are seen through each other
     paste: Share = 0.0  # probability that an object of another image is pasted
     blur: Share = 0.0  # probability of a Gaussian blur
     jpeg: Share = 0.0  # probability that the image is compressed, at quality 25 to 80
     cutout: Share = 0.0  # probability that one to three rectangles are cut out
     plain_end: Share = 0.15  # last part of the epochs, without mosaic, mixup and paste
+    # range of a random factor on the size of each whole batch, padding included
+    batch_scale: tuple[float, float] = (1.0, 1.0)
 
     @model_validator(mode="before")
     @classmethod
@@ -160,10 +177,31 @@ class AugmentConfig(Part):
         return PIPELINES.get(content["pipeline"], {}) | content
 
     @model_validator(mode="after")
-    def _scale_is_a_range(self) -> "AugmentConfig":
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale is {list(self.scale)}, expected two positive numbers in order")
+    def _scales_are_ranges(self) -> "AugmentConfig":
+        for name, (low, high) in (("scale", self.scale), ("batch_scale", self.batch_scale)):
+            if not 0 < low <= high:
+                raise ValueError(f"{name} is {[low, high]}, expected two positive numbers in order")
         return self
+
+    @model_validator(mode="after")
+    def _a_mosaic_has_tiles(self) -> "AugmentConfig":
+        if self.mosaic and self.mosaic_tiles == (1, 1):
+            raise ValueError("mosaic_tiles is [1, 1], expected at least two tiles")
+        return self
+
+    def applied(self) -> "AugmentConfig":
+        """The changes at their `strength`, which then is 1."""
+        changed: dict[str, Any] = {"strength": 1.0}
+        for name in STRENGTHENED:
+            value = getattr(self, name)
+            most = 180.0 if name == "rotate" else math.inf if name == "aspect" else 1.0
+            many = value if isinstance(value, tuple) else (value,)
+            own = tuple(min(self.strength * v, most) for v in many)
+            changed[name] = own if isinstance(value, tuple) else own[0]
+        for name in ("scale", "batch_scale"):
+            low, high = getattr(self, name)
+            changed[name] = (low**self.strength, high**self.strength)
+        return self.model_copy(update=changed)
 
 
 class OptimizerConfig(Part):

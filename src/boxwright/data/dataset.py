@@ -7,6 +7,7 @@ before: that is what makes a resumed run the same run.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset
 from boxwright.config.experiment import AugmentConfig
 from boxwright.data.degrading import degrade
 from boxwright.data.images import image_size, load_image
-from boxwright.data.samples import Sample, mixup, mosaic, paste
+from boxwright.data.samples import Sample, mixup, mosaic, paste, recolor_objects
 from boxwright.data.tables import LANDMARKS, Tables
 from boxwright.data.targets import Batch, Targets
 from boxwright.data.transforms import (
@@ -34,8 +35,8 @@ from boxwright.data.transforms import (
 )
 from boxwright.errors import DataError
 
-MOSAIC_CENTER = (0.3, 0.7)  # where four images meet, in shares of the canvas
-MOSAIC_ZOOM = (0.5, 1.0)  # of each, beside its own scale
+MOSAIC_CUT = 0.4  # that a cut between tiles lies off its place, at most, in tiles
+MOSAIC_ZOOM = (1.0, 2.0)  # of each tile, beside its own scale, in tiles
 MIXED_LIGHT = (0.45, 0.55)  # of the first of two images that are mixed, as DEIM has it
 
 
@@ -68,7 +69,7 @@ class DetectionDataset(Dataset):
             raise DataError(f"{len(missing):,} images have no path, first {missing['file_name'][0]!r}.")
         self.tables = tables
         self.image_size = image_size
-        self.augment = augment
+        self.augment = None if augment is None else augment.applied()
         self.seed = seed
         self.cache_bytes = cache_bytes
         self.mixed_epochs = mixed_epochs
@@ -134,23 +135,26 @@ class DetectionDataset(Dataset):
         if mixes and augment.paste and rng.random() < augment.paste:
             other = self._drawn(int(rng.integers(len(self))), augment, rng, mixes)
             sample = paste(sample, other, rng)
+        sample = recolor_objects(sample, augment, rng)
         return replace(sample, pixels=degrade(sample.pixels, augment, rng))
 
     def _drawn(self, index: int, augment: AugmentConfig, rng: np.random.Generator, mixes: bool) -> Sample:
         """An image with its random changes, alone or as the first of a mosaic."""
-        width, height = canvas = augment.crop or self.image_size
+        canvas = augment.crop or self.image_size
         if not (mixes and augment.mosaic and rng.random() < augment.mosaic):
             return self._augmented(index, canvas, augment, rng)
-        x, y = (int(rng.uniform(*MOSAIC_CENTER) * side) for side in canvas)
-        corners = [(0, 0), (x, 0), (0, y), (x, y)]
-        sizes = [(x, y), (width - x, y), (x, height - y), (width - x, height - y)]
-        indices = [index, *rng.integers(len(self), size=3).tolist()]
+        xs, ys = (
+            [0, *(int((k + rng.uniform(-MOSAIC_CUT, MOSAIC_CUT)) / n * side) for k in range(1, n)), side]
+            for n, side in zip(augment.mosaic_tiles, canvas)
+        )
+        tiles = [(x, y) for y in pairwise(ys) for x in pairwise(xs)]
+        indices = [index, *rng.integers(len(self), size=len(tiles) - 1).tolist()]
         parts = []
-        for own, size in zip(indices, sizes):
-            zoom = rng.uniform(*MOSAIC_ZOOM)
+        for own, ((left, right), (top, bottom)) in zip(indices, tiles):
+            zoom = rng.uniform(*MOSAIC_ZOOM) / np.mean(augment.mosaic_tiles)
             zoomed = augment.model_copy(update={"scale": tuple(zoom * s for s in augment.scale)})
-            parts.append(self._augmented(own, size, zoomed, rng))
-        return mosaic(parts, corners, canvas)
+            parts.append(self._augmented(own, (right - left, bottom - top), zoomed, rng))
+        return mosaic(parts, [(x[0], y[0]) for x, y in tiles], canvas)
 
     def _augmented(
         self, index: int, canvas: tuple[int, int], augment: AugmentConfig, rng: np.random.Generator

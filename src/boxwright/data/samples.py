@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from boxwright.config.experiment import AugmentConfig
+from boxwright.data.transforms import jitter_colors
+
 MARGIN = 0.1  # around a pasted object, in shares of its shorter side: there it is blended
 HIDDEN = 0.2  # most of another box that it may hide
 PLACES = 10  # tried for it
+SIZES = (32, 96)  # from which an object is medium and large, as COCO has them
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,28 @@ def paste(sample: Sample, other: Sample, rng: np.random.Generator) -> Sample:
         landmarks=other.landmarks[n : n + 1] + shift,
     )
     return _joined([sample, pasted], pixels)
+
+
+def recolor_objects(sample: Sample, augment: AugmentConfig, rng: np.random.Generator) -> Sample:
+    """A sample in which some objects have other colours than what is around them, their borders blended.
+
+    Chen et al., Scale-aware Automatic Augmentation for Object Detection, CVPR 2021, section 3.2: objects of
+    other sizes want other changes.
+    """
+    if not any(augment.object_colors):
+        return sample  # and nothing is drawn, so that a seed stays what it was
+    size = np.sqrt(sample.rotated[:, 2] * sample.rotated[:, 3])
+    chance = np.array(augment.object_colors)[np.digitize(size, SIZES)]
+    chosen = np.flatnonzero((rng.random(len(size)) < chance) & ~sample.ignore)
+    pixels = sample.pixels.copy()
+    for n in chosen:
+        margin = max(2.0, MARGIN * float((sample.boxes[n, 2:] - sample.boxes[n, :2]).min()))
+        x, y = np.maximum(np.floor(sample.boxes[n, :2] - margin), 0).astype(int)
+        right, bottom = np.minimum(np.ceil(sample.boxes[n, 2:] + margin), pixels.shape[1::-1]).astype(int)
+        part = pixels[y:bottom, x:right]
+        alpha = _soft_mask(sample.rotated[n], (x, y, right, bottom), margin)[..., None]
+        part[:] = np.rint(alpha * jitter_colors(part, augment, rng) + (1 - alpha) * part).astype(np.uint8)
+    return replace(sample, pixels=pixels)
 
 
 def _free_place(sample: Sample, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int] | None:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from boxwright.data.tables import LANDMARKS
+from boxwright.data.transforms import PAD_VALUE
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,19 @@ class Targets:
         tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **{n: t.to(device, non_blocking=True) for n, t in tensors.items()})
 
+    def scaled(self, x: float, y: float) -> "Targets":
+        """The truth of images that were resized by these factors, equal but for rounding to whole pixels."""
+        point = self.boxes.new_tensor([x, y])
+        mean = self.boxes.new_full((2,), (x * y) ** 0.5)  # an oriented box stays a rectangle
+        sides = torch.where(self.oriented[..., None], mean, point)
+        at, size, angle = self.rotated.split((2, 2, 1), dim=-1)
+        return replace(
+            self,
+            boxes=self.boxes * point.repeat(2),
+            rotated=torch.cat([at * point, size * sides, angle], dim=-1),
+            landmarks=self.landmarks * point,
+        )
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -75,3 +90,19 @@ class Batch:
             sizes=self.sizes.to(device, non_blocking=True),
             targets=self.targets.to(device),
         )
+
+    def scaled(self, factor: float, stride: int, least: int) -> "Batch":
+        """The same in another size, padded to a multiple of `stride` from `least` on."""
+        old = self.images.shape[-2:]
+        new = [max(1, round(side * factor)) for side in old]
+        y, x = (n / o for n, o in zip(new, old))
+        # Areas are averaged when shrinking, as where images are read.
+        resized = F.interpolate(self.images.float(), new, mode="bilinear", antialias=factor < 1)
+        (height, width) = new
+        right, bottom = (-(-max(side, least) // stride) * stride - side for side in (width, height))
+        padded = F.pad(
+            resized.round_().clamp_(0, 255).to(torch.uint8), (0, right, 0, bottom), value=PAD_VALUE
+        )
+        matrices = self.matrices * self.matrices.new_tensor([[x], [y]])
+        sizes = self.sizes * self.sizes.new_tensor([x, y])
+        return Batch(padded, sizes, self.targets.scaled(x, y), self.indices, matrices)

@@ -1,12 +1,14 @@
 """The training loop, on Hugging Face Accelerate for devices, precision and processes."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
@@ -105,6 +107,7 @@ class Trainer:
         self.frozen = freeze(model, config.model.freeze)
         self.optimizer = make_optimizer(model, settings.optimizer)
         self.train_set, self.val_set = train_set, val_set
+        self.batch_scale = config.augment.applied().batch_scale
         self.plan(settings.epochs)
         prepared = torch.compile(model) if settings.compile else model
         self.model, self.optimizer = self.accelerator.prepare(prepared, self.optimizer)
@@ -264,7 +267,7 @@ class Trainer:
             last = n == len(batches) - 1
             context = self.accelerator.no_sync(self.model) if not last else nullcontext()
             with context:
-                moved = batch.to(self.accelerator.device)
+                moved = self._at_random_size(batch.to(self.accelerator.device), n)
                 with self.accelerator.autocast():
                     images = moved.images.contiguous(memory_format=self.memory_format)
                     outputs = self.model(images, moved.targets)
@@ -285,6 +288,15 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.detector)
         return torch.stack(parts).mean(0)
+
+    def _at_random_size(self, batch: Batch, n: int) -> Batch:
+        """The nth batch of a step at a size of its own, which seed, step and process decide."""
+        low, high = self.batch_scale
+        if low == high == 1:
+            return batch
+        place = (self.config.train.seed, self.progress.step, n, self.accelerator.process_index)
+        factor = math.exp(np.random.default_rng(place).uniform(math.log(low), math.log(high)))
+        return batch.scaled(factor, self.detector.stride, self.detector.least_side)
 
     def _log(self, display: TrainingDisplay) -> None:
         """Check the losses since the last time: the only wait for the device."""

@@ -34,7 +34,7 @@ from boxwright.training.pacing import pace
 from boxwright.training.run_folder import choose_folder, start_folder, write_config
 from boxwright.training.state import STATE
 from boxwright.training.train import Loaded
-from boxwright.training.weighing import weigh
+from boxwright.training.weighing import weigh_images
 
 LOOKED_AT = 2000  # images, before training, for boxes without an assigned prior
 TOLERATED = 0.01  # share of such boxes that isn't worth a warning
@@ -128,7 +128,7 @@ def make_trainer(
             console.print("[yellow]the training data has no landmarks[/]: boxes alone are learnt.")
     sources = config.data.sources
     together = config.train.batch_size * state.num_processes
-    often, hardness = weigh(data.train, config.data.sampling)
+    often, hardness = weigh_images(data.train, config.data.sampling)
     draws = draws_of(data.sizes, sources, config.train.epoch_images, together, often, hardness)
     if often is not None:
         more = f"{(often != 1).sum():,} of {len(often):,} images are drawn more or less often than once"

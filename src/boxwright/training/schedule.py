@@ -16,7 +16,7 @@ from boxwright.reporting.page import Section, write_page
 from boxwright.reporting.plots import line_plot
 from boxwright.training.optimization import make_schedule
 from boxwright.training.train import load_data
-from boxwright.training.weighing import weigh
+from boxwright.training.weighing import weigh_images
 
 SHOWN = 12  # rows of the table
 POINTS = 1000  # of the curve
@@ -91,7 +91,7 @@ def schedule(config: str | os.PathLike, changes: list[str] | None = None, proces
     """
     experiment = load_config(config, changes)
     settings, data = experiment.train, load_data(experiment)
-    often, _ = weigh(data.train, experiment.data.sampling)
+    often, _ = weigh_images(data.train, experiment.data.sampling)
     together = settings.batch_size * processes
     draws = draws_of(data.sizes, experiment.data.sources, settings.epoch_images, together, often)
     batches = max(1, draws.total // processes // settings.batch_size)

@@ -20,7 +20,7 @@ from boxwright.evaluation.slices import slices_of
 IOU = 0.5  # from which a detection is one of an object
 
 
-def weigh(tables: Tables, sampling: SamplingConfig) -> tuple[np.ndarray | None, np.ndarray | None]:
+def weigh_images(tables: Tables, sampling: SamplingConfig) -> tuple[np.ndarray | None, np.ndarray | None]:
     """How often each training image is drawn, in the mean of an epoch, and how hard it is.
 
     Args:
