@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("set", choices=SETS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--twice", action="store_true", help="also the supervised run of twice as many steps")
+    parser.add_argument("--teacher", action="store_true", help="also a teacher that learns with the student")
     parser.add_argument("--out", type=Path, default=Path("runs/semi-supervised"))
     options = parser.parse_args()
     runs = [one for seed in options.seeds for one in learn(options, seed)]
@@ -57,7 +58,7 @@ def main() -> None:
     console = Console(width=100)
     console.print(table)
     for seed in options.seeds:
-        pair = [folder for way, own, folder in runs if own == seed and way != "twice as long"]
+        pair = [folder for way, own, folder in runs if own == seed and way in ("supervised", "pseudo-labels")]
         truth = formats.read(pair[0] / "truth.parquet")
         judged = [evaluate(truth, formats.read(folder / "predictions.parquet")) for folder in pair]
         row = next(r for r in intervals(*judged).rows if r["number"] == "AP50")
@@ -92,10 +93,19 @@ def learn(options: argparse.Namespace, seed: int) -> list[tuple[str, int, Path]]
         )
         Console(width=100).print(made.rows)
     pseudo = {"root": str(found), "role": "pseudo", "doubt": DOUBT}
+    augment = dict(config["augment"])
     config["augment"] |= STRONG
     config["model"]["weights"] = str(weights)
     both = [source | {"repeat": (1 - chosen["share"]) / chosen["share"]}, pseudo]
     runs.append(("pseudo-labels", seed, train(out, config, both, steps, seed, f"pseudo-labels-{seed}")))
+    if options.teacher:
+        rest = every.select_images(~labelled)
+        formats.write(rest, out / f"rest-{seed}.parquet")
+        unlabelled = {"root": str(out / f"rest-{seed}.parquet"), "role": "unlabelled"}
+        config["augment"] = augment
+        config["train"] |= {"teacher": {"start": 0.0, "score": SCORE, "doubt": DOUBT}, "minutes": None}
+        taught = train(out, config, [both[0], unlabelled], steps, seed, f"teacher-{seed}")
+        runs.append(("mean teacher", seed, taught))
     return runs
 
 

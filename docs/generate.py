@@ -114,6 +114,8 @@ MEANINGS = {
     "ratio": "negatives to each positive",
     "denoising": "queries made of the truth in training",
     "DataConfig.sampling": "which training images are drawn more often, and which first",
+    "labelled": "the teacher also adds what labelled images lack",
+    "teacher": "the average of the weights labels images while they are learnt; null: none",
     "DataConfig.train": "what to learn from",
     "ExperimentConfig.train": "how to learn it",
     "val": "what to judge by",

@@ -37,8 +37,9 @@ class SourceConfig(Part):
     # Factors on width and height of each box about its centre, for labels that are looser than the others.
     tightness: tuple[Factor, Factor] = (1.0, 1.0)
     class_map: dict[str, str] | None = None  # names of its classes to those learnt, where they differ
-    # background: its images hold nothing to be found; pseudo: boxes that a detector found, with scores
-    role: Literal["labels", "pseudo", "background"] = "labels"
+    # background: its images hold nothing to be found; pseudo: boxes that a detector found, with scores;
+    # unlabelled: images whose boxes train.teacher finds
+    role: Literal["labels", "pseudo", "background", "unlabelled"] = "labels"
     # of pseudo boxes, from which they are objects, for all or by class; null: those that came with them
     scores: Share | dict[str, Share] | None = None
     doubt: Share = 0.1  # from which pseudo boxes of lower scores are neither objects nor background
@@ -90,8 +91,9 @@ class DataConfig(Part):
     def _background_has_no_boxes(self) -> "DataConfig":
         judged = self.val if isinstance(self.val, list) else [self.val]
         for source in [*self.sources, *(s for s in judged if isinstance(s, SourceConfig))]:
-            if source.role == "background" and (source.class_map or source.tightness != (1.0, 1.0)):
-                raise ValueError(f"{source.root} is background: class_map and tightness are for boxes")
+            without_boxes = source.role in ("background", "unlabelled")
+            if without_boxes and (source.class_map or source.tightness != (1.0, 1.0)):
+                raise ValueError(f"{source.root} is {source.role}: class_map and tightness are for boxes")
             if source.scores is not None and source.role != "pseudo":
                 raise ValueError(f"{source.root}: scores are for role: pseudo, found role: {source.role}")
         return self
@@ -110,8 +112,8 @@ class DataConfig(Part):
                 raise ValueError(
                     "val: samples, repeat and weight are for what is learnt; all of val is judged"
                 )
-            if source.role == "pseudo":
-                raise ValueError(f"val: {source.root} holds pseudo-labels; a detector is judged by truth")
+            if source.role in ("pseudo", "unlabelled"):
+                raise ValueError(f"val: {source.root} is {source.role}; a detector is judged by truth")
         return self
 
 
@@ -231,6 +233,21 @@ class EMAConfig(Part):
     start: Annotated[int, Field(ge=0)] = 0  # steps; before them it is the weights themselves
 
 
+class TeacherConfig(Part):
+    """The moving average of the weights finds boxes in images while they are learnt (mean teacher)."""
+
+    start: Share = 0.3  # of the steps, before which images without labels teach nothing
+    score: Share = 0.4  # of its boxes, from which they are objects
+    doubt: Share = 0.15  # from which they are neither objects nor background
+    labelled: bool = False  # it also adds what labelled images lack (MixTraining)
+
+    @model_validator(mode="after")
+    def _doubt_is_below(self) -> "TeacherConfig":
+        if self.doubt > self.score:
+            raise ValueError(f"doubt {self.doubt:g} is above score {self.score:g}")
+        return self
+
+
 class TrainConfig(Part):
     epochs: Positive = 60
     # of the whole run, about, in place of epochs: as many as fit, by steps timed at the start; the run's own
@@ -243,6 +260,7 @@ class TrainConfig(Part):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     ema: EMAConfig | None = EMAConfig()
+    teacher: TeacherConfig | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool = True
     compile: bool = False
@@ -274,6 +292,14 @@ class TrainConfig(Part):
             raise ValueError(f"epochs {self.epochs} and minutes {self.minutes:g}, expected one of both")
         return self
 
+    @model_validator(mode="after")
+    def _a_teacher_is_the_average(self) -> "TrainConfig":
+        if self.teacher is not None and self.ema is None:
+            raise ValueError("teacher is the moving average of the weights, and ema is null")
+        if self.teacher is not None and self.minutes is not None:
+            raise ValueError("minutes with a teacher, whose steps take longer than those timed: give epochs")
+        return self
+
 
 class ExperimentConfig(Part):
     data: DataConfig
@@ -290,6 +316,18 @@ class ExperimentConfig(Part):
             raise ValueError(
                 f"augment.aspect is {self.augment.aspect:g}, which makes parallelograms of oriented boxes;"
                 f" expected 0 with {self.model.name}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_teacher_has_images(self) -> "ExperimentConfig":
+        unlabelled = [source.root for source in self.data.sources if source.role == "unlabelled"]
+        teacher = self.train.teacher
+        if unlabelled and teacher is None:
+            raise ValueError(f"{unlabelled[0]} is unlabelled: train.teacher finds its boxes, expected {{}}")
+        if teacher is not None and not (unlabelled or teacher.labelled):
+            raise ValueError(
+                "train.teacher has no images: expected a source of role: unlabelled, or labelled: true"
             )
         return self
 

@@ -118,7 +118,8 @@ def select_classes(
 
 def _read(source: SourceConfig) -> Tables:
     told = (source.format, source.list, source.images, source.boxes, source.layout, source.angles)
-    if source.role == "background" and not any(told) and Path(source.root).is_dir():
+    without_boxes = source.role in ("background", "unlabelled")
+    if without_boxes and not any(told) and Path(source.root).is_dir():
         return _images_of(Path(source.root))
     options = ReadOptions(
         list_name=source.list,
@@ -128,7 +129,7 @@ def _read(source: SourceConfig) -> Tables:
         angles=source.angles,
     )
     tables = formats.read(source.root, source.format, options)
-    if source.role == "background":
+    if without_boxes:
         return replace(tables, boxes=tables.boxes.clear(), categories=tables.categories.clear())
     if source.role == "pseudo":
         tables = _as_labels(tables, source)
@@ -169,7 +170,7 @@ def _as_labels(tables: Tables, source: SourceConfig) -> Tables:
 
 
 def _images_of(folder: Path) -> Tables:
-    """The images of a folder, in which there is nothing to be found."""
+    """The images of a folder, without boxes."""
     builder = TableBuilder(folder.name)
     for path in find_images(folder):
         builder.image(str(path.relative_to(folder)), str(path))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from boxwright.training.metrics import MetricsLog, start_trackers
 from boxwright.training.optimization import Plateau, make_average, make_optimizer, make_schedule
 from boxwright.training.state import STATE, Progress, load_state, save_state
 from boxwright.training.stopping import Stop
+from boxwright.training.teacher import Teacher
 
 ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
 EVALUATION_SHARE = 0.05
@@ -53,6 +55,7 @@ class Trainer:
         resume: go on from the state in the folder; from the start where a run was stopped before its first.
         draws: images of an epoch; None: each once.
         weights: (images,) of the training set, on their gradients; None: all count alike.
+        unlabelled: (images,) bool, those whose boxes `train.teacher` finds; None: none.
         on_evaluation: called after each evaluation; what it raises ends the run.
 
     Raises:
@@ -72,6 +75,7 @@ class Trainer:
         fresh: Sequence[str] = (),
         draws: Draws | None = None,
         weights: Tensor | None = None,
+        unlabelled: Tensor | None = None,
         on_evaluation: OnEvaluation | None = None,
     ):
         self.config, self.folder, self.categories = config, folder, categories
@@ -104,6 +108,10 @@ class Trainer:
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.detector = model
         self.weights = weights
+        self.teacher = None
+        if settings.teacher is not None:
+            none = torch.zeros(len(train_set), dtype=torch.bool)
+            self.teacher = Teacher(settings.teacher, none if unlabelled is None else unlabelled)
         self.frozen = freeze(model, config.model.freeze)
         self.optimizer = make_optimizer(model, settings.optimizer)
         self.train_set, self.val_set = train_set, val_set
@@ -268,11 +276,12 @@ class Trainer:
             context = self.accelerator.no_sync(self.model) if not last else nullcontext()
             with context:
                 moved = self._at_random_size(batch.to(self.accelerator.device), n)
+                moved, weights = self._taught(moved, n)
                 with self.accelerator.autocast():
                     images = moved.images.contiguous(memory_format=self.memory_format)
                     outputs = self.model(images, moved.targets)
-                if self.weights is not None:
-                    weigh(outputs, self.weights[batch.indices].to(moved.images.device))
+                if weights is not None:
+                    weigh(outputs, weights.to(moved.images.device))
                 losses = self.detector.loss(full_precision(outputs), moved.targets)
                 self.accelerator.backward(sum(losses.values()) / len(batches))
             self.loss_names = list(losses)
@@ -288,6 +297,17 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.detector)
         return torch.stack(parts).mean(0)
+
+    def _taught(self, batch: Batch, n: int) -> tuple[Batch, Tensor | None]:
+        """The nth batch of a step with the teacher's boxes, where there is one, and weights of its images."""
+        weights = None if self.weights is None else self.weights[batch.indices]
+        if self.teacher is None or self.average is None:
+            return batch, weights
+        if self.progress.step < self.teacher.config.start * self.config.train.epochs * self.steps_per_epoch:
+            return batch, self.teacher.waits(batch, weights)
+        place = (self.config.train.seed, self.progress.step, n, self.accelerator.process_index, 1)
+        model, rng = cast(Detector, self.average.module.eval()), np.random.default_rng(place)
+        return self.teacher.label(model, batch, lambda: self.accelerator.autocast(), rng), weights
 
     def _at_random_size(self, batch: Batch, n: int) -> Batch:
         """The nth batch of a step at a size of its own, which seed, step and process decide."""

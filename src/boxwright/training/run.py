@@ -139,12 +139,25 @@ def make_trainer(
         )
     if state.is_main_process and (draws.virtual or len(sources) > 1):
         console.print(_table_of_draws(draws, sources, config, state.num_processes))
+    sizes = torch.tensor(data.sizes)
+    unlabelled = torch.tensor([s.role == "unlabelled" for s in sources]).repeat_interleave(sizes)
     weights = None
     if any(source.weight != 1 for source in sources):
         own = torch.tensor([source.weight for source in sources])
-        weights = own.repeat_interleave(torch.tensor(data.sizes))
+        weights = own.repeat_interleave(sizes)
     return Trainer(
-        model, config, folder, train_set, val_set, categories, resume, fresh, draws, weights, on_evaluation
+        model,
+        config,
+        folder,
+        train_set,
+        val_set,
+        categories,
+        resume,
+        fresh,
+        draws,
+        weights,
+        unlabelled,
+        on_evaluation,
     )
 
 
