@@ -11,9 +11,10 @@ from torch import nn
 import boxwright
 from boxwright.config import dump_config
 from boxwright.config.experiment import OptimizerConfig, ScheduleConfig
+from boxwright.errors import ConfigError
 from boxwright.models.checkpoint import load_detector
 from boxwright.training.loop import Trainer
-from boxwright.training.optimization import make_average, make_optimizer, make_schedule
+from boxwright.training.optimization import make_average, make_optimizer, make_schedule, own_average
 from tests.scenes import square_experiment
 
 FLAT = {"AP": 0.2, "AP50": 0.3, "AP75": 0.1}
@@ -224,3 +225,41 @@ def test_runs_of_one_process_have_their_own_precisions(tmp_path):
     ]
     assert any(name.endswith("weight") for name in differ)
     assert all(tensor.dtype != torch.bfloat16 for tensor in weights["bf16"].values())
+
+
+def test_schedule_free_weights_are_those_of_the_paper():
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1, bias=False)
+    start = model.weight.detach().double().clone()
+    config = OptimizerConfig(name="schedule_free", lr=0.05, weight_decay=0.0)
+    optimizer = make_optimizer(model, config)
+    inputs, wanted = torch.randn(40, 3), torch.tensor([[1.0, -2.0, 0.5]])
+    # Defazio et al., algorithm 1, in doubles and without any trick.
+    z, x, second, beta1, beta2 = start.clone(), start.clone(), torch.zeros_like(start), 0.9, 0.999
+    for n in range(1, 61):
+        y = (1 - beta1) * z + beta1 * x
+        assert torch.allclose(model.weight.double(), y, atol=1e-4)
+        gradient = 2 * ((y - wanted) @ inputs.double().T) @ inputs.double() / 40
+        second = beta2 * second + (1 - beta2) * gradient**2
+        z = z - 0.05 * gradient / ((second / (1 - beta2**n)).sqrt() + 1e-8)
+        x = (1 - 1 / n) * x + z / n
+        optimizer.zero_grad()
+        (((model(inputs) - inputs @ wanted.T) ** 2).mean()).backward()
+        optimizer.step()
+    before = model.weight.detach().clone()
+    judged = own_average(model, optimizer)
+    assert torch.allclose(judged.weight.double(), x, atol=1e-4)
+    assert not torch.allclose(judged.weight, model.weight, atol=1e-3)
+    assert torch.equal(model.weight, before)
+
+
+def test_a_schedule_free_run_keeps_the_mean_and_goes_on(tmp_path):
+    free = {"optimizer": {"name": "schedule_free", "lr": 2e-3}, "schedule": {"name": "constant"}, "ema": None}
+    config = square_experiment(tmp_path, **free)
+    boxwright.train(config, name="whole", runs=tmp_path / "runs")
+    checkpoints = tmp_path / "runs" / "whole" / "checkpoints"
+    kept = load_detector(checkpoints / "last.safetensors").model.state_dict()
+    trained = torch.load(checkpoints / "state.pt", weights_only=True)["model"]
+    assert any(not torch.equal(kept[name], trained[name]) for name in kept)
+    with pytest.raises(ConfigError, match="found cosine and an average"):
+        square_experiment(tmp_path, optimizer={"name": "schedule_free"})

@@ -207,7 +207,8 @@ class AugmentConfig(Part):
 
 
 class OptimizerConfig(Part):
-    name: Literal["adamw", "sgd"] = "adamw"
+    # schedule_free: AdamW that averages its own weights, with schedule.name: constant and ema: null
+    name: Literal["adamw", "sgd", "schedule_free"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 2.0e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.03
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
@@ -290,6 +291,16 @@ class TrainConfig(Part):
         default = TrainConfig.model_fields["epochs"].default
         if self.minutes is not None and self.epochs != default:
             raise ValueError(f"epochs {self.epochs} and minutes {self.minutes:g}, expected one of both")
+        return self
+
+    @model_validator(mode="after")
+    def _one_average_is_enough(self) -> "TrainConfig":
+        free = self.optimizer.name == "schedule_free"
+        if free and (self.schedule.name != "constant" or self.ema is not None):
+            raise ValueError(
+                "optimizer schedule_free has no schedule and an average of its own; expected schedule.name: "
+                f"constant and ema: null, found {self.schedule.name} and {'an' if self.ema else 'no'} average"
+            )
         return self
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ from boxwright.training.display import TrainingDisplay
 from boxwright.training.freezing import carried_norms, freeze
 from boxwright.training.machine import loader_faults, make_accelerator, make_loader, start
 from boxwright.training.metrics import MetricsLog, start_trackers
-from boxwright.training.optimization import Plateau, make_average, make_optimizer, make_schedule
+from boxwright.training.optimization import Plateau, make_average, make_optimizer, make_schedule, own_average
 from boxwright.training.state import STATE, Progress, load_state, save_state
 from boxwright.training.stopping import Stop
 from boxwright.training.teacher import Teacher
@@ -388,8 +388,10 @@ class Trainer:
         return True
 
     def _judged(self) -> Detector:
-        """The model whose weights are judged and kept: the moving average, where there is one."""
+        """The model whose weights are judged and kept: the average, where there is one."""
         model = self.average.module if self.average is not None else self.detector
+        if self.config.train.optimizer.name == "schedule_free":
+            model = own_average(self.detector, self.optimizer)
         assert isinstance(model, Detector)
         return model
 

@@ -1,5 +1,6 @@
 """Optimizer, learning-rate schedule, and the moving average of weights."""
 
+import copy
 import math
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +26,10 @@ WARMUP_START = 1e-3  # share of the rate at the first step
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """AdamW or SGD; norms, biases and scales are not decayed, early stages of the backbone learn slower."""
+    """AdamW, SGD or schedule-free AdamW.
+
+    Norms, biases and scales are not decayed, early stages of the backbone learn slower.
+    """
     depths = _depths(model) if config.layer_decay < 1 else {}
     parts: dict[tuple[int, bool], list[nn.Parameter]] = {(0, True): [], (0, False): []}
     for parameter in model.parameters():
@@ -42,8 +46,29 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     ]
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+    if config.name == "schedule_free":
+        from schedulefree import AdamWScheduleFree
+
+        optimizer = AdamWScheduleFree(groups, lr=config.lr)
+        optimizer.train()
+        return optimizer
     nesterov = config.momentum > 0
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov, fused=True)
+
+
+def own_average(model: nn.Module, optimizer: Optimizer) -> nn.Module:
+    """A copy of a model with the weights that schedule-free AdamW averages; training's stay as they are.
+
+    Defazio et al., The Road Less Scheduled, NeurIPS 2024, eq. 1 to 3: training sees y = (1 - beta) z + beta
+    x, where z are the fast weights, and x, their mean, is what is judged.
+    """
+    copied = copy.deepcopy(model)
+    beta = {p: group["betas"][0] for group in optimizer.param_groups for p in group["params"]}
+    with torch.no_grad():
+        for parameter, own in zip(model.parameters(), copied.parameters(), strict=True):
+            if "z" in optimizer.state.get(parameter, {}):
+                own.lerp_(optimizer.state[parameter]["z"], 1 - 1 / beta[parameter])
+    return copied
 
 
 def _depths(model: nn.Module) -> dict[nn.Parameter, int]:
