@@ -147,6 +147,12 @@ def test_what_a_teacher_needs_is_told(tmp_path):
     with pytest.raises(boxwright.errors.ConfigError, match=r"train.teacher has no images"):
         check_config(content, "test")
     content = experiment(tmp_path)
+    content["augment"]["mosaic"] = 0.5
+    with pytest.raises(
+        boxwright.errors.ConfigError, match=r"learnt as background; expected 0, found mosaic 0.5"
+    ):
+        check_config(content, "test")
+    content = experiment(tmp_path)
     content["train"]["ema"] = None
     with pytest.raises(boxwright.errors.ConfigError, match=r"ema is null"):
         check_config(content, "test")

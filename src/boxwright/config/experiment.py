@@ -336,6 +336,12 @@ class ExperimentConfig(Part):
         teacher = self.train.teacher
         if unlabelled and teacher is None:
             raise ValueError(f"{unlabelled[0]} is unlabelled: train.teacher finds its boxes, expected {{}}")
+        if unlabelled and (self.augment.mosaic or self.augment.mixup):
+            raise ValueError(
+                f"{unlabelled[0]} is unlabelled: in a labelled image's mosaic or mixup its objects would be "
+                "learnt as background; expected 0, "
+                f"found mosaic {self.augment.mosaic:g} and mixup {self.augment.mixup:g}"
+            )
         if teacher is not None and not (unlabelled or teacher.labelled):
             raise ValueError(
                 "train.teacher has no images: expected a source of role: unlabelled, or labelled: true"
