@@ -13,7 +13,7 @@ from boxwright.config.experiment import TeacherConfig
 from boxwright.data.dataset import DetectionDataset, collate
 from boxwright.models.detections import Detections, Selection
 from boxwright.training.loop import Trainer
-from boxwright.training.teacher import Teacher, hulls_of, stronger
+from boxwright.training.teacher import Teacher, stronger
 from tests.scenes import oriented_tables, square_experiment, square_tables
 
 
@@ -86,7 +86,6 @@ def test_oriented_boxes_keep_their_angle(tmp_path):
     turned = boxwright.geometry.conventions.corners(np.array([rows[0][:5]]))[0]
     expected = [*turned.min(0), *turned.max(0)]
     assert taught.targets.boxes[0, own].tolist() == pytest.approx(expected, abs=1e-4)
-    assert hulls_of(torch.tensor(rows[0][:5])).tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_student_sees_other_colours():

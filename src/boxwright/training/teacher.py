@@ -12,8 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 from boxwright.config.experiment import PIPELINES, TeacherConfig
 from boxwright.data.targets import Batch, Targets
 from boxwright.geometry.torch_boxes import pairwise_iou
+from boxwright.geometry.torch_rotated import as_hulls
 from boxwright.models.detections import Detections
 from boxwright.models.detector import Detector
+from boxwright.models.set_boxes import to_centers, to_corners
 from boxwright.prediction.detect import detect_images
 
 SAME = 0.5  # IoU from which a box that the teacher finds is one that is labelled
@@ -77,9 +79,9 @@ class Teacher:
         scores = _padded([nothing if d is None else d.scores for d in found])
         labels = _padded([nothing.long() if d is None else d.labels for d in found])
         oriented = torch.full_like(labels, width == 5, dtype=torch.bool)
-        hulls = hulls_of(boxes) if width == 5 else boxes
+        hulls = to_corners(as_hulls(boxes)[..., :4]) if width == 5 else boxes
         hulls = torch.minimum(hulls.clamp(min=0), sizes.repeat(1, 2)[:, None])
-        upright = torch.cat([(hulls[..., :2] + hulls[..., 2:]) / 2, hulls[..., 2:] - hulls[..., :2]], dim=-1)
+        upright = to_centers(hulls)
         rotated = boxes if width == 5 else torch.cat([upright, torch.zeros_like(upright[..., :1])], dim=-1)
         known = (targets.mask | targets.ignore)[..., None]
         new = ((pairwise_iou(targets.boxes, hulls) >= SAME) & known).sum(1) == 0
@@ -91,15 +93,6 @@ class Teacher:
         names = [name for name, value in vars(added).items() if isinstance(value, Tensor)]
         both = {n: torch.cat([getattr(targets, n), getattr(added, n)], dim=1) for n in names}
         return Targets(**both, any_ignored=True)
-
-
-def hulls_of(boxes: Tensor) -> Tensor:
-    """(..., 4) xyxy hulls of boxes (..., 5)."""
-    at, size, angle = boxes.split((2, 2, 1), dim=-1)
-    cos, sin = angle.cos().abs(), angle.sin().abs()
-    w, h = size.split(1, dim=-1)
-    half = torch.cat([w * cos + h * sin, w * sin + h * cos], dim=-1) / 2
-    return torch.cat([at - half, at + half], dim=-1)
 
 
 def stronger(images: Tensor, rng: np.random.Generator) -> Tensor:
