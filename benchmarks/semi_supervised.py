@@ -103,7 +103,7 @@ def learn(options: argparse.Namespace, seed: int) -> list[tuple[str, int, Path]]
         formats.write(rest, out / f"rest-{seed}.parquet")
         unlabelled = {"root": str(out / f"rest-{seed}.parquet"), "role": "unlabelled"}
         config["augment"] = augment
-        config["train"] |= {"teacher": {"start": 0.0, "score": SCORE, "doubt": DOUBT}, "minutes": None}
+        config["train"] |= {"teacher": {"start": 0.0, "score": SCORE, "doubt": DOUBT}}
         taught = train(out, config, [both[0], unlabelled], steps, seed, f"teacher-{seed}")
         runs.append(("mean teacher", seed, taught))
     return runs

@@ -253,7 +253,7 @@ def test_schedule_free_weights_are_those_of_the_paper():
     assert torch.equal(model.weight, before)
 
 
-def test_a_schedule_free_run_keeps_the_mean_and_goes_on(tmp_path):
+def test_a_schedule_free_run_keeps_the_mean_and_goes_on(tmp_path, monkeypatch):
     free = {"optimizer": {"name": "schedule_free", "lr": 2e-3}, "schedule": {"name": "constant"}, "ema": None}
     config = square_experiment(tmp_path, **free)
     boxwright.train(config, name="whole", runs=tmp_path / "runs")
@@ -261,5 +261,17 @@ def test_a_schedule_free_run_keeps_the_mean_and_goes_on(tmp_path):
     kept = load_detector(checkpoints / "last.safetensors").model.state_dict()
     trained = torch.load(checkpoints / "state.pt", weights_only=True)["model"]
     assert any(not torch.equal(kept[name], trained[name]) for name in kept)
+    honest = Trainer.step
+
+    def stop(self, batches):
+        self.stop.requested = self.progress.step == 5
+        return honest(self, batches)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "step", stop)
+        boxwright.train(config, name="stopped", runs=tmp_path / "runs")
+    boxwright.train(config, name="stopped", runs=tmp_path / "runs", resume=True)
+    again = tmp_path / "runs" / "stopped" / "checkpoints" / "last.safetensors"
+    assert all(torch.equal(t, kept[name]) for name, t in load_detector(again).model.state_dict().items())
     with pytest.raises(ConfigError, match="found cosine and an average"):
         square_experiment(tmp_path, optimizer={"name": "schedule_free"})

@@ -152,6 +152,14 @@ def test_what_a_teacher_needs_is_told(tmp_path):
     ):
         check_config(content, "test")
     content = experiment(tmp_path)
+    content["data"]["sampling"] = {"background": 0.2}
+    with pytest.raises(boxwright.errors.ConfigError, match=r"background and hard would take it for empty"):
+        check_config(content, "test")
+    content = experiment(tmp_path, labelled=True)
+    content["data"]["train"][1]["role"] = "background"
+    with pytest.raises(boxwright.errors.ConfigError, match=r"labelled would find objects"):
+        check_config(content, "test")
+    content = experiment(tmp_path)
     content["train"]["ema"] = None
     with pytest.raises(boxwright.errors.ConfigError, match=r"ema is null"):
         check_config(content, "test")

@@ -106,5 +106,7 @@ def test_images_without_predictions_are_of_mean_hardness(tmp_path):
 def test_what_would_be_read_and_ignored_is_refused():
     with pytest.raises(ValueError, match="curriculum needs hard"):
         SamplingConfig(curriculum=0.3)
+    with pytest.raises(ValueError, match="gain 2 needs hard"):
+        SamplingConfig(gain=2)
     with pytest.raises(ValueError, match="by: size needs balance"):
         SamplingConfig(by=("size",))

@@ -66,6 +66,8 @@ class SamplingConfig(Part):
     def _what_is_told_is_used(self) -> "SamplingConfig":
         if self.hard is None and self.curriculum:
             raise ValueError("curriculum needs hard: the predictions that tell hard images from easy ones")
+        if self.hard is None and self.gain != 1:
+            raise ValueError(f"gain {self.gain:g} needs hard: the predictions whose errors it weighs")
         if self.balance is None and self.by != ("class",):
             raise ValueError(f"by: {', '.join(self.by)} needs balance: the share below which images are few")
         return self
@@ -341,6 +343,17 @@ class ExperimentConfig(Part):
                 f"{unlabelled[0]} is unlabelled: in a labelled image's mosaic or mixup its objects would be "
                 "learnt as background; expected 0, "
                 f"found mosaic {self.augment.mosaic:g} and mixup {self.augment.mixup:g}"
+            )
+        sampling = self.data.sampling
+        if unlabelled and (sampling.background is not None or sampling.hard is not None):
+            raise ValueError(
+                f"{unlabelled[0]} is unlabelled: data.sampling.background and hard would take it for empty"
+            )
+        empty = [source.root for source in self.data.sources if source.role == "background"]
+        if teacher is not None and teacher.labelled and empty:
+            raise ValueError(
+                f"{empty[0]} is background, where train.teacher.labelled would find objects: expected one "
+                "of both"
             )
         if teacher is not None and not (unlabelled or teacher.labelled):
             raise ValueError(

@@ -67,11 +67,12 @@ class Draws:
             return np.random.default_rng([seed, number]).permutation(self.total)
         starts = np.cumsum([0, *self.sizes])
         often = np.array(self.often or np.ones(starts[-1]))
+        hardness = np.array(self.hardness or ())
         parts = []
         for source, (start, size, first, count) in enumerate(zip(starts, self.sizes, *self.counts(number))):
             own, stream = slice(start, start + size), [seed, source]
             if easy:
-                chosen = start + _easiest(np.array(self.hardness)[own], number / ramp)
+                chosen = start + _easiest(hardness[own], number / ramp)
                 # What there is to draw from grows, so that each epoch has a stream of its own.
                 parts.append(chosen[_stream(often[chosen], 0, count, [*stream, number])])
             else:

@@ -98,7 +98,7 @@ class Batch:
         y, x = (n / o for n, o in zip(new, old))
         # Areas are averaged when shrinking, as where images are read.
         resized = F.interpolate(self.images.float(), new, mode="bilinear", antialias=factor < 1)
-        (height, width) = new
+        height, width = new
         right, bottom = (-(-max(side, least) // stride) * stride - side for side in (width, height))
         padded = F.pad(
             resized.round_().clamp_(0, 255).to(torch.uint8), (0, right, 0, bottom), value=PAD_VALUE

@@ -130,10 +130,10 @@ def make_trainer(
     together = config.train.batch_size * state.num_processes
     often, hardness = weigh_images(data.train, config.data.sampling)
     draws = draws_of(data.sizes, sources, config.train.epoch_images, together, often, hardness)
-    if often is not None:
+    if often is not None and state.is_main_process:
         more = f"{(often != 1).sum():,} of {len(often):,} images are drawn more or less often than once"
         console.print(f"{more}, {often.min():.2g} to {often.max():.2g} times (data.sampling)")
-    if config.data.sampling.curriculum:
+    if config.data.sampling.curriculum and state.is_main_process:
         console.print(
             f"images come in from easy to hard in {config.data.sampling.curriculum:.0%} of the epochs"
         )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from boxwright.config.experiment import PIPELINES, TeacherConfig
+from boxwright.data.degrading import HOLE
 from boxwright.data.targets import Batch, Targets
 from boxwright.geometry.torch_boxes import pairwise_iou
 from boxwright.geometry.torch_rotated import as_hulls
@@ -19,7 +21,7 @@ from boxwright.models.set_boxes import to_centers, to_corners
 from boxwright.prediction.detect import detect_images
 
 SAME = 0.5  # IoU from which a box that the teacher finds is one that is labelled
-HOLES, HOLE = (0, 4), (0.05, 0.2)  # cut out of what the student sees: how many, and their sides in shares
+HOLES = (0, 4)  # cut out of what the student sees, the last not included
 
 
 class Teacher:
@@ -75,9 +77,10 @@ class Teacher:
         """Targets and, behind them, what was found (None: image not looked at) and isn't there yet."""
         width = 5 if any(d is not None and d.boxes.shape[1] == 5 for d in found) else 4
         nothing = sizes.new_zeros(0)
-        boxes = _padded([nothing.view(0, width) if d is None else d.boxes for d in found])
-        scores = _padded([nothing if d is None else d.scores for d in found])
-        labels = _padded([nothing.long() if d is None else d.labels for d in found])
+        pad = partial(pad_sequence, batch_first=True)
+        boxes = pad([nothing.view(0, width) if d is None else d.boxes for d in found])
+        scores = pad([nothing if d is None else d.scores for d in found])
+        labels = pad([nothing.long() if d is None else d.labels for d in found])
         oriented = torch.full_like(labels, width == 5, dtype=torch.bool)
         hulls = to_corners(as_hulls(boxes)[..., :4]) if width == 5 else boxes
         hulls = torch.minimum(hulls.clamp(min=0), sizes.repeat(1, 2)[:, None])
@@ -110,7 +113,3 @@ def stronger(images: Tensor, rng: np.random.Generator) -> Tensor:
             y, x = (int(rng.integers(side - own_side + 1)) for side, own_side in ((height, h), (width, w)))
             image[:, y : y + h, x : x + w] = mean
     return changed.to(torch.uint8)
-
-
-def _padded(parts: list[Tensor]) -> Tensor:
-    return pad_sequence(parts, batch_first=True)
