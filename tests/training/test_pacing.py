@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from boxwright.config import load_config
+from boxwright.config.experiment import AugmentConfig
 from boxwright.models.checkpoint import load_detector
 from boxwright.training import pacing
 from boxwright.training.run import make_trainer
@@ -21,6 +22,27 @@ def test_a_run_of_minutes_is_a_run_of_the_epochs_in_its_config(tmp_path):
     again = train(own, name="again", runs=tmp_path)
     weights = [load_detector(run.folder / "checkpoints/last.safetensors").model for run in (paced, again)]
     torch.testing.assert_close(weights[0].state_dict(), weights[1].state_dict(), rtol=0, atol=0)
+
+
+def test_trial_steps_are_of_the_sizes_that_the_run_will_have(tmp_path):
+    augment = AugmentConfig(grow_from=0.5, grow_until=1)
+    config = square_experiment(tmp_path).model_copy(update={"augment": augment})
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    trainer = make_trainer(config, load_data(config), tmp_path / "run", False)
+    shares, honest = [], trainer.preparation.resized
+
+    def look(batch, step, n, share):
+        shares.append(share)
+        return honest(batch, step, n, share)
+
+    trainer.preparation.resized = look
+    pacing._seconds_of_step(trainer, 1e-9)  # at least so many
+    warm, timed = shares[: pacing.WARM_STEPS], shares[pacing.WARM_STEPS :]
+    assert len(timed) == pacing.LEAST_STEPS
+    for some in (warm, timed):
+        assert some[0] < 0.15
+        assert some[-1] > 0.85
+    assert trainer.progress.step == 0
 
 
 @pytest.mark.parametrize(

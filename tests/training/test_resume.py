@@ -66,7 +66,7 @@ def _weights(run: Path) -> dict[str, torch.Tensor]:
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     config = tmp_path / "experiment.yaml"
     experiment = square_experiment(tmp_path, checkpoint_every=3)
-    augment = AugmentConfig(mosaic=0.5, batch_scale=(0.5, 1.5))
+    augment = AugmentConfig(mosaic=0.5, batch_scale=(0.5, 1.5), grow_from=0.5)
     config.write_text(dump_config(experiment.model_copy(update={"augment": augment})))
     counter = tmp_path / "step"
     unbroken = _start(config, tmp_path / "unbroken", counter)

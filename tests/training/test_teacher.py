@@ -12,7 +12,7 @@ from boxwright.config import check_config
 from boxwright.config.experiment import TeacherConfig
 from boxwright.data.dataset import DetectionDataset, collate
 from boxwright.models.detections import Detections, Selection
-from boxwright.training.loop import Trainer
+from boxwright.training.preparation import Preparation
 from boxwright.training.teacher import Teacher, stronger
 from tests.scenes import oriented_tables, square_experiment, square_tables
 
@@ -113,16 +113,16 @@ def experiment(folder, **teacher):
 
 def test_images_without_labels_teach_from_the_start_on(tmp_path, monkeypatch):
     content = experiment(tmp_path, start=0.5, score=0.0, doubt=0.0)
-    seen, honest = [], Trainer._taught
+    seen, honest = [], Preparation.taught
 
-    def look(self, batch, n):
-        taught, weights = honest(self, batch, n)
+    def look(self, batch, *place):
+        taught, weights = honest(self, batch, *place)
         rows = self.teacher.unlabelled[batch.indices]
         more = taught.targets.mask.sum(1) > batch.targets.mask.sum(1)
         seen.append((rows.tolist(), None if weights is None else weights.tolist(), more.tolist()))
         return taught, weights
 
-    monkeypatch.setattr(Trainer, "_taught", look)
+    monkeypatch.setattr(Preparation, "taught", look)
     boxwright.train(check_config(content, "test"), name="run", runs=tmp_path / "runs")
     half = len(seen) // 2
     for rows, weights, more in seen[:half]:

@@ -172,6 +172,9 @@ class AugmentConfig(Part):
     plain_end: Share = 0.15  # last part of the epochs, without mosaic, mixup and paste
     # range of a random factor on the size of each whole batch, padding included
     batch_scale: tuple[float, float] = (1.0, 1.0)
+    # size of the first batches as a share of the whole one, into which they grow; 1: all are whole
+    grow_from: Annotated[float, Field(gt=0, le=1)] = 1.0
+    grow_until: Annotated[float, Field(gt=0, le=1)] = 0.8  # part of the steps in which they grow
 
     @model_validator(mode="before")
     @classmethod
@@ -192,6 +195,10 @@ class AugmentConfig(Part):
         if self.mosaic and self.mosaic_tiles == (1, 1):
             raise ValueError("mosaic_tiles is [1, 1], expected at least two tiles")
         return self
+
+    def growth(self, share: float) -> float:
+        """Size of batches as a share of the whole one, after a share of the run's steps."""
+        return self.grow_from + (1 - self.grow_from) * min(1, share / self.grow_until)
 
     def applied(self) -> "AugmentConfig":
         """The changes at their `strength`, which then is 1."""

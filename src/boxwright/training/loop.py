@@ -1,15 +1,12 @@
 """The training loop, on Hugging Face Accelerate for devices, precision and processes."""
 
 import copy
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import cast
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
@@ -32,9 +29,9 @@ from boxwright.training.freezing import carried_norms, freeze
 from boxwright.training.machine import loader_faults, make_accelerator, make_loader, start
 from boxwright.training.metrics import MetricsLog, start_trackers
 from boxwright.training.optimization import Plateau, make_average, make_optimizer, make_schedule, own_average
+from boxwright.training.preparation import Preparation
 from boxwright.training.state import STATE, Progress, load_state, save_state
 from boxwright.training.stopping import Stop
-from boxwright.training.teacher import Teacher
 
 ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
 EVALUATION_SHARE = 0.05
@@ -107,15 +104,12 @@ class Trainer:
         if world > 1 and device.type == "cuda":
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         self.detector = model
-        self.weights = weights
-        self.teacher = None
-        if settings.teacher is not None:
-            none = torch.zeros(len(train_set), dtype=torch.bool)
-            self.teacher = Teacher(settings.teacher, none if unlabelled is None else unlabelled)
+        self.preparation = Preparation(
+            config, model.stride, model.least_side, len(train_set), weights, unlabelled, rank
+        )
         self.frozen = freeze(model, config.model.freeze)
         self.optimizer = make_optimizer(model, settings.optimizer)
         self.train_set, self.val_set = train_set, val_set
-        self.batch_scale = config.augment.applied().batch_scale
         self.plan(settings.epochs)
         prepared = torch.compile(model) if settings.compile else model
         self.model, self.optimizer = self.accelerator.prepare(prepared, self.optimizer)
@@ -147,8 +141,8 @@ class Trainer:
 
     @contextmanager
     def on_trial(self) -> Iterator[None]:
-        """Steps that are taken here leave weights, optimizer and random numbers as they were."""
-        parts = self.parts()
+        """Steps that are taken here leave weights, optimizer, random numbers and the count as they were."""
+        parts, step = self.parts(), self.progress.step
         before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
         random, on_gpu = torch.get_rng_state(), torch.cuda.get_rng_state_all()
         self.to_training()
@@ -157,6 +151,7 @@ class Trainer:
         finally:
             for name, part in parts.items():
                 part.load_state_dict(before[name])
+            self.progress.step = step
             torch.set_rng_state(random)
             torch.cuda.set_rng_state_all(on_gpu)
 
@@ -275,8 +270,7 @@ class Trainer:
             last = n == len(batches) - 1
             context = self.accelerator.no_sync(self.model) if not last else nullcontext()
             with context:
-                moved = self._at_random_size(batch.to(self.accelerator.device), n)
-                moved, weights = self._taught(moved, n)
+                moved, weights = self._prepared(batch.to(self.accelerator.device), n)
                 with self.accelerator.autocast():
                     images = moved.images.contiguous(memory_format=self.memory_format)
                     outputs = self.model(images, moved.targets)
@@ -298,25 +292,14 @@ class Trainer:
             self.average.update_parameters(self.detector)
         return torch.stack(parts).mean(0)
 
-    def _taught(self, batch: Batch, n: int) -> tuple[Batch, Tensor | None]:
-        """The nth batch of a step with the teacher's boxes, where there is one, and weights of its images."""
-        weights = None if self.weights is None else self.weights[batch.indices]
-        if self.teacher is None or self.average is None:
-            return batch, weights
-        if self.progress.step < self.teacher.config.start * self.config.train.epochs * self.steps_per_epoch:
-            return batch, self.teacher.waits(batch, weights)
-        place = (self.config.train.seed, self.progress.step, n, self.accelerator.process_index, 1)
-        model, rng = cast(Detector, self.average.module.eval()), np.random.default_rng(place)
-        return self.teacher.label(model, batch, lambda: self.accelerator.autocast(), rng), weights
-
-    def _at_random_size(self, batch: Batch, n: int) -> Batch:
-        """The nth batch of a step at a size of its own, which seed, step and process decide."""
-        low, high = self.batch_scale
-        if low == high == 1:
-            return batch
-        place = (self.config.train.seed, self.progress.step, n, self.accelerator.process_index)
-        factor = math.exp(np.random.default_rng(place).uniform(math.log(low), math.log(high)))
-        return batch.scaled(factor, self.detector.stride, self.detector.least_side)
+    def _prepared(self, batch: Batch, n: int) -> tuple[Batch, Tensor | None]:
+        """The nth batch of a step as the model sees it, and weights of its images, where they have any."""
+        step = self.progress.step
+        share = step / (self.config.train.epochs * self.steps_per_epoch)
+        batch = self.preparation.resized(batch, step, n, share)
+        return self.preparation.taught(
+            batch, step, n, share, self.average, lambda: self.accelerator.autocast()
+        )
 
     def _log(self, display: TrainingDisplay) -> None:
         """Check the losses since the last time: the only wait for the device."""

@@ -10,7 +10,7 @@ from boxwright.progress import console
 from boxwright.training.loop import ONE_VIEW, Trainer
 from boxwright.training.machine import start
 
-WARM_STEPS, LEAST_STEPS, MOST_STEPS, JUDGED_BATCHES = 5, 5, 40, 4
+WARM_STEPS, LEAST_STEPS, MOST_STEPS, JUDGED_BATCHES = 5, 5, 200, 4
 TRIAL = 0.03  # of the time, for timed steps
 SPARE = 0.06  # of the time, for checkpoints, the report, and a machine that becomes slower
 
@@ -38,17 +38,19 @@ def pace(trainer: Trainer, seconds: float) -> None:
 
 
 def _seconds_of_step(trainer: Trainer, seconds: float) -> float:
-    """The mean of as many steps as take about so long."""
+    """The mean of as many steps as take about so long, from all of the run, as images may grow during it."""
+    total = trainer.config.train.epochs * trainer.steps_per_epoch
     with trainer.on_trial():
         steps = itertools.chain.from_iterable(trainer.steps_of(n) for n in itertools.count())
 
         def take(count: int) -> float:
             began = time.monotonic()
-            for _ in range(count):
+            for n in range(count):
+                trainer.progress.step = total * (2 * n + 1) // (2 * count)
                 float(trainer.step(next(steps)).sum())  # waits for the device
             return (time.monotonic() - began) / count
 
-        wanted = seconds / [take(1) for _ in range(WARM_STEPS)][-1]
+        wanted = seconds / take(WARM_STEPS)
         return take(broadcast_object_list([int(min(max(wanted, LEAST_STEPS), MOST_STEPS))])[0])
 
 
