@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import boxwright
 from boxwright.config import check_config
@@ -21,7 +22,8 @@ from boxwright.data.sampling import Draws, EpochSampler, draws_of
 from boxwright.data.sources import concat, load_parts
 from boxwright.errors import ConfigError, DataError
 from boxwright.training.loop import Trainer
-from boxwright.training.train import load_data
+from boxwright.training.run import make_trainer
+from boxwright.training.train import Loaded, load_data
 from tests.scenes import square_experiment, square_tables
 
 SIZES = (3, 17, 8, 1, 40, 5, 11)
@@ -93,9 +95,68 @@ def test_three_processes_with_seven_sources_go_on_where_they_were_stopped():
     assert counts.min() >= 1
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.integers(-2, 2), min_size=6, max_size=60),
+    st.integers(1, 3),
+    st.floats(0.5, 2),
+    st.integers(0, 1000),
+)
+def test_steps_are_of_one_group_as_far_as_groups_go_round(groups, world, repeat, seed):
+    together, number = 2 * world, np.array(groups)
+    args = ([len(groups)], [source(repeat=repeat)], None, together)
+    try:
+        plain, alike = draws_of(*args), draws_of(*args, groups=number)
+    except ConfigError:
+        return
+    mixed = []
+    for epoch in range(3):
+        shares = []
+        for rank in range(world):
+            sampler = EpochSampler(alike, seed, rank=rank, world=world)
+            sampler.set_epoch(epoch)
+            shares.append([image for _, image in sampler])
+        held = np.stack(shares, axis=1)[: alike.total // together * 2].reshape(-1, together)
+        assert sorted(alike.epoch(epoch, seed)) == sorted(plain.epoch(epoch, seed))
+        mixed.append(sum(len(set(number[step])) > 1 for step in held))
+    # Steps lie side by side by group: one for each border between two groups may hold both.
+    assert max(mixed) < len(set(groups))
+
+
+def test_one_source_makes_no_steps_of_one_source(tmp_path):
+    content = square_experiment(tmp_path).model_dump(mode="json")
+    content["data"]["sampling"]["alike"] = "source"
+    with pytest.raises(ConfigError, match="alike: source, and there is one"):
+        check_config(content, "test")
+
+
+def test_alike_images_spare_padding(tmp_path):
+    tables = square_tables(tmp_path / "images", images=24)
+    shapes = [(64, 32), (32, 64)]
+    for n, path in enumerate(tables.images["path"]):
+        Image.open(path).crop((0, 0, *shapes[n % 2])).save(path)
+    sides = {name: [shapes[n % 2][axis] for n in range(24)] for axis, name in enumerate(("width", "height"))}
+    tables = replace(
+        tables,
+        images=tables.images.with_columns(**{k: pl.Series(v, dtype=pl.Int32) for k, v in sides.items()}),
+    )
+    experiment = square_experiment(tmp_path / "run")
+    (tmp_path / "run/checkpoints").mkdir(parents=True, exist_ok=True)
+    areas = {}
+    for alike in (None, "shape"):
+        sampling = experiment.data.sampling.model_copy(update={"alike": alike})
+        data = experiment.data.model_copy(update={"sampling": sampling})
+        config = experiment.model_copy(update={"data": data})
+        trainer = make_trainer(config, Loaded(tables, tables, (24,)), tmp_path / "run", False)
+        steps = [batch for n in range(4) for step in trainer.steps_of(n) for batch in step]
+        areas[alike] = sum(batch.images[0, 0].numel() for batch in steps) / len(steps)
+    assert areas["shape"] == 64 * 32
+    assert areas[None] > 1.3 * 64 * 32
+
+
 def test_what_an_epoch_draws():
     plain = draws_of([10, 5], [source(), source()], None, 4)
-    assert plain == Draws((10, 5), (10, 5), 15)
+    assert plain == Draws((10, 5), (10, 5), 15, together=4)
     assert not plain.virtual
     assert sorted(plain.epoch(3, 0)) == list(range(15))
     assert draws_of([10, 5], [source(repeat=0.5), source(samples=11)], None, 1).rates == (5, 11)

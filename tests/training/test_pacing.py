@@ -14,11 +14,11 @@ from tests.scenes import square_experiment
 
 def test_a_run_of_minutes_is_a_run_of_the_epochs_in_its_config(tmp_path):
     config = square_experiment(tmp_path)
-    settings = config.train.model_copy(update={"minutes": 0.1})
+    settings = config.train.model_copy(update={"minutes": 0.1, "epochs": 10_000})
     paced = train(config.model_copy(update={"train": settings}), name="paced", runs=tmp_path)
     own = load_config(paced.folder / "config.yaml")
     assert own.train.minutes is None
-    assert own.train.epochs != config.train.epochs
+    assert own.train.epochs < 10_000
     again = train(own, name="again", runs=tmp_path)
     weights = [load_detector(run.folder / "checkpoints/last.safetensors").model for run in (paced, again)]
     torch.testing.assert_close(weights[0].state_dict(), weights[1].state_dict(), rtol=0, atol=0)
@@ -40,8 +40,8 @@ def test_trial_steps_are_of_the_sizes_that_the_run_will_have(tmp_path):
     warm, timed = shares[: pacing.WARM_STEPS], shares[pacing.WARM_STEPS :]
     assert len(timed) == pacing.LEAST_STEPS
     for some in (warm, timed):
-        assert some[0] < 0.15
-        assert some[-1] > 0.85
+        assert some[0] < 0.2
+        assert some[-1] > 0.8
     assert trainer.progress.step == 0
 
 

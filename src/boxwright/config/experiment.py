@@ -61,6 +61,8 @@ class SamplingConfig(Part):
     hard: str | None = None  # predictions for the training images, whose errors tell hard from easy
     gain: Annotated[float, Field(ge=0)] = 1.0  # draws of an image that `hard` got all wrong, beside its first
     curriculum: Share = 0.0  # of the epochs, in which images come in from easy to hard, by `hard`
+    # what the images of a step have in common: shape (wide, square, high), which spares padding, or source
+    alike: Literal["shape", "source"] | None = None
 
     @model_validator(mode="after")
     def _what_is_told_is_used(self) -> "SamplingConfig":
@@ -98,6 +100,12 @@ class DataConfig(Part):
                 raise ValueError(f"{source.root} is {source.role}: class_map and tightness are for boxes")
             if source.scores is not None and source.role != "pseudo":
                 raise ValueError(f"{source.root}: scores are for role: pseudo, found role: {source.role}")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_differ(self) -> "DataConfig":
+        if self.sampling.alike == "source" and len(self.sources) == 1:
+            raise ValueError("sampling.alike: source, and there is one source of training alone")
         return self
 
     @model_validator(mode="after")

@@ -50,6 +50,7 @@ class DetectionDataset(Dataset):
         seed: of all randomness.
         mixed_epochs: after which images are no longer put together; None: they always are.
         cache_bytes: memory for decoded pixels at training size; images beyond it are decoded each time.
+        tight: changed images are as large as the image fitted, in place of `image_size`.
 
     Raises:
         DataError: an image has no path.
@@ -63,6 +64,7 @@ class DetectionDataset(Dataset):
         seed: int = 0,
         cache_bytes: int = 0,
         mixed_epochs: int | None = None,
+        tight: bool = False,
     ):
         missing = tables.images.filter(tables.images["path"].is_null())
         if len(missing):
@@ -72,7 +74,7 @@ class DetectionDataset(Dataset):
         self.augment = None if augment is None else augment.applied()
         self.seed = seed
         self.cache_bytes = cache_bytes
-        self.mixed_epochs = mixed_epochs
+        self.mixed_epochs, self.tight = mixed_epochs, tight
         self._paths = tables.images["path"].to_list()
         self._sizes = [
             (w, h) if w is not None else None for w, h in tables.images.select("width", "height").iter_rows()
@@ -128,19 +130,26 @@ class DetectionDataset(Dataset):
             return self._sample(index, pixels, fit_matrix(original, self.image_size))
         rng = np.random.default_rng([self.seed, epoch, index])
         mixes = self.mixed_epochs is None or epoch < self.mixed_epochs
-        sample = self._drawn(index, augment, rng, mixes)
+        canvas = augment.crop or (self._fitted(index) if self.tight else self.image_size)
+        sample = self._drawn(index, canvas, augment, rng, mixes)
         if mixes and augment.mixup and rng.random() < augment.mixup:
-            other = self._drawn(int(rng.integers(len(self))), augment, rng, mixes)
+            other = self._drawn(int(rng.integers(len(self))), canvas, augment, rng, mixes)
             sample = mixup(sample, other, rng.uniform(*MIXED_LIGHT))
         if mixes and augment.paste and rng.random() < augment.paste:
-            other = self._drawn(int(rng.integers(len(self))), augment, rng, mixes)
+            other = self._drawn(int(rng.integers(len(self))), canvas, augment, rng, mixes)
             sample = paste(sample, other, rng)
         sample = recolor_objects(sample, augment, rng)
         return replace(sample, pixels=degrade(sample.pixels, augment, rng))
 
-    def _drawn(self, index: int, augment: AugmentConfig, rng: np.random.Generator, mixes: bool) -> Sample:
-        """An image with its random changes, alone or as the first of a mosaic."""
-        canvas = augment.crop or self.image_size
+    def _drawn(
+        self,
+        index: int,
+        canvas: tuple[int, int],
+        augment: AugmentConfig,
+        rng: np.random.Generator,
+        mixes: bool,
+    ) -> Sample:
+        """An image with its random changes on a canvas (width, height), alone or as the first of a mosaic."""
         if not (mixes and augment.mosaic and rng.random() < augment.mosaic):
             return self._augmented(index, canvas, augment, rng)
         xs, ys = (
@@ -170,11 +179,17 @@ class DetectionDataset(Dataset):
 
     def truth(self, index: int) -> Sample:
         """The sample of an image without its random changes and without decoding it: the pixels are empty."""
-        size = self._sizes[index] or image_size(self._paths[index])[:2]
-        width, height = fitted_size(size, self.image_size)
+        width, height = self._fitted(index)
         # No memory is written: every pixel is the same one.
         pixels = np.broadcast_to(np.uint8(PAD_VALUE), (height, width, 3))
-        return self._sample(index, pixels, fit_matrix(size, self.image_size))
+        return self._sample(index, pixels, fit_matrix(self.size(index), self.image_size))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of an image as it lies on the disk."""
+        return self._sizes[index] or image_size(self._paths[index])[:2]
+
+    def _fitted(self, index: int) -> tuple[int, int]:
+        return fitted_size(self.size(index), self.image_size)
 
     def _sample(self, index: int, pixels: np.ndarray, matrix: np.ndarray) -> Sample:
         rows = self._rows[index]

@@ -27,6 +27,8 @@ class Draws:
         total: images of an epoch, the sum of the rates.
         often: (images,) how much more often than others each is drawn; None: all of a source alike.
         hardness: (images,) by which they come in, the least first, where a run begins with easy ones.
+        groups: (images,) of which a step holds one, as far as they go round; None: any.
+        together: images of a step of all processes.
     """
 
     sizes: tuple[int, ...]
@@ -34,6 +36,8 @@ class Draws:
     total: int
     often: tuple[float, ...] | None = None
     hardness: tuple[float, ...] | None = None
+    groups: tuple[int, ...] | None = None
+    together: int = 1
 
     @property
     def virtual(self) -> bool:
@@ -62,6 +66,12 @@ class Draws:
 
     def epoch(self, number: int, seed: int, ramp: int = 0) -> np.ndarray:
         """(total,) the images of an epoch, in its order; before epoch `ramp` of easy ones alone."""
+        order = self._drawn(number, seed, ramp)
+        if self.groups is None:
+            return order
+        return in_like_steps(order, np.array(self.groups)[order], self.together, [seed, number])
+
+    def _drawn(self, number: int, seed: int, ramp: int) -> np.ndarray:
         easy = number < ramp and self.hardness is not None
         if not (self.virtual or easy):
             return np.random.default_rng([seed, number]).permutation(self.total)
@@ -89,6 +99,7 @@ def draws_of(
     together: int,
     often: np.ndarray | None = None,
     hardness: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
 ) -> Draws:
     """What an epoch draws of sources of these sizes.
 
@@ -97,7 +108,7 @@ def draws_of(
         sources: their `samples` and `repeat`.
         epoch_images: of all sources, by the shares that those give; None: as many as they give.
         together: images of a step of all processes: a virtual epoch is a multiple, so that none is left out.
-        often, hardness: (images,) of all sources, see `Draws`.
+        often, hardness, groups: (images,) of all sources, see `Draws`.
 
     Raises:
         ConfigError: an epoch would have less than a step's images.
@@ -105,9 +116,9 @@ def draws_of(
     starts = np.cumsum([0, *sizes])
     given = sizes if often is None else [often[a:b].sum() for a, b in pairwise(starts)]
     wanted = np.array([float((s.samples or s.repeat * n) if n else 0) for s, n in zip(sources, given)])
-    order = None if hardness is None else tuple(hardness.tolist())
+    factors, order, alike = (None if a is None else tuple(a.tolist()) for a in (often, hardness, groups))
     if often is None and epoch_images is None and np.array_equal(wanted, sizes):
-        return Draws(tuple(sizes), tuple(sizes), sum(sizes), None, order)
+        return Draws(tuple(sizes), tuple(sizes), sum(sizes), None, order, alike, together)
     total = epoch_images or round(wanted.sum())
     if total < together:
         raise ConfigError(
@@ -116,7 +127,23 @@ def draws_of(
         )
     total -= total % together
     rates = tuple((wanted * (total / wanted.sum())).tolist())
-    return Draws(tuple(sizes), rates, total, None if often is None else tuple(often.tolist()), order)
+    return Draws(tuple(sizes), rates, total, factors, order, alike, together)
+
+
+def in_like_steps(order: np.ndarray, group: np.ndarray, together: int, seed: Sequence[int]) -> np.ndarray:
+    """The same images, those of a group side by side, in steps of so many that come in random order.
+
+    A last step that isn't full is of any group, so that none is always left out.
+
+    Args:
+        order: (N,) images.
+        group: (N,) of each of them.
+        together: images of a step.
+        seed: of the order of steps.
+    """
+    full = len(order) - len(order) % together
+    steps = order[np.argsort(group[:full], kind="stable")].reshape(-1, together)
+    return np.concatenate([np.random.default_rng(seed).permutation(steps).ravel(), order[full:]])
 
 
 def repeat_factors(image: np.ndarray, group: np.ndarray, images: int, share: float) -> np.ndarray:

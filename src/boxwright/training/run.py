@@ -34,7 +34,7 @@ from boxwright.training.pacing import pace
 from boxwright.training.run_folder import choose_folder, start_folder, write_config
 from boxwright.training.state import STATE
 from boxwright.training.train import Loaded
-from boxwright.training.weighing import weigh_images
+from boxwright.training.weighing import groups_of_images, weigh_images
 
 LOOKED_AT = 2000  # images, before training, for boxes without an assigned prior
 TOLERATED = 0.01  # share of such boxes that isn't worth a warning
@@ -111,8 +111,10 @@ def make_trainer(
     categories = data.train.categories["name"].to_list()
     torch.manual_seed(config.train.seed)
     cache = int(config.train.cache_gib * 2**30)
-    train_set = DetectionDataset(data.train, config.image_size, config.augment, config.train.seed, cache)
-    val_set = DetectionDataset(data.val, config.image_size, None, config.train.seed, cache)
+    tight = config.data.sampling.alike == "shape"
+    size, seed = config.image_size, config.train.seed
+    train_set = DetectionDataset(data.train, size, config.augment, seed, cache, tight=tight)
+    val_set = DetectionDataset(data.val, size, None, seed, cache)
     for what, dataset in (("train", train_set), ("val", val_set)) if cache else ():
         with progress_bar(f"decode {what} images", len(dataset)) as tell:
             held = dataset.fill_cache(tell)
@@ -129,7 +131,8 @@ def make_trainer(
     sources = config.data.sources
     together = config.train.batch_size * state.num_processes
     often, hardness = weigh_images(data.train, config.data.sampling)
-    draws = draws_of(data.sizes, sources, config.train.epoch_images, together, often, hardness)
+    groups = groups_of_images(train_set, data.sizes, config.data.sampling.alike)
+    draws = draws_of(data.sizes, sources, config.train.epoch_images, together, often, hardness, groups)
     if often is not None and state.is_main_process:
         more = f"{(often != 1).sum():,} of {len(often):,} images are drawn more or less often than once"
         console.print(f"{more}, {often.min():.2g} to {often.max():.2g} times (data.sampling)")

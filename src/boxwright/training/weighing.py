@@ -1,7 +1,9 @@
 """Which training images are drawn more often than others, and which are hard."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -9,6 +11,7 @@ import polars as pl
 from boxwright.config.experiment import SamplingConfig
 from boxwright.data import formats
 from boxwright.data.confident import confident
+from boxwright.data.dataset import DetectionDataset
 from boxwright.data.naming import join_names
 from boxwright.data.sampling import repeat_factors
 from boxwright.data.tables import Tables
@@ -57,6 +60,25 @@ def weigh_images(tables: Tables, sampling: SamplingConfig) -> tuple[np.ndarray |
         rest = often[~empty].sum()
         often[empty] *= sampling.background / (1 - sampling.background) * rest / often[empty].sum()
     return (None if (often == 1).all() else often), hardness
+
+
+def groups_of_images(
+    images: DetectionDataset, sources: Sequence[int], alike: Literal["shape", "source"] | None
+) -> np.ndarray | None:
+    """(images,) int64, those that may share a step: of one `shape`, width over height to the nearest root of
+    two, or of one `source`; None: any.
+
+    Args:
+        images: of training.
+        sources: images of each source.
+        alike: see `SamplingConfig`.
+    """
+    if alike is None:
+        return None
+    if alike == "source":
+        return np.repeat(np.arange(len(sources)), sources)
+    width, height = np.array([images.size(n) for n in range(len(images))]).T
+    return np.rint(2 * np.log2(width / height)).astype(np.int64)
 
 
 def errors_of_images(truth: Tables, predictions: Tables | str | os.PathLike) -> np.ndarray:
