@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from boxwright.errors import import_extra
+
 EXAMPLE = "Example: boxwright train configs/bccd.yaml --set train.epochs=20 --set model.width=0.5"
 
 
@@ -18,17 +20,29 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where the newest run of this name stopped.")
     ] = False,
+    ray: Annotated[
+        int | None,
+        typer.Option(metavar="WORKERS", help="Processes of a Ray cluster (extra: cluster).", min=1),
+    ] = None,
 ) -> None:
     """Train a detector, judge it, and write a report."""
     from boxwright import train
     from boxwright.cli.tables import print_evaluation, print_operating
 
     try:
+        if ray is not None:
+            on_ray = import_extra("boxwright.training.on_ray", "cluster")
+            folder = on_ray.train_on_ray(config, ray, changes, name, runs, resume)
+            typer.echo(f"Report: {folder / 'report' / 'index.html'}")
+            return
         run = train(config, changes, name, runs, resume)
     except KeyboardInterrupt:
         wanted = f" --name {name}" if name else ""
         where = f" --runs {runs}" if runs != Path("runs") else ""
-        typer.echo(f"Stopped. Go on with: boxwright train {config}{wanted}{where} --resume", err=True)
+        workers = f" --ray {ray}" if ray is not None else ""
+        typer.echo(
+            f"Stopped. Go on with: boxwright train {config}{wanted}{where}{workers} --resume", err=True
+        )
         raise typer.Exit(130) from None
     print_evaluation(run.evaluation)
     if run.operating is not None:
