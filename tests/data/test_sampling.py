@@ -123,10 +123,14 @@ def test_steps_are_of_one_group_as_far_as_groups_go_round(groups, world, repeat,
     assert max(mixed) < len(set(groups))
 
 
-def test_one_source_makes_no_steps_of_one_source(tmp_path):
+def test_alike_is_refused_where_all_images_are(tmp_path):
     content = square_experiment(tmp_path).model_dump(mode="json")
     content["data"]["sampling"]["alike"] = "source"
     with pytest.raises(ConfigError, match="alike: source, and there is one"):
+        check_config(content, "test")
+    content["data"]["sampling"]["alike"] = "shape"
+    content["augment"]["crop"] = [64, 64]
+    with pytest.raises(ConfigError, match="spares no padding where augment"):
         check_config(content, "test")
 
 

@@ -33,10 +33,13 @@ def on_ray():
 
 
 def kill_a_worker(state, killed: list[int]) -> None:
-    """As soon as there is a checkpoint."""
+    """As soon as there is a checkpoint; a newer run of the same name has begun meanwhile."""
     deadline = time.monotonic() + 300
     while not state.is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
+    newer = state.parents[2] / "experiment-2"
+    newer.mkdir()
+    (newer / "config.yaml").write_text((state.parents[1] / "config.yaml").read_text())
     for process in psutil.Process().children(recursive=True):
         if "RayTrainWorker" in " ".join(process.cmdline()):
             process.kill()

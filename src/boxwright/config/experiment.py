@@ -348,6 +348,14 @@ class ExperimentConfig(Part):
         return self
 
     @model_validator(mode="after")
+    def _shapes_differ(self) -> "ExperimentConfig":
+        if self.data.sampling.alike == "shape" and self.augment.crop is not None:
+            raise ValueError(
+                "data.sampling.alike: shape spares no padding where augment.crop gives one shape"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_teacher_has_images(self) -> "ExperimentConfig":
         unlabelled = [source.root for source in self.data.sources if source.role == "unlabelled"]
         teacher = self.train.teacher

@@ -12,8 +12,9 @@ from ray.train.torch import TorchTrainer
 from boxwright.config import check_config, load_config
 from boxwright.errors import BoxwrightError, ConfigError, DataError
 from boxwright.training.machine import on_cpu
+from boxwright.training.run import run
 from boxwright.training.run_folder import CONFIG, choose_folder
-from boxwright.training.train import train
+from boxwright.training.train import load_data, train
 
 NOTES = ".ray"  # what Ray writes down for itself, in the folder of run folders
 
@@ -83,5 +84,9 @@ def _work(task: dict) -> None:
     folder = Path(task["folder"])
     begun = (folder / CONFIG).is_file()  # before the driver came, or before a worker died
     dist.barrier()  # the first one writes it
-    config = check_config(task["config"], "the experiment")
-    train(config, name=folder.name, runs=folder.parent, resume=begun)
+    if begun:  # this very folder, whatever runs of its name have begun since
+        config = load_config(folder / CONFIG)
+        run(config, load_data(config), folder.name, folder.parent, folder)
+    else:
+        config = check_config(task["config"], "the experiment")
+        train(config, name=folder.name, runs=folder.parent)
