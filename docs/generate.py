@@ -115,6 +115,7 @@ MEANINGS = {
     "denoising": "queries made of the truth in training",
     "DataConfig.sampling": "which training images are drawn more often, and which first",
     "labelled": "the teacher also adds what labelled images lack",
+    "distill": "a trained detector is learnt beside the labels; null: none",
     "teacher": "the average of the weights labels images while they are learnt; null: none",
     "DataConfig.train": "what to learn from",
     "ExperimentConfig.train": "how to learn it",

@@ -266,6 +266,21 @@ class TeacherConfig(Part):
         return self
 
 
+class DistillConfig(Part):
+    """What a trained detector finds at every place is learnt beside the labels."""
+
+    checkpoint: str  # a run or a .safetensors of a detector with the same places and classes
+    weight: Annotated[float, Field(gt=0)] = 1.0  # of its two losses beside those of the labels
+    # mirror images in which it looks too: the mean of its scores is learnt, and the boxes of each
+    views: tuple[Literal["plain", "horizontal", "vertical", "both"], ...] = ("plain",)
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> "DistillConfig":
+        if not self.views or len(set(self.views)) < len(self.views):
+            raise ValueError(f"views is {list(self.views)}, expected one or several that differ")
+        return self
+
+
 class TrainConfig(Part):
     epochs: Positive = 60
     # of the whole run, about, in place of epochs: as many as fit, by steps timed at the start; the run's own
@@ -279,6 +294,7 @@ class TrainConfig(Part):
     schedule: ScheduleConfig = ScheduleConfig()
     ema: EMAConfig | None = EMAConfig()
     teacher: TeacherConfig | None = None
+    distill: DistillConfig | None = None
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: bool = True
     compile: bool = False

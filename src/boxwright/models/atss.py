@@ -123,7 +123,7 @@ class ATSS(Detector):
 
         positives = mean_over_processes(weight.sum())
         centrality = mean_over_processes(centerness.sum())
-        box_loss = giou_loss(self._boxes(outputs), gt_boxes) * centerness
+        box_loss = giou_loss(self.boxes(outputs), gt_boxes) * centerness
         centerness_loss = F.binary_cross_entropy_with_logits(
             outputs["centerness_logits"], centerness, reduction="none"
         )
@@ -135,11 +135,12 @@ class ATSS(Detector):
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image: thresholds by class score, ranks by class score times centerness."""
-        boxes = clip_boxes(self._boxes(outputs), image_sizes)
+        boxes = clip_boxes(self.boxes(outputs), image_sizes)
         scores, centerness = outputs["cls_logits"].sigmoid(), outputs["centerness_logits"].sigmoid()
         return select_detections(boxes, scores, self.selection, outputs["level_sizes"], centerness)
 
-    def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+    def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Those of all anchors (B, A, 4) xyxy pixels, in float32."""
         return decode_deltas(outputs["anchors"], outputs["box_deltas"].float() * self.deviations)
 
 

@@ -133,7 +133,7 @@ class Compact(Detector):
     def _align(self, outputs: dict[str, Tensor], targets: Targets) -> TaskAligned:
         return task_aligned_assign(
             outputs["cls_logits"].detach().sigmoid(),
-            self._boxes(outputs).detach(),
+            self.boxes(outputs).detach(),
             outputs["points"],
             targets.boxes,
             targets.labels,
@@ -146,7 +146,7 @@ class Compact(Detector):
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The weighted losses `cls`, `box` and `dfl`, each a scalar."""
         logits, points = outputs["cls_logits"], outputs["points"]
-        boxes = self._boxes(outputs)
+        boxes = self.boxes(outputs)
         assigned = self._align(outputs, targets)
         _, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
         wanted = one_hot(gt_labels, logits.shape[-1]) * assigned.quality[..., None]
@@ -166,12 +166,12 @@ class Compact(Detector):
 
         def boxes_of(image: Tensor, point: Tensor, label: Tensor) -> Tensor:
             priors = {name: outputs[name][point] for name in ("points", "strides")}
-            boxes = self._boxes({"side_logits": outputs["side_logits"][image, point]} | priors)
+            boxes = self.boxes({"side_logits": outputs["side_logits"][image, point]} | priors)
             return clip_boxes(boxes[:, None], image_sizes[image])[:, 0]
 
         return select_detections(boxes_of, outputs["cls_logits"].sigmoid(), self.selection)
 
-    def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+    def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Expected sides to boxes (B, P, 4) xyxy pixels, in float32."""
         expected = outputs["side_logits"].float().softmax(-1) @ self.bins  # (B, P, 4)
         return distances_to_boxes(outputs["points"], expected * outputs["strides"][..., None])

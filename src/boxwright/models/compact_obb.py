@@ -101,9 +101,7 @@ class CompactOBB(Detector):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """The points whose scores and boxes fit an object best."""
-        matched_gt = self._align(
-            outputs, targets, decode_at_points(outputs, self.recipe.long_edge)
-        ).matched_gt
+        matched_gt = self._align(outputs, targets, self.boxes(outputs)).matched_gt
         return assignment_in_rotated(outputs["points"], targets, matched_gt)
 
     def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
@@ -130,7 +128,7 @@ class CompactOBB(Detector):
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The weighted losses `cls`, `iou`, `gaussian`, `angle` and, with a heading, `heading`; scalars."""
-        logits, boxes = outputs["cls_logits"].float(), decode_at_points(outputs, self.recipe.long_edge)
+        logits, boxes = outputs["cls_logits"].float(), self.boxes(outputs)
         assigned = self._align(outputs, targets, boxes)
         gt_boxes, gt_oriented, gt_labels = rotated_of_points(assigned.matched_gt, targets)
         quality = assigned.quality
@@ -144,7 +142,10 @@ class CompactOBB(Detector):
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image, those whose centres lie within `image_sizes` (B, 2), width and height."""
-        boxes = decode_at_points(outputs, self.recipe.long_edge)
-        boxes = head_boxes(boxes, outputs, self.recipe.long_edge)
+        boxes = head_boxes(self.boxes(outputs), outputs, self.recipe.long_edge)
         scores = outputs["cls_logits"].float().sigmoid() * within(boxes, image_sizes)
         return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
+
+    def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Those of all points (B, P, 5), before a heading chooses among their spellings."""
+        return decode_at_points(outputs, self.recipe.long_edge)

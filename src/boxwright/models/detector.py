@@ -10,6 +10,7 @@ from boxwright.assign import Assignment
 from boxwright.data.dataset import collate
 from boxwright.data.samples import Sample
 from boxwright.data.targets import Batch, Targets
+from boxwright.errors import ConfigError
 from boxwright.models.detections import Detections, Selection
 from boxwright.models.points import count_priors
 
@@ -19,6 +20,7 @@ class Detector(nn.Module, ABC):
 
     Attributes:
         selection: thresholds and limits of `decode`.
+        strides: of the maps that its places lie on, level by level, row by row; none where it has none.
         stride, least_side: pixels; batches are padded to a multiple of the one, to no less than the other.
         oriented: it finds oriented boxes.
         finds_landmarks: of faces.
@@ -26,6 +28,7 @@ class Detector(nn.Module, ABC):
     """
 
     selection: Selection
+    strides: tuple[int, ...] = ()
     stride = 32
     least_side = 0
     oriented = False
@@ -51,6 +54,15 @@ class Detector(nn.Module, ABC):
     def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
         """(B, G) how many priors could be assigned to each object, whatever is predicted."""
         return count_priors(self.assign(outputs, targets).matched_gt, targets)
+
+    def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        """The boxes of all places, whose logits are the outputs' `cls_logits` (B, P, C) without a background;
+        (B, P, 4) xyxy or (B, P, 5) oriented, pixels, in float32.
+
+        Raises:
+            ConfigError: its boxes are those of a set or of proposals, or scored otherwise.
+        """
+        raise ConfigError(f"{type(self).__name__}'s boxes have no places of their own.")
 
     @abstractmethod
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:

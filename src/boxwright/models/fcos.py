@@ -141,7 +141,7 @@ class FCOS(Detector):
         wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
         centerness = centerness_of(boxes_to_distances(points, gt_boxes)) * weight
 
-        boxes = distances_to_boxes(points, outputs["distances"])
+        boxes = self.boxes(outputs)
         positives = mean_over_processes(weight.sum())
         # Boxes are averaged by centerness, section 3.2.2 of the journal version.
         share = weight if self.plain else centerness
@@ -157,12 +157,16 @@ class FCOS(Detector):
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image, scored by class and centerness."""
-        boxes = clip_boxes(distances_to_boxes(outputs["points"], outputs["distances"]), image_sizes)
+        boxes = clip_boxes(self.boxes(outputs), image_sizes)
         scores, centerness = outputs["cls_logits"].sigmoid(), outputs["centerness_logits"].sigmoid()
         if self.product:
             return select_detections(boxes, scores, self.selection, outputs["level_sizes"], centerness)
         ranks = (scores * centerness[..., None]).sqrt()
         return select_detections(boxes, ranks, self.selection, outputs["level_sizes"])
+
+    def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Those of all points (B, P, 4) xyxy pixels."""
+        return distances_to_boxes(outputs["points"], outputs["distances"])
 
 
 def centerness_of(distances: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ class FreeAnchor(RetinaNet):
     @torch.no_grad()
     def _found(self, outputs: dict[str, Tensor], targets: Targets, classes: int) -> Tensor:
         """(B, A, C) the probability that each anchor's box is an object of each class, equation 8."""
-        boxes = self._boxes(outputs)  # (B, A, 4)
+        boxes = self.boxes(outputs)  # (B, A, 4)
         batch, count, _ = boxes.shape
         result = boxes.new_zeros(batch, classes, count)
         if targets.boxes.shape[1]:

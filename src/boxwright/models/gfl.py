@@ -122,7 +122,7 @@ class GFL(Detector):
         logits, anchors, strides = outputs["cls_logits"], outputs["anchors"], outputs["strides"][:, None]
         assigned = self.assign(outputs, targets)
         positive, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
-        centers, boxes = _centers(anchors), self._boxes(outputs)
+        centers, boxes = _centers(anchors), self.boxes(outputs)
         quality = aligned_iou(boxes.detach(), gt_boxes) * positive
         wanted = one_hot(gt_labels, logits.shape[-1]) * quality[..., None]
         # Boxes are averaged by how sure the classes are of something there.
@@ -140,10 +140,10 @@ class GFL(Detector):
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image."""
-        boxes, scores = clip_boxes(self._boxes(outputs), image_sizes), outputs["cls_logits"].sigmoid()
+        boxes, scores = clip_boxes(self.boxes(outputs), image_sizes), outputs["cls_logits"].sigmoid()
         return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
 
-    def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+    def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Expected sides to boxes (B, P, 4) xyxy pixels, in float32."""
         expected = outputs["side_logits"].float().softmax(-1) @ self.bins
         return distances_to_boxes(_centers(outputs["anchors"]), expected * outputs["strides"][:, None])

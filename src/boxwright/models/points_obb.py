@@ -128,7 +128,7 @@ class PointsOBB(Detector):
             outputs["centerness_logits"], centerness, reduction="none"
         )
         cls_loss = (focal_loss(logits, wanted) * ~assigned.ignored[..., None]).sum() / positives
-        boxes = decode_at_points(outputs, self.recipe.long_edge)
+        boxes = self.boxes(outputs)
         return {
             "cls": self.recipe.loss_weights.cls * cls_loss,
             "centerness": (centerness_loss * weight).sum() / positives,
@@ -136,8 +136,11 @@ class PointsOBB(Detector):
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image: thresholds by class score, ranks by class score times centerness."""
-        boxes = decode_at_points(outputs, self.recipe.long_edge)
-        boxes = head_boxes(boxes, outputs, self.recipe.long_edge)
+        boxes = head_boxes(self.boxes(outputs), outputs, self.recipe.long_edge)
         scores = outputs["cls_logits"].sigmoid() * within(boxes, image_sizes)
         centerness = outputs["centerness_logits"].sigmoid()
         return select_detections(boxes, scores, self.selection, outputs["level_sizes"], centerness)
+
+    def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Those of all points (B, P, 5), before a heading chooses among their spellings."""
+        return decode_at_points(outputs, self.recipe.long_edge)

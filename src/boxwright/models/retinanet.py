@@ -127,7 +127,7 @@ class RetinaNet(Detector):
     def _box_loss(self, outputs: dict[str, Tensor], gt_boxes: Tensor) -> Tensor:
         """(B, A)."""
         if self.recipe.box_loss in IOU_LOSSES:
-            return IOU_LOSSES[self.recipe.box_loss](self._boxes(outputs), gt_boxes)
+            return IOU_LOSSES[self.recipe.box_loss](self.boxes(outputs), gt_boxes)
         wanted = encode_deltas(outputs["anchors"], gt_boxes) / self.deviations
         deltas = outputs["box_deltas"].float()
         if self.recipe.box_loss == "balanced_l1":
@@ -149,7 +149,7 @@ class RetinaNet(Detector):
         if sampler is None:
             return positive | negative
         if sampler.name == "prime":
-            iou = aligned_iou(self._boxes(outputs).detach(), gt_boxes)
+            iou = aligned_iou(self.boxes(outputs).detach(), gt_boxes)
             weight = prime_weights(iou, assigned.matched_gt, labels, losses, sampler.power, sampler.bias)
             return weight * (positive | negative)
         if sampler.name == "hard_negative":
@@ -163,13 +163,14 @@ class RetinaNet(Detector):
 
         def boxes_of(image: Tensor, anchor: Tensor, label: Tensor) -> Tensor:
             deltas, anchors = outputs["box_deltas"][image, anchor], outputs["anchors"][anchor]
-            boxes = self._boxes({"box_deltas": deltas, "anchors": anchors})
+            boxes = self.boxes({"box_deltas": deltas, "anchors": anchors})
             return clip_boxes(boxes[:, None], image_sizes[image])[:, 0]
 
         scores = outputs["cls_logits"].sigmoid()
         return select_detections(boxes_of, scores, self.selection, outputs["level_sizes"])
 
-    def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+    def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Those of all anchors (B, A, 4) xyxy pixels, in float32."""
         return decode_deltas(outputs["anchors"], outputs["box_deltas"].float() * self.deviations)
 
 

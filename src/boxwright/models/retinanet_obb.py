@@ -108,16 +108,17 @@ class RetinaNetOBB(Detector):
         wanted = one_hot(gt_labels, logits.shape[-1]) * weight[..., None]
         cls_loss = (focal_loss(logits, wanted) * ~assigned.ignored[..., None]).sum()
         cls_loss = self.recipe.loss_weights.cls * cls_loss / mean_over_processes(weight.sum())
-        boxes = self._boxes(outputs)
+        boxes = self.boxes(outputs)
         return {"cls": cls_loss} | oriented_losses(boxes, outputs, gt_boxes, gt_oriented, weight, self.recipe)
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image."""
-        boxes = head_boxes(self._boxes(outputs), outputs, self.recipe.long_edge)
+        boxes = head_boxes(self.boxes(outputs), outputs, self.recipe.long_edge)
         scores = outputs["cls_logits"].sigmoid() * within(boxes, image_sizes)
         return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
 
-    def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+    def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Those of all anchors (B, A, 5), before a heading chooses among their spellings."""
         anchors = outputs["anchors"]
         sides = anchors[:, 2:] - anchors[:, :2]
         return decode_oriented(anchors[:, :2] + sides / 2, sides, sides, outputs, self.recipe.long_edge)

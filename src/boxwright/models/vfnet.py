@@ -204,9 +204,10 @@ class VFNet(Detector):
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image."""
+        boxes, scores = clip_boxes(self.boxes(outputs), image_sizes), outputs["cls_logits"].sigmoid()
+        return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
+
+    def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
+        """The refined ones of all points (B, P, 4) xyxy pixels."""
         anchors = outputs["anchors"]
-        boxes = distances_to_boxes((anchors[:, :2] + anchors[:, 2:]) / 2, outputs["distances"])
-        scores = outputs["cls_logits"].sigmoid()
-        return select_detections(
-            clip_boxes(boxes, image_sizes), scores, self.selection, outputs["level_sizes"]
-        )
+        return distances_to_boxes((anchors[:, :2] + anchors[:, 2:]) / 2, outputs["distances"])

@@ -25,6 +25,7 @@ from boxwright.models.detector import Detector, full_precision, weigh
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
+from boxwright.training.distilling import Distiller
 from boxwright.training.freezing import carried_norms, freeze
 from boxwright.training.machine import loader_faults, make_accelerator, make_loader, start
 from boxwright.training.metrics import MetricsLog, start_trackers
@@ -107,6 +108,9 @@ class Trainer:
         self.preparation = Preparation(
             config, model.stride, model.least_side, len(train_set), weights, unlabelled, rank
         )
+        self.distiller: Distiller | None = None
+        if settings.distill is not None:
+            self.distiller = Distiller(settings.distill, model, categories, device)
         self.frozen = freeze(model, config.model.freeze)
         self.optimizer = make_optimizer(model, settings.optimizer)
         self.train_set, self.val_set = train_set, val_set
@@ -276,7 +280,10 @@ class Trainer:
                     outputs = self.model(images, moved.targets)
                 if weights is not None:
                     weigh(outputs, weights.to(moved.images.device))
-                losses = self.detector.loss(full_precision(outputs), moved.targets)
+                outputs = full_precision(outputs)
+                losses = self.detector.loss(outputs, moved.targets)
+                if self.distiller is not None:
+                    losses |= self.distiller.losses(outputs, images, lambda: self.accelerator.autocast())
                 self.accelerator.backward(sum(losses.values()) / len(batches))
             self.loss_names = list(losses)
             parts.append(torch.stack([loss.detach() for loss in losses.values()]))

@@ -59,6 +59,10 @@ def train(
         config = load_config(folder / CONFIG)
     else:
         check_weights(config.model.weights)
+        if config.train.distill is not None and not Path(config.train.distill.checkpoint).exists():
+            raise ConfigError(
+                f"train.distill.checkpoint: '{config.train.distill.checkpoint}' is no run and no checkpoint."
+            )
     for tracker in config.train.trackers:
         if find_spec(tracker) is None:
             raise ConfigError(f"train.trackers: {tracker} needs pip install {tracker.replace('_', '-')}.")
