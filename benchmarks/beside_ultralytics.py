@@ -123,9 +123,7 @@ def theirs(options: argparse.Namespace, seed: int) -> list[dict]:
     if not (root / "data.yaml").is_file():
         parts = {"train": data.train, "val": data.val}
         usable = {n: t.with_boxes(t.boxes.filter(~pl.col("ignore"))) for n, t in parts.items()}
-        write_parts(
-            {n: place_images(t, "yolo", root / "data.yaml", "copy", part=n) for n, t in usable.items()}, root
-        )
+        write_parts({n: place_images(t, "yolo", root, "copy", part=n) for n, t in usable.items()}, root)
     folder, seconds = options.out / f"ultralytics-{seed}", options.out / f"ultralytics-{seed}.seconds"
     if not seconds.is_file():
         command = [str(options.python), str(CHILD), str(root / "data.yaml"), SETS[options.set]["model"]]

@@ -109,7 +109,7 @@ class SSD(Detector):
         super().__init__()
         self.normalize = normalize
         self.backbone, self.neck, self.head = backbone, neck, head
-        self.strides, self.negatives, self.selection = strides, negatives, selection
+        self.anchor_strides, self.negatives, self.selection = strides, negatives, selection
         self.least_side = input_size
         for n, base in enumerate(base_anchors):
             self.register_buffer(f"base_anchors_{n}", base, persistent=False)
@@ -165,7 +165,7 @@ class SSD(Detector):
         return {
             "cls_logits": logits,
             "box_deltas": deltas,
-            "anchors": make_anchors(sizes, self.strides, bases, offset=0.5),
+            "anchors": make_anchors(sizes, self.anchor_strides, bases, offset=0.5),
             "level_sizes": torch.tensor(counts),
         }
 
