@@ -1,10 +1,11 @@
-"""`boxwright data`: check, convert, split, stats, show, augment, anchors, smooth, formats."""
+"""`boxwright data`: check, audit, convert, split, stats, show, augment, anchors, smooth, formats."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from boxwright.cli import audit as audit_commands
 from boxwright.cli.options import (
     Angles,
     Boxes,
@@ -25,7 +26,7 @@ from boxwright.cli.options import (
 )
 
 app = typer.Typer(
-    help="Check, convert, split, count and show annotations; fit anchors to them; smooth tracks.",
+    help="Check, audit, convert, split, count and show annotations; fit anchors to them; smooth tracks.",
     no_args_is_help=True,
 )
 
@@ -260,3 +261,7 @@ def smooth(
     tables = read_source(source, format or old_from, None, images, angles=angles)
     tables = smooth_angles(tables, window, headings)
     print_conversion(tables, target, convert_tables(tables, target, to))
+
+
+for command in (audit_commands.audit, audit_commands.corrupt, audit_commands.repair):
+    app.command(epilog=audit_commands.EXAMPLES[command.__name__])(command)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -113,6 +114,12 @@ def init(
     write_atomic(target, _to_yaml(train, val, options, tables, found).encode())
     load_config(target)
     return Draft(target, found, tables, val_tables, made)
+
+
+def suggest(tables: Tables, path: Path) -> dict[str, Any]:
+    """The experiment that `init` would write for tables that are in a Parquet file, as plain values."""
+    source = Source(path, "parquet")
+    return yaml.safe_load(_to_yaml(source, source, ReadOptions(), tables, ["Suggested."]))
 
 
 def find_parts(place: Path, format: str | None, list_name: str | None) -> tuple[Source, Source | None]:

@@ -1,0 +1,196 @@
+"""`boxwright data audit`, `corrupt` and `repair`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boxwright.cli.options import Angles, Boxes, Format, Images, Layout, ListName, read_source
+from boxwright.errors import ConfigError
+
+EXAMPLES = {
+    "audit": "Example: boxwright data audit labels.json -o audit --minutes 60",
+    "corrupt": "Example: boxwright data corrupt labels.json -o faulty.parquet --shares class=0.02",
+    "repair": "Example: boxwright data repair labels.json audit/audit.parquet -o repaired.parquet",
+}
+Labels = Annotated[Path, typer.Argument(help="File or folder of annotations.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
+LABELS, CONFIG = "labels.parquet", "experiment.yaml"
+
+
+def audit(
+    source: Labels,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path("audit"),
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Of a model that hasn't learnt from these images; if left out, folds are trained."),
+    ] = None,
+    folds: Annotated[
+        int, typer.Option(help="Each image is predicted by a detector trained on the others.", min=2, max=50)
+    ] = 5,
+    minutes: Annotated[float, typer.Option(help="For all folds together.", min=0.1)] = 60.0,
+    config: Annotated[
+        Path | None, typer.Option(help="Experiment whose detector is trained; if left out, init's.")
+    ] = None,
+    seed: Seed = 0,
+    format: Format = None,
+    list_name: ListName = None,
+    images: Images = None,
+    boxes: Boxes = None,
+    layout: Layout = None,
+    angles: Angles = None,
+) -> None:
+    """Find labels that are wrong: missing, spurious, loose, shifted, double, of a wrong class or angle.
+
+    Each suspicion has the probability that it is a fault, and the AP that its repair would gain. Stopped, the
+    same command goes on with the fold that it was at.
+    """
+    from boxwright.data import formats
+    from boxwright.errors import import_extra
+
+    labels = read_source(source, format, list_name, images, boxes, layout, angles)
+    import_extra("sklearn", "audit")
+    output.mkdir(parents=True, exist_ok=True)
+    formats.write(labels, output / LABELS)
+    if predictions is None:
+        predictions = output / "predictions.parquet"
+        content = _experiment(config, labels, output, minutes / folds, seed)
+        training = import_extra("boxwright.training.folds", "train")
+        formats.write(training.out_of_fold(labels, content, output / "folds", folds, seed), predictions)
+
+    from boxwright.cli.tables import print_rows
+    from boxwright.reporting.audit import PAGE, TABLE
+    from boxwright.reporting.audit import audit as judge
+    from boxwright.reporting.audit_page import summarize
+
+    found = judge(labels, predictions, output, seed)
+    print_rows(summarize(found))
+    typer.echo(f"Table: {output / TABLE}\nPage: {output / PAGE}")
+    typer.echo(
+        f"Repair: boxwright data repair {output / LABELS} {output / TABLE} --above 0.9 -o repaired.parquet"
+    )
+
+
+def _experiment(config: Path | None, labels, output: Path, minutes: float, seed: int) -> dict:
+    """What each fold is trained by, written beside the result."""
+    import yaml
+
+    from boxwright.config import load_config
+    from boxwright.data.drafting import suggest
+    from boxwright.data.formats.files import write_atomic
+
+    if config is not None:
+        content = load_config(config).model_dump(mode="json")
+    else:
+        content = suggest(labels, (output / LABELS).resolve())
+    del content["train"]["epochs"]
+    # Judged at the end alone: nothing is chosen by the images of a fold.
+    content["train"] |= {"minutes": minutes, "seed": seed, "evaluate_every": 1_000_000}
+    write_atomic(output / CONFIG, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+    return content
+
+
+def corrupt(
+    source: Labels,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Labels to write.")],
+    answers: Annotated[
+        Path | None, typer.Option(help="Table of what was planted; OUTPUT.answers.parquet if left out.")
+    ] = None,
+    shares: Annotated[
+        str | None, typer.Option(help="Of the boxes, by kind; if left out, a few of each kind.")
+    ] = None,
+    strength: Annotated[str, typer.Option(help="Shift or growth of a location, in shares of a side.")] = (
+        "0.15,0.4"
+    ),
+    seed: Seed = 0,
+    format: Format = None,
+    list_name: ListName = None,
+    images: Images = None,
+    boxes: Boxes = None,
+    layout: Layout = None,
+    angles: Angles = None,
+) -> None:
+    """Plant faults into labels, to see what an audit of one's own data finds.
+
+    Kinds: missing, spurious, location, class, duplicate; of oriented boxes angle and heading.
+    """
+    from boxwright.auditing.planting import STRENGTH, plant
+    from boxwright.cli.tables import print_rows
+    from boxwright.data import formats
+
+    wanted = None if shares is None else _numbers("--shares", shares)
+    try:
+        low, high = (float(part) for part in strength.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--strength {strength}: expected {STRENGTH[0]:g},{STRENGTH[1]:g}.") from error
+    labels = read_source(source, format, list_name, images, boxes, layout, angles)
+    planted = plant(labels, wanted, (low, high), seed)
+    formats.write(planted.tables, output)
+    place = answers or output.with_name(f"{output.stem}.answers.parquet")
+    planted.answers.write_parquet(place)
+    print_rows([dict(row) for row in planted.answers["kind"].value_counts(sort=True).iter_rows(named=True)])
+    typer.echo(f"{len(planted.tables.boxes):,} labels: {output}; what is wrong with them: {place}")
+
+
+def _numbers(option: str, text: str) -> dict[str, float]:
+    """`a=0.1,b=0.2` as a dict."""
+    try:
+        return {name.strip(): float(value) for name, value in (part.split("=") for part in text.split(","))}
+    except ValueError as error:
+        raise ConfigError(f"{option} {text}: expected missing=0.05,class=0.02 or the like.") from error
+
+
+def repair(
+    source: Labels,
+    suspicions: Annotated[Path, typer.Argument(help="audit.parquet; with --undo, the record of repairs.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Labels to write.")],
+    above: Annotated[float, typer.Option(help="Least probability of a fault.", min=0, max=1)] = 0.9,
+    kinds: Annotated[
+        str | None, typer.Option(help="Of faults, such as missing,class; all if left out.")
+    ] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take repairs back.")] = False,
+    format: Format = None,
+    list_name: ListName = None,
+    images: Images = None,
+    boxes: Boxes = None,
+    layout: Layout = None,
+    angles: Angles = None,
+) -> None:
+    """Repair labels that an audit suspects, into a new file; a record beside it takes the repairs back."""
+    import polars as pl
+
+    from boxwright.auditing import repair as repairs
+    from boxwright.cli.tables import print_rows
+    from boxwright.data import formats
+
+    labels = read_source(source, format, list_name, images, boxes, layout, angles)
+    table = _table(suspicions, repairs.RECORD_SCHEMA if undo else {"probability": pl.Float64()}, undo)
+    if undo:
+        formats.write(repairs.undo(labels, table), output)
+        typer.echo(f"{len(table):,} repairs taken back: {output}")
+        return
+    done = repairs.apply(labels, table, above, kinds.split(",") if kinds else None)
+    formats.write(done.tables, output)
+    record = output.with_name(f"{output.stem}.repairs.parquet")
+    done.record.write_parquet(record)
+    print_rows([{"kind": kind, "repaired": count} for kind, count in done.counts.items()])
+    typer.echo(f"{len(done.record):,} repairs: {output}")
+    typer.echo(
+        f"Take them back: boxwright data repair {output} {record} --undo -o {source.stem}-again.parquet"
+    )
+
+
+def _table(path: Path, columns: dict, undo: bool):
+    """A Parquet table with these columns."""
+    import polars as pl
+
+    from boxwright.errors import DataError
+
+    what = "the record of repairs" if undo else "the table of an audit"
+    try:
+        table = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: {what} can't be read: {error}") from error
+    if not set(columns) <= set(table.columns):
+        raise DataError(f"{path}: not {what}; expected the columns {', '.join(columns)}.")
+    return table

@@ -1,0 +1,162 @@
+"""What an audit finds of planted faults, and what it leaves alone."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+import boxwright
+from boxwright.auditing.planting import plant
+from boxwright.auditing.repair import apply, undo
+from boxwright.auditing.suspicions import SUSPICION_SCHEMA, suspect
+from boxwright.data import formats
+from boxwright.errors import ConfigError, DataError
+from boxwright.geometry.iou import pairwise_iou
+from tests.auditing.crowds import detections, labels
+
+
+def found_of(planted, clean, suspicions):
+    """For each suspicion whether it is of a planted fault of its kind."""
+    answers = planted.answers
+    faults = {(kind, row) for kind, row, twin in answers.select("kind", "row", "twin").iter_rows()}
+    faults |= {("duplicate", twin) for twin in answers["twin"].drop_nulls()}
+    gone = clean.with_boxes(clean.boxes[answers.filter(pl.col("kind") == "missing")["original"]])
+    hits = []
+    for row in suspicions.iter_rows(named=True):
+        if row["kind"] != "missing":
+            hits.append((row["kind"], row["row"]) in faults)
+            continue
+        own = gone.boxes["image_id"].to_numpy() == row["image_id"]
+        w, h = row["new_w"], row["new_h"]
+        shape = np.array([[row["new_x"] + w / 2, row["new_y"] + h / 2, w, h, row["new_angle"] or 0.0]])
+        hits.append(bool((pairwise_iou(shape, gone.rotated()[own]) > 0.5).any()))
+    return np.array(hits)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["upright", "oriented"])
+def audited(request):
+    clean = labels(oriented=request.param)
+    planted = plant(clean, seed=50)
+    found = detections(clean)
+    return clean, planted, found, suspect(planted.tables, found)
+
+
+def test_planted_faults_are_found(audited):
+    clean, planted, _, suspicions = audited
+    counts = dict(planted.answers["kind"].value_counts().iter_rows())
+    for kind, count in counts.items():
+        own = suspicions.filter((pl.col("kind") == kind) & (pl.col("probability") >= 0.5))
+        hits = found_of(planted, clean, own)
+        assert hits.sum() >= 0.8 * count, kind
+        assert hits.mean() >= 0.8, kind
+
+
+def test_probabilities_are_frequencies(audited):
+    clean, planted, _, suspicions = audited
+    hits, told = found_of(planted, clean, suspicions), suspicions["probability"].to_numpy()
+    place = np.minimum((told * 5).astype(int), 4)
+    off = [abs(told[place == n].sum() - hits[place == n].sum()) for n in np.unique(place)]
+    assert sum(off) / len(planted.tables.boxes) < 0.05
+    assert told.sum() == pytest.approx(len(planted.answers), rel=0.2)
+
+
+def test_clean_labels_are_left_alone():
+    clean = labels()
+    suspicions = suspect(clean, detections(clean))
+    likely = suspicions.filter(pl.col("probability") >= 0.5)
+    assert len(likely) < 0.02 * len(clean.boxes)
+
+
+def test_rows_say_what_would_repair_them(audited):
+    clean, planted, found, suspicions = audited
+    assert dict(suspicions.schema) == SUSPICION_SCHEMA
+    assert suspicions["probability"].is_sorted(descending=True)
+    boxes = planted.tables.boxes
+    for row in suspicions.iter_rows(named=True):
+        kind = row["kind"]
+        if row["row"] is not None:
+            own = boxes.row(row["row"], named=True)
+            assert all(own[n] == row[n] for n in ("x", "y", "w", "h", "angle", "image_id"))
+        assert (row["row"] is None) == (kind == "missing")
+        assert (row["new_category"] is None) == (kind in ("spurious", "duplicate"))
+        if kind == "heading":
+            turn = abs((row["new_angle"] - row["angle"] + math.pi) % (2 * math.pi) - math.pi)
+            assert turn == pytest.approx(math.pi)
+        if kind == "class":
+            assert row["new_category"] != row["category"]
+            assert row["detail"] == f"{row['category']} is {row['new_category']}"
+        if kind == "angle":
+            turn = abs((row["new_angle"] - row["angle"] + math.pi) % (2 * math.pi) - math.pi)
+            assert turn <= math.pi / 2 + 1e-9
+    gains = suspicions.group_by("kind").agg(pl.col("gain").sum())
+    for kind, gain in gains.iter_rows():
+        assert gain > 0 or kind in ("duplicate", "heading"), kind
+
+
+def test_repairs_bring_labels_nearer_to_the_truth(audited):
+    clean, planted, found, suspicions = audited
+    repaired = apply(planted.tables, suspicions, 0.5)
+
+    def off(tables):
+        """AP of the clean labels as if they were detections."""
+        scored = tables.with_boxes(tables.boxes.with_columns(score=pl.lit(1.0)))
+        return boxwright.evaluate(clean, scored).coco["AP"]
+
+    assert off(repaired.tables) > off(planted.tables) + 0.03
+    assert sum(repaired.counts.values()) == len(repaired.record)
+    rows = suspicions.filter(pl.col("probability") >= 0.5)["row"].drop_nulls()
+    assert len(repaired.record) == rows.n_unique() + len(
+        suspicions.filter((pl.col("probability") >= 0.5) & (pl.col("kind") == "missing"))
+    )
+    again = undo(repaired.tables, repaired.record)
+    order = ["image_id", "x", "y", "w", "h"]
+    assert again.boxes.sort(order).equals(planted.tables.boxes.sort(order))
+    few = apply(planted.tables, suspicions, 0.5, ["class", "missing"])
+    assert set(few.counts) == {"class", "missing"}
+
+
+def test_repairs_are_of_the_labels_that_were_audited(audited):
+    clean, planted, _, suspicions = audited
+    with pytest.raises(DataError, match=r"of the audit is .* and another here"):
+        apply(clean, suspicions, 0.5)
+    with pytest.raises(ConfigError, match=r"no suspicion of kind 'mising'"):
+        apply(planted.tables, suspicions, 0.5, ["mising"])
+    repaired = apply(planted.tables, suspicions, 0.5)
+    with pytest.raises(DataError, match=r"isn't the one that was repaired"):
+        undo(clean, repaired.record)
+
+
+def test_few_labels_are_not_judged():
+    few = labels(images=3)
+    with pytest.raises(DataError, match=r"are too few to learn how faults look"):
+        suspect(few, detections(few))
+
+
+def test_ignored_regions_hide_what_is_found_there():
+    clean = labels(images=12)
+    found = detections(clean, miss=0.0)
+    gone = clean.with_boxes(clean.boxes.with_columns(ignore=pl.col("image_id") == 0))
+    suspicions = suspect(gone, found)
+    assert 0 not in suspicions.filter(pl.col("probability") > 0.5)["image_id"].to_list()
+
+
+def test_a_folder_has_table_and_page(tmp_path):
+    from PIL import Image
+
+    clean = labels(images=12)
+    paths = [str(tmp_path / f"{n}.png") for n in range(12)]
+    for path in paths[:-1]:  # the last is not there
+        Image.new("RGB", (600, 500), (90, 120, 90)).save(path)
+    names = pl.Series([f"<b>{n}</b>.png" for n in range(12)])
+    clean = replace(clean, images=clean.images.with_columns(path=pl.Series(paths), file_name=names))
+    planted = plant(clean, seed=1)
+    formats.write(planted.tables, tmp_path / "labels.parquet")
+    formats.write(detections(clean), tmp_path / "found.parquet")
+    table = boxwright.audit(tmp_path / "labels.parquet", tmp_path / "found.parquet", tmp_path / "audit")
+    assert pl.read_parquet(tmp_path / "audit" / "audit.parquet").equals(table)
+    page = (tmp_path / "audit" / "index.html").read_text()
+    assert page.count("data:image/jpeg") >= 0.8 * len(table)
+    assert "<b>0</b>" not in page
+    assert "&lt;b&gt;0&lt;/b&gt;.png" in page

@@ -1,0 +1,39 @@
+"""Shares and probabilities of kinds against known mixtures."""
+
+import numpy as np
+import pytest
+
+from boxwright.auditing.mixture import probabilities, share_of_kind
+
+
+def mixture(share, count=6000, apart=3.0, seed=0):
+    rng = np.random.default_rng(seed)
+    kind = rng.random(count) < share
+    rows = rng.normal(0, 1, count) + apart * kind
+    return rng.normal(apart, 1, 2000), rows, kind
+
+
+@pytest.mark.parametrize("share", [0.0, 0.03, 0.1, 0.3])
+def test_shares_are_found(share):
+    planted, rows, _ = mixture(share)
+    assert share_of_kind(planted, rows) == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2])
+def test_probabilities_are_frequencies(share):
+    planted, rows, kind = mixture(share, seed=1)
+    found = probabilities(planted, rows)
+    assert ((found >= 0) & (found <= 1)).all()
+    assert (np.diff(found[np.argsort(rows)]) >= -1e-12).all()
+    place = np.minimum((found * 10).astype(int), 9)
+    off = [
+        abs(found[place == n].mean() - kind[place == n].mean()) * (place == n).mean() for n in np.unique(place)
+    ]
+    assert sum(off) < 0.03
+
+
+def test_nothing_planted_is_no_fault():
+    rows = np.arange(5.0)
+    assert not probabilities(np.zeros(0), rows).any()
+    assert share_of_kind(np.zeros(0), rows) == 0
+    assert len(probabilities(np.zeros(3), np.zeros(0))) == 0
