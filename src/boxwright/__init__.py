@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from boxwright.auditing.planting import corrupt as corrupt
+    from boxwright.auditing.repair import repair as repair
     from boxwright.data.anchors import fit_anchors as fit_anchors
     from boxwright.data.checking import check as check
     from boxwright.data.conversion import convert as convert
@@ -26,12 +28,14 @@ if TYPE_CHECKING:
     from boxwright.prediction.predict import predict as predict
     from boxwright.prediction.pseudo import pseudo_label as pseudo_label
     from boxwright.prediction.tiles import TilingOptions as TilingOptions
+    from boxwright.reporting.audit import audit as audit
     from boxwright.reporting.gallery import show as show
     from boxwright.reporting.report import report as report
     from boxwright.reporting.runs import runs as runs
     from boxwright.training.assignment import show_assignment as show_assignment
     from boxwright.training.augmented import show_augmented as show_augmented
     from boxwright.training.averaging import average as average
+    from boxwright.training.folds import out_of_fold as out_of_fold
     from boxwright.training.inspection import activations as activations
     from boxwright.training.inspection import filters as filters
     from boxwright.training.inspection import summarize as summarize
@@ -53,6 +57,9 @@ _HOMES = {
     "smooth_angles": "boxwright.data.smoothing",
     "split": "boxwright.data.splitting",
     "stats": "boxwright.data.statistics",
+    "audit": "boxwright.reporting.audit",
+    "corrupt": "boxwright.auditing.planting",
+    "repair": "boxwright.auditing.repair",
     "show": "boxwright.reporting.gallery",
     "fit_anchors": "boxwright.data.anchors",
     "show_assignment": "boxwright.training.assignment",
@@ -68,6 +75,7 @@ _HOMES = {
     "report": "boxwright.reporting.report",
     "runs": "boxwright.reporting.runs",
     "train": "boxwright.training.train",
+    "out_of_fold": "boxwright.training.folds",
     "pretrain": "boxwright.training.pretraining",
     "sweep": "boxwright.training.sweep",
     "show_augmented": "boxwright.training.augmented",
@@ -83,6 +91,7 @@ _EXTRAS = {"sweep": "sweep"} | dict.fromkeys(
     (
         "average",
         "lr_find",
+        "out_of_fold",
         "pseudo_label",
         "show_augmented",
         "predict",
@@ -99,11 +108,13 @@ _EXTRAS = {"sweep": "sweep"} | dict.fromkeys(
 __all__ = [
     "TilingOptions",
     "activations",
+    "audit",
     "average",
     "calibrate",
     "check",
     "compare",
     "convert",
+    "corrupt",
     "evaluate",
     "filters",
     "fit_anchors",
@@ -111,10 +122,12 @@ __all__ = [
     "init",
     "lr_find",
     "measure",
+    "out_of_fold",
     "predict",
     "pretrain",
     "pseudo_label",
     "read",
+    "repair",
     "report",
     "runs",
     "schedule",

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 import boxwright
-from boxwright.auditing.planting import plant
-from boxwright.auditing.repair import apply, undo
+from boxwright.auditing.planting import corrupt
+from boxwright.auditing.repair import repair, undo
 from boxwright.auditing.suspicions import SUSPICION_SCHEMA, suspect
 from boxwright.data import formats
 from boxwright.errors import ConfigError, DataError
@@ -38,7 +38,7 @@ def found_of(planted, clean, suspicions):
 @pytest.fixture(scope="module", params=[False, True], ids=["upright", "oriented"])
 def audited(request):
     clean = labels(oriented=request.param)
-    planted = plant(clean, seed=50)
+    planted = corrupt(clean, seed=50)
     found = detections(clean)
     return clean, planted, found, suspect(planted.tables, found)
 
@@ -70,7 +70,7 @@ def test_clean_labels_are_left_alone():
 
 
 def test_rows_say_what_would_repair_them(audited):
-    clean, planted, found, suspicions = audited
+    _, planted, _, suspicions = audited
     assert dict(suspicions.schema) == SUSPICION_SCHEMA
     assert suspicions["probability"].is_sorted(descending=True)
     boxes = planted.tables.boxes
@@ -96,8 +96,8 @@ def test_rows_say_what_would_repair_them(audited):
 
 
 def test_repairs_bring_labels_nearer_to_the_truth(audited):
-    clean, planted, found, suspicions = audited
-    repaired = apply(planted.tables, suspicions, 0.5)
+    clean, planted, _, suspicions = audited
+    repaired = repair(planted.tables, suspicions, 0.5)
 
     def off(tables):
         """AP of the clean labels as if they were detections."""
@@ -113,17 +113,17 @@ def test_repairs_bring_labels_nearer_to_the_truth(audited):
     again = undo(repaired.tables, repaired.record)
     order = ["image_id", "x", "y", "w", "h"]
     assert again.boxes.sort(order).equals(planted.tables.boxes.sort(order))
-    few = apply(planted.tables, suspicions, 0.5, ["class", "missing"])
+    few = repair(planted.tables, suspicions, 0.5, ["class", "missing"])
     assert set(few.counts) == {"class", "missing"}
 
 
 def test_repairs_are_of_the_labels_that_were_audited(audited):
     clean, planted, _, suspicions = audited
     with pytest.raises(DataError, match=r"of the audit is .* and another here"):
-        apply(clean, suspicions, 0.5)
+        repair(clean, suspicions, 0.5)
     with pytest.raises(ConfigError, match=r"no suspicion of kind 'mising'"):
-        apply(planted.tables, suspicions, 0.5, ["mising"])
-    repaired = apply(planted.tables, suspicions, 0.5)
+        repair(planted.tables, suspicions, 0.5, ["mising"])
+    repaired = repair(planted.tables, suspicions, 0.5)
     with pytest.raises(DataError, match=r"isn't the one that was repaired"):
         undo(clean, repaired.record)
 
@@ -151,7 +151,7 @@ def test_a_folder_has_table_and_page(tmp_path):
         Image.new("RGB", (600, 500), (90, 120, 90)).save(path)
     names = pl.Series([f"<b>{n}</b>.png" for n in range(12)])
     clean = replace(clean, images=clean.images.with_columns(path=pl.Series(paths), file_name=names))
-    planted = plant(clean, seed=1)
+    planted = corrupt(clean, seed=1)
     formats.write(planted.tables, tmp_path / "labels.parquet")
     formats.write(detections(clean), tmp_path / "found.parquet")
     table = boxwright.audit(tmp_path / "labels.parquet", tmp_path / "found.parquet", tmp_path / "audit")

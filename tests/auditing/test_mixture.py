@@ -27,7 +27,8 @@ def test_probabilities_are_frequencies(share):
     assert (np.diff(found[np.argsort(rows)]) >= -1e-12).all()
     place = np.minimum((found * 10).astype(int), 9)
     off = [
-        abs(found[place == n].mean() - kind[place == n].mean()) * (place == n).mean() for n in np.unique(place)
+        abs(found[place == n].mean() - kind[place == n].mean()) * (place == n).mean()
+        for n in np.unique(place)
     ]
     assert sum(off) < 0.03
 

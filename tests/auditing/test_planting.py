@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from boxwright.auditing.planting import KINDS, SHARES, plant
+from boxwright.auditing.planting import KINDS, SHARES, corrupt
 from boxwright.errors import ConfigError
 from boxwright.geometry.iou import pairwise_iou
 from tests.auditing.crowds import labels
@@ -18,7 +18,7 @@ BOX = ["x", "y", "w", "h", "angle"]
 @pytest.mark.parametrize("oriented", [False, True])
 def test_each_kind_is_there_as_often_as_asked(oriented):
     clean = labels(oriented=oriented)
-    planted = plant(clean)
+    planted = corrupt(clean)
     counts = dict(planted.answers["kind"].value_counts().iter_rows())
     for kind, share in SHARES.items():
         possible = oriented or kind not in ("angle", "heading")
@@ -31,7 +31,7 @@ def test_each_kind_is_there_as_often_as_asked(oriented):
 def test_faults_are_what_they_are_said_to_be(oriented):
     clean = labels(oriented=oriented)
     before = clean.boxes.clone()
-    planted = plant(clean, seed=3)
+    planted = corrupt(clean, seed=3)
     assert clean.boxes.equals(before)
     new = planted.tables.boxes
     assert new["image_id"].is_sorted()
@@ -72,14 +72,14 @@ def test_faults_are_what_they_are_said_to_be(oriented):
 
 def test_the_seed_decides():
     clean = labels()
-    assert plant(clean, seed=1).tables.boxes.equals(plant(clean, seed=1).tables.boxes)
-    assert not plant(clean, seed=1).tables.boxes.equals(plant(clean, seed=2).tables.boxes)
+    assert corrupt(clean, seed=1).tables.boxes.equals(corrupt(clean, seed=1).tables.boxes)
+    assert not corrupt(clean, seed=1).tables.boxes.equals(corrupt(clean, seed=2).tables.boxes)
 
 
 def test_crowds_and_ignored_regions_stay():
     clean = labels()
     marked = clean.with_boxes(clean.boxes.with_columns(ignore=pl.int_range(pl.len()) % 2 == 0))
-    planted = plant(marked, {"missing": 0.5, "class": 0.5})
+    planted = corrupt(marked, {"missing": 0.5, "class": 0.5})
     assert planted.tables.boxes.filter("ignore").equals(marked.boxes.filter("ignore"))
     assert len(planted.answers) == len(marked.boxes) // 2
 
@@ -87,7 +87,7 @@ def test_crowds_and_ignored_regions_stay():
 def test_boxes_end_where_their_image_does():
     clean = labels()
     edge = clean.with_boxes(clean.boxes.with_columns(x=pl.lit(0.0), y=pl.lit(0.0)))
-    moved = plant(edge, {"location": 0.5, "duplicate": 0.5}).tables.boxes
+    moved = corrupt(edge, {"location": 0.5, "duplicate": 0.5}).tables.boxes
     assert moved["x"].min() >= 0
     assert moved["y"].min() >= 0
     assert moved["w"].min() > 0
@@ -95,7 +95,7 @@ def test_boxes_end_where_their_image_does():
 
 def test_what_cannot_be_is_told():
     one = labels(classes=1)
-    assert "class" not in plant(one).answers["kind"].to_list()
+    assert "class" not in corrupt(one).answers["kind"].to_list()
     for tables, shares, message in (
         (one, {"class": 0.1}, r"class is 0.1, but there is one class"),
         (one, {"heading": 0.1}, r"but no box has an angle"),
@@ -104,9 +104,9 @@ def test_what_cannot_be_is_told():
         (one, {"missing": 0.7, "location": 0.7}, r"more than all boxes together"),
     ):
         with pytest.raises(ConfigError, match=message):
-            plant(tables, shares)
+            corrupt(tables, shares)
     with pytest.raises(ConfigError, match=r"expected 0 < from <= to < 1"):
-        plant(one, strength=(0.5, 0.2))
+        corrupt(one, strength=(0.5, 0.2))
 
 
 def test_images_of_unknown_size_get_no_spurious_boxes():
@@ -114,5 +114,5 @@ def test_images_of_unknown_size_get_no_spurious_boxes():
     unknown = replace(
         clean, images=clean.images.with_columns(width=pl.lit(None, pl.Int32), height=pl.lit(None, pl.Int32))
     )
-    kinds = set(plant(unknown).answers["kind"])
+    kinds = set(corrupt(unknown).answers["kind"])
     assert kinds == set(KINDS) - {"spurious", "angle", "heading"}

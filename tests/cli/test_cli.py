@@ -40,6 +40,9 @@ COMMANDS = [
         ["show"],
         ["anchors"],
         ["smooth"],
+        ["audit"],
+        ["corrupt"],
+        ["repair"],
         ["formats"],
     )
 ]
@@ -247,3 +250,41 @@ def test_a_reader_that_leaves_ends_nothing(words, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "BrokenPipe" not in done.stderr
     assert words == ["--help"] or json.loads((tmp_path / "n.json").read_text())
+
+
+def test_labels_are_corrupted_audited_and_repaired(tmp_path):
+    from tests.auditing.crowds import detections, labels
+
+    clean = labels()
+    formats.write(clean, tmp_path / "labels.parquet")
+    formats.write(detections(clean), tmp_path / "found.parquet")
+    faulty, audit, good = tmp_path / "faulty.parquet", tmp_path / "audit", tmp_path / "good.parquet"
+    done = run(
+        "data", "corrupt", tmp_path / "labels.parquet", "-o", faulty, "--shares", "class=0.1,missing=0.1"
+    )
+    answers = pl.read_parquet(tmp_path / "faulty.answers.parquet")
+    assert f"class       {round(0.1 * len(clean.boxes))}" in done.stdout
+    assert len(answers) == 2 * round(0.1 * len(clean.boxes))
+    done = run("data", "audit", faulty, "--predictions", tmp_path / "found.parquet", "-o", audit)
+    assert (
+        max(
+            len(line) for line in done.stdout.splitlines() if not line.startswith(("Table", "Page", "Repair"))
+        )
+        <= 80
+    )
+    assert {path.name for path in audit.iterdir()} == {"audit.parquet", "index.html", "labels.parquet"}
+    done = run(
+        "data", "repair", faulty, audit / "audit.parquet", "--above", "0.5", "--kinds", "class", "-o", good
+    )
+    classes = formats.read(good).boxes["category_id"].to_list()
+    assert len(classes) == len(formats.read(faulty).boxes)
+    again = tmp_path / "again.parquet"
+    run("data", "repair", good, tmp_path / "good.repairs.parquet", "--undo", "-o", again)
+    assert formats.read(again).boxes.equals(formats.read(faulty).boxes)
+    for words, message in (
+        (["repair", faulty, faulty, "-o", good], "not the table of an audit"),
+        (["repair", faulty, tmp_path / "nothing", "-o", good], "can't be read"),
+        (["corrupt", faulty, "-o", good, "--shares", "class"], "expected missing=0.05,class=0.02"),
+        (["corrupt", faulty, "-o", good, "--strength", "much"], "expected 0.15,0.4"),
+    ):
+        assert message in run("data", *words, check=2).stderr.replace("\n", " ")

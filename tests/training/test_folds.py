@@ -40,7 +40,9 @@ def test_all_images_are_predicted_and_done_folds_stay_done(tmp_path, monkeypatch
     os.remove(tmp_path / "folds" / "fold-2" / "evaluation.json")
     asked = []
     honest = folds.train
-    monkeypatch.setattr(folds, "train", lambda *a, **k: (asked.append((k["name"], k["resume"])), honest(*a, **k))[1])
+    monkeypatch.setattr(
+        folds, "train", lambda *a, **k: (asked.append((k["name"], k["resume"])), honest(*a, **k))[1]
+    )
     again = out_of_fold(labels, settings, tmp_path / "folds", folds=2)
     assert asked == [("fold-2", True)]
     assert again.boxes.equals(found.boxes)

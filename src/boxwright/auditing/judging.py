@@ -17,7 +17,7 @@ from boxwright.auditing.evidence import (
 )
 from boxwright.auditing.mixture import probabilities
 from boxwright.auditing.pairs import best, overlapping
-from boxwright.auditing.planting import KINDS, Planted, plant
+from boxwright.auditing.planting import KINDS, Planted, corrupt
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
@@ -67,7 +67,7 @@ def judge(
         )
     rounds = []
     for n in range(rounds_of(labels)):
-        planted = plant(labels, seed=seed + n)
+        planted = corrupt(labels, seed=seed + n)
         rounds.append(_examples(planted, labels, predictions))
         tell(1)
     image = labels.boxes["image_id"].to_numpy()[own.rows]
@@ -84,8 +84,18 @@ def judge(
     faults, missing = scores.probabilities()
     duplicate = faults[:, OF_LABELS.index("duplicate")]
     duplicate[_better_of_two(own, labels, duplicate)] = 0
+    _without_a_place_of_their_own(faults, own)
     total = faults.sum(axis=1, keepdims=True)
     return Judgement(own, faults / np.maximum(total, 1), candidates, missing)
+
+
+def _without_a_place_of_their_own(faults: np.ndarray, own: Evidence) -> None:
+    """Where no prediction tells what a label should be it is spurious, if it is a fault."""
+    spurious = OF_LABELS.index("spurious")
+    for kind, means in (("location", own.partner), ("angle", own.partner), ("class", own.other)):
+        lost = np.where(means < 0, faults[:, OF_LABELS.index(kind)], 0)
+        faults[:, spurious] += lost
+        faults[:, OF_LABELS.index(kind)] -= lost
 
 
 def _better_of_two(own: Evidence, labels: Tables, duplicate: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ class Planted:
         return kinds
 
 
-def plant(
+def corrupt(
     tables: Tables,
     shares: Mapping[str, float] | None = None,
     strength: tuple[float, float] = STRENGTH,

@@ -37,7 +37,7 @@ class Repaired:
         return dict(self.record["kind"].value_counts(sort=True).iter_rows())
 
 
-def apply(
+def repair(
     labels: Tables, suspicions: pl.DataFrame, above: float = 0.9, kinds: Sequence[str] | None = None
 ) -> Repaired:
     """Repair labels whose fault is likely, each once: the likeliest of its faults.

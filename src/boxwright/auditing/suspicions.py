@@ -64,8 +64,6 @@ def _of_labels(labels: Tables, predictions: Tables, judgement: Judgement, gains:
     for n, k in zip(*np.nonzero(judgement.faults >= LEAST)):
         kind, label, probability = OF_LABELS[k], int(evidence.rows[n]), float(judgement.faults[n, k])
         means = int((evidence.other if kind == "class" else evidence.partner)[n])
-        if means < 0 and kind in ("location", "angle", "class"):
-            kind = "spurious"  # nothing tells where or what it should be
         old = labels.boxes.row(label, named=True)
         found = predictions.boxes.row(means, named=True) if means >= 0 else None
         new, detail = _repair(kind, old, found, names)

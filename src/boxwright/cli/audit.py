@@ -114,7 +114,8 @@ def corrupt(
 
     Kinds: missing, spurious, location, class, duplicate; of oriented boxes angle and heading.
     """
-    from boxwright.auditing.planting import STRENGTH, plant
+    from boxwright.auditing.planting import STRENGTH
+    from boxwright.auditing.planting import corrupt as plant
     from boxwright.cli.tables import print_rows
     from boxwright.data import formats
 
@@ -159,17 +160,19 @@ def repair(
     """Repair labels that an audit suspects, into a new file; a record beside it takes the repairs back."""
     import polars as pl
 
-    from boxwright.auditing import repair as repairs
+    from boxwright.auditing.repair import RECORD_SCHEMA
+    from boxwright.auditing.repair import repair as apply
+    from boxwright.auditing.repair import undo as take_back
     from boxwright.cli.tables import print_rows
     from boxwright.data import formats
 
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
-    table = _table(suspicions, repairs.RECORD_SCHEMA if undo else {"probability": pl.Float64()}, undo)
+    table = _table(suspicions, RECORD_SCHEMA if undo else {"probability": pl.Float64()}, undo)
     if undo:
-        formats.write(repairs.undo(labels, table), output)
+        formats.write(take_back(labels, table), output)
         typer.echo(f"{len(table):,} repairs taken back: {output}")
         return
-    done = repairs.apply(labels, table, above, kinds.split(",") if kinds else None)
+    done = apply(labels, table, above, kinds.split(",") if kinds else None)
     formats.write(done.tables, output)
     record = output.with_name(f"{output.stem}.repairs.parquet")
     done.record.write_parquet(record)
