@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -43,6 +44,7 @@ COMMANDS = [
         ["audit"],
         ["corrupt"],
         ["repair"],
+        ["images"],
         ["formats"],
     )
 ]
@@ -288,3 +290,25 @@ def test_labels_are_corrupted_audited_and_repaired(tmp_path):
         (["corrupt", faulty, "-o", good, "--strength", "much"], "expected 0.15,0.4"),
     ):
         assert message in run("data", *words, check=2).stderr.replace("\n", " ")
+
+
+def test_images_are_compared(tmp_path):
+    from PIL import Image
+
+    for name, values in (("a", (0, 1, 2)), ("b", (3, 4, 0))):
+        (tmp_path / name).mkdir()
+        for n, value in enumerate(values):
+            rng = np.random.default_rng(value)
+            small = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+            small.resize((96, 72), Image.Resampling.BICUBIC).save(tmp_path / name / f"{n}.png")
+    for suffix in ("html", "parquet", "json"):
+        output = tmp_path / f"images.{suffix}"
+        done = run("data", "images", tmp_path / "a", tmp_path / "b", "-o", output, check=1)
+        assert "error     leak   b          1" in done.stdout
+        assert output.stat().st_size > 0
+    page = (tmp_path / "images.html").read_text()
+    assert "the same file as 0.png of a" in page
+    done = run("data", "images", tmp_path / "a", "-o", tmp_path / "images.html")
+    assert "3 findings" in done.stdout  # without boxes
+    assert "given twice" in run("data", "images", tmp_path / "a", tmp_path / "a", check=2).stderr
+    assert "expected a .html" in run("data", "images", tmp_path / "a", "-o", "x.txt", check=2).stderr

@@ -1,5 +1,6 @@
-"""`boxwright data audit`, `corrupt` and `repair`."""
+"""`boxwright data audit`, `corrupt`, `repair` and `images`."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ EXAMPLES = {
     "audit": "Example: boxwright data audit labels.json -o audit --minutes 60",
     "corrupt": "Example: boxwright data corrupt labels.json -o faulty.parquet --shares class=0.02",
     "repair": "Example: boxwright data repair labels.json audit/audit.parquet -o repaired.parquet",
+    "images": "Example: boxwright data images train.json val.json -o images.html",
 }
 Labels = Annotated[Path, typer.Argument(help="File or folder of annotations.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same result.")]
@@ -28,7 +30,8 @@ def audit(
     folds: Annotated[
         int, typer.Option(help="Each image is predicted by a detector trained on the others.", min=2, max=50)
     ] = 5,
-    minutes: Annotated[float, typer.Option(help="For all folds together.", min=0.1)] = 60.0,
+    minutes: Annotated[float, typer.Option(help="For all folds together, about.", min=0.1)] = 60.0,
+    epochs: Annotated[int | None, typer.Option(help="Of each fold, in place of minutes.", min=1)] = None,
     config: Annotated[
         Path | None, typer.Option(help="Experiment whose detector is trained; if left out, init's.")
     ] = None,
@@ -54,7 +57,8 @@ def audit(
     formats.write(labels, output / LABELS)
     if predictions is None:
         predictions = output / "predictions.parquet"
-        content = _experiment(config, labels, output, minutes / folds, seed)
+        length = {"minutes": minutes / folds} if epochs is None else {"epochs": epochs, "minutes": None}
+        content = _experiment(config, labels, output, length, seed)
         training = import_extra("boxwright.training.folds", "train")
         formats.write(training.out_of_fold(labels, content, output / "folds", folds, seed), predictions)
 
@@ -71,7 +75,7 @@ def audit(
     )
 
 
-def _experiment(config: Path | None, labels, output: Path, minutes: float, seed: int) -> dict:
+def _experiment(config: Path | None, labels, output: Path, length: dict, seed: int) -> dict:
     """What each fold is trained by, written beside the result."""
     import yaml
 
@@ -85,7 +89,7 @@ def _experiment(config: Path | None, labels, output: Path, minutes: float, seed:
         content = suggest(labels, (output / LABELS).resolve())
     del content["train"]["epochs"]
     # Judged at the end alone: nothing is chosen by the images of a fold.
-    content["train"] |= {"minutes": minutes, "seed": seed, "evaluate_every": 1_000_000}
+    content["train"] |= length | {"seed": seed, "evaluate_every": 1_000_000}
     write_atomic(output / CONFIG, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
     return content
 
@@ -197,3 +201,63 @@ def _table(path: Path, columns: dict, undo: bool):
     if not set(columns) <= set(table.columns):
         raise DataError(f"{path}: not {what}; expected the columns {', '.join(columns)}.")
     return table
+
+
+def images(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Labels or folders of images, such as those to train and to judge by."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A page, a .parquet or a .json.")] = Path(
+        "images.html"
+    ),
+    format: Format = None,
+) -> None:
+    """Find images that are there twice, mirrored and turned ones too, leak from one source into another, are
+    dark, blurred or empty, or can't be read; exit code 1 if any leaks or can't be.
+    """
+    from boxwright.auditing.images import audit_images
+    from boxwright.cli.tables import print_rows
+    from boxwright.errors import DataError
+    from boxwright.progress import progress_bar
+    from boxwright.reporting.images_page import summarize_images, write_images_page
+
+    if output.suffix not in (".html", ".parquet", ".json"):
+        raise DataError(f"{output}: expected a .html, .parquet or .json to write.")
+    parts = {name: _with_images(path, format) for name, path in _named(sources).items()}
+    with progress_bar("look at images", sum(len(tables.images) for tables in parts.values())) as tell:
+        found = audit_images(parts, tell)
+    if output.suffix == ".html":
+        write_images_page(found, output, "Images of " + ", ".join(parts))
+    elif output.suffix == ".parquet":
+        found.write_parquet(output)
+    else:
+        found.write_json(output)
+    print_rows(summarize_images(found))
+    typer.echo(f"{len(found):,} findings: {output}")
+    if (found["severity"] == "error").any():
+        raise typer.Exit(1)
+
+
+def _named(paths: list[Path]) -> dict[str, Path]:
+    """Paths by what tells them apart."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise ConfigError("a source is given twice.")
+    if len(paths) == 1:
+        return {paths[0].name: paths[0]}
+    common = os.path.commonpath([path.resolve() for path in paths])
+    return {os.path.relpath(path.resolve(), common): path for path in paths}
+
+
+def _with_images(path: Path, format: str | None):
+    """Tables of labels, or of the images of a folder that has none."""
+    from boxwright.data import formats
+    from boxwright.data.sources import images_of
+    from boxwright.errors import DataError
+
+    try:
+        return formats.read(path, format)
+    except DataError:
+        if format is not None or not path.is_dir():
+            raise
+        return images_of(path)

@@ -263,5 +263,5 @@ def smooth(
     print_conversion(tables, target, convert_tables(tables, target, to))
 
 
-for command in (audit_commands.audit, audit_commands.corrupt, audit_commands.repair):
+for command in (audit_commands.audit, audit_commands.corrupt, audit_commands.repair, audit_commands.images):
     app.command(epilog=audit_commands.EXAMPLES[command.__name__])(command)

@@ -120,7 +120,7 @@ def _read(source: SourceConfig) -> Tables:
     told = (source.format, source.list, source.images, source.boxes, source.layout, source.angles)
     without_boxes = source.role in ("background", "unlabelled")
     if without_boxes and not any(told) and Path(source.root).is_dir():
-        return _images_of(Path(source.root))
+        return images_of(Path(source.root))
     options = ReadOptions(
         list_name=source.list,
         images=Path(source.images) if source.images else None,
@@ -169,7 +169,7 @@ def _as_labels(tables: Tables, source: SourceConfig) -> Tables:
     return tables.with_boxes(boxes.filter(certain | (score >= source.doubt)))
 
 
-def _images_of(folder: Path) -> Tables:
+def images_of(folder: Path) -> Tables:
     """The images of a folder, without boxes."""
     builder = TableBuilder(folder.name)
     for path in find_images(folder):

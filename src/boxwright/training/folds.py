@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from boxwright.config import check_config
+from boxwright.config import check_config, load_config
 from boxwright.data import formats
 from boxwright.data.sources import concat
 from boxwright.data.tables import Tables
@@ -29,7 +29,8 @@ def out_of_fold(
 ) -> Tables:
     """Train a detector on the images outside of each fold, and let it predict those inside.
 
-    What is done stays done: the same call goes on with the fold that was stopped.
+    What is done stays done: the same call goes on with the fold that was stopped. Where the config has
+    minutes, those of the first fold decide how many epochs all of them have.
 
     Args:
         labels: of all images; those of one video or folder stay together where there are as many as folds.
@@ -58,6 +59,8 @@ def out_of_fold(
         parts = {"train": fold_of != fold, "val": fold_of == fold}
         console.print(f"[bold]fold {fold + 1} of {folds}[/]: {parts['val'].sum():,} images to predict")
         run = _train(names, parts, config, place, f"fold-{fold + 1}")
+        epochs = load_config(run / CONFIG).train.epochs
+        config = config | {"train": config["train"] | {"minutes": None, "epochs": epochs}}
         found.append(formats.read(run / "predictions.parquet"))
         tell(fold)
     return align(labels, align(names, concat(found)))

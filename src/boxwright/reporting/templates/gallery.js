@@ -8,3 +8,16 @@ document.querySelectorAll("select[data-order]").forEach((select) => {
     gallery.append(...order);
   });
 });
+
+// Arrow keys step from picture to picture.
+document.querySelectorAll(".gallery figure").forEach((figure) => { figure.tabIndex = 0; });
+document.addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!step || event.target.closest("select, input, textarea")) return;
+  const figures = [...document.querySelectorAll("details[open] .gallery figure")];
+  const next = figures[figures.indexOf(document.activeElement) + step];
+  if (!next) return;
+  event.preventDefault();
+  next.focus();
+  next.scrollIntoView({ block: "center" });
+});
