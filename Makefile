@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-all lint format bench bench-startup bench-evaluate bench-models bench-tiling clean
+.PHONY: help install demo docs test test-all lint format bench bench-startup bench-evaluate bench-models bench-tiling bench-audit clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
@@ -61,6 +61,12 @@ bench-startup: install  ## seconds until a mistake is told and until training be
 bench-tiling: install  ## tiled prediction of large scenes beside SAHI's
 	$(BIN)/uv sync --frozen --inexact --extra train --extra bench --extra aerial --extra onnx --group dev
 	$(BIN)/python -m benchmarks.tiling
+
+bench-audit: install  ## what an audit finds of planted faults, beside cleanlab's scores
+	$(BIN)/uv sync --frozen --inexact --extra train --extra bench --extra audit --group dev
+	$(BIN)/python -m benchmarks.audit bccd
+	$(BIN)/python -m benchmarks.audit hituav
+	$(BIN)/python -m benchmarks.audit scenes
 
 bench-models: install  ## training and inference beside torchvision's detectors
 	$(BIN)/python -m benchmarks.models

@@ -10,29 +10,11 @@ import pytest
 import boxwright
 from boxwright.auditing.planting import corrupt
 from boxwright.auditing.repair import repair, undo
+from boxwright.auditing.scoring import are_planted, ranked, score_audit
 from boxwright.auditing.suspicions import SUSPICION_SCHEMA, suspect
 from boxwright.data import formats
 from boxwright.errors import ConfigError, DataError
-from boxwright.geometry.iou import pairwise_iou
 from tests.auditing.crowds import detections, labels
-
-
-def found_of(planted, clean, suspicions):
-    """For each suspicion whether it is of a planted fault of its kind."""
-    answers = planted.answers
-    faults = {(kind, row) for kind, row, twin in answers.select("kind", "row", "twin").iter_rows()}
-    faults |= {("duplicate", twin) for twin in answers["twin"].drop_nulls()}
-    gone = clean.with_boxes(clean.boxes[answers.filter(pl.col("kind") == "missing")["original"]])
-    hits = []
-    for row in suspicions.iter_rows(named=True):
-        if row["kind"] != "missing":
-            hits.append((row["kind"], row["row"]) in faults)
-            continue
-        own = gone.boxes["image_id"].to_numpy() == row["image_id"]
-        w, h = row["new_w"], row["new_h"]
-        shape = np.array([[row["new_x"] + w / 2, row["new_y"] + h / 2, w, h, row["new_angle"] or 0.0]])
-        hits.append(bool((pairwise_iou(shape, gone.rotated()[own]) > 0.5).any()))
-    return np.array(hits)
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["upright", "oriented"])
@@ -44,22 +26,44 @@ def audited(request):
 
 
 def test_planted_faults_are_found(audited):
-    clean, planted, _, suspicions = audited
+    _, planted, _, suspicions = audited
     counts = dict(planted.answers["kind"].value_counts().iter_rows())
     for kind, count in counts.items():
         own = suspicions.filter((pl.col("kind") == kind) & (pl.col("probability") >= 0.5))
-        hits = found_of(planted, clean, own)
+        hits = are_planted(own, planted.answers)
         assert hits.sum() >= 0.8 * count, kind
         assert hits.mean() >= 0.8, kind
 
 
 def test_probabilities_are_frequencies(audited):
-    clean, planted, _, suspicions = audited
-    hits, told = found_of(planted, clean, suspicions), suspicions["probability"].to_numpy()
+    _, planted, _, suspicions = audited
+    hits, told = are_planted(suspicions, planted.answers), suspicions["probability"].to_numpy()
     place = np.minimum((told * 5).astype(int), 4)
     off = [abs(told[place == n].sum() - hits[place == n].sum()) for n in np.unique(place)]
     assert sum(off) / len(planted.tables.boxes) < 0.05
     assert told.sum() == pytest.approx(len(planted.answers), rel=0.2)
+
+
+def test_an_audit_is_scored(audited):
+    _, planted, _, suspicions = audited
+    rows = {row["kind"]: row for row in score_audit(suspicions, planted.answers)}
+    for kind, count in planted.answers["kind"].value_counts().iter_rows():
+        assert rows[kind]["planted"] == count
+        assert rows[kind]["AP"] > 0.8
+        assert rows[kind]["ECE"] < 0.25
+    nothing = score_audit(suspicions.clear(), planted.answers)
+    assert all(row["recall"] == 0 and row["precision"] is None for row in nothing)
+
+
+def test_rankings_are_scored_as_by_hand():
+    told = np.array([0.95, 0.9, 0.6, 0.55, 0.2])
+    hit = np.array([True, True, False, True, False])
+    numbers = ranked(told, hit, planted=4)
+    assert numbers["precision"] == 0.75
+    assert numbers["recall"] == 0.75
+    assert numbers["recall at 0.9"] == 0.5
+    assert numbers["AP"] == pytest.approx((1 + 1 + 0.75) / 4)
+    assert numbers["ECE"] == pytest.approx((0.15 + 0.6 + 0.45 + 0.2) / 5)
 
 
 def test_clean_labels_are_left_alone():

@@ -267,7 +267,18 @@ def test_labels_are_corrupted_audited_and_repaired(tmp_path):
     answers = pl.read_parquet(tmp_path / "faulty.answers.parquet")
     assert f"class       {round(0.1 * len(clean.boxes))}" in done.stdout
     assert len(answers) == 2 * round(0.1 * len(clean.boxes))
-    done = run("data", "audit", faulty, "--predictions", tmp_path / "found.parquet", "-o", audit)
+    done = run(
+        "data",
+        "audit",
+        faulty,
+        "--predictions",
+        tmp_path / "found.parquet",
+        "-o",
+        audit,
+        "--answers",
+        tmp_path / "faulty.answers.parquet",
+    )
+    assert "Of the planted faults" in done.stdout
     assert (
         max(
             len(line) for line in done.stdout.splitlines() if not line.startswith(("Table", "Page", "Repair"))

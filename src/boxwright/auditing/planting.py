@@ -34,6 +34,12 @@ ANSWER_SCHEMA: dict[str, pl.DataType] = {
     "row": pl.Int64(),  # of the faulty box in the table with faults; null: missing
     "twin": pl.Int64(),  # of a duplicate: row of the box that it was drawn over
     "original": pl.Int64(),  # row of the box in the table without; null: spurious
+    "category_id": pl.Int32(),  # as it was there
+    "x": pl.Float64(),
+    "y": pl.Float64(),
+    "w": pl.Float64(),
+    "h": pl.Float64(),
+    "angle": pl.Float64(),
 }
 
 
@@ -256,7 +262,9 @@ def _assemble(
     only = pl.col("kind") == "duplicate"
     there = there.with_columns(twin=pl.when(only).then("twin"))
     gone = every.filter(missing).with_columns(row=None, twin=None)
-    answers = pl.concat(
-        [t.select(pl.col(n).cast(k) for n, k in ANSWER_SCHEMA.items()) for t in (there, gone)]
-    )
+    places = ("kind", "image_id", "row", "twin", "original")
+    faults = pl.concat([t.select(pl.col(n).cast(ANSWER_SCHEMA[n]) for n in places) for t in (there, gone)])
+    was = tables.boxes.with_row_index("original").with_columns(pl.col("original").cast(pl.Int64))
+    answers = faults.join(was.drop("image_id"), on="original", how="left", maintain_order="left")
+    answers = answers.select(list(ANSWER_SCHEMA))
     return Planted(tables.with_boxes(kept.drop("row", "kind", "original")), answers)

@@ -35,6 +35,9 @@ def audit(
     config: Annotated[
         Path | None, typer.Option(help="Experiment whose detector is trained; if left out, init's.")
     ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="Of `data corrupt`: tells what was found of the planted faults.")
+    ] = None,
     seed: Seed = 0,
     format: Format = None,
     list_name: ListName = None,
@@ -48,10 +51,12 @@ def audit(
     Each suspicion has the probability that it is a fault, and the AP that its repair would gain. Stopped, the
     same command goes on with the fold that it was at.
     """
+    from boxwright.auditing.planting import ANSWER_SCHEMA
     from boxwright.data import formats
     from boxwright.errors import import_extra
 
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
+    planted = None if answers is None else _table(answers, ANSWER_SCHEMA, "the answers of data corrupt")
     import_extra("sklearn", "audit")
     output.mkdir(parents=True, exist_ok=True)
     formats.write(labels, output / LABELS)
@@ -62,6 +67,7 @@ def audit(
         training = import_extra("boxwright.training.folds", "train")
         formats.write(training.out_of_fold(labels, content, output / "folds", folds, seed), predictions)
 
+    from boxwright.auditing.scoring import score_audit
     from boxwright.cli.tables import print_rows
     from boxwright.reporting.audit import PAGE, TABLE
     from boxwright.reporting.audit import audit as judge
@@ -69,6 +75,9 @@ def audit(
 
     found = judge(labels, predictions, output, seed)
     print_rows(summarize(found))
+    if planted is not None:
+        typer.echo("\nOf the planted faults:")
+        print_rows(score_audit(found, planted))
     typer.echo(f"Table: {output / TABLE}\nPage: {output / PAGE}")
     typer.echo(
         f"Repair: boxwright data repair {output / LABELS} {output / TABLE} --above 0.9 -o repaired.parquet"
@@ -171,7 +180,10 @@ def repair(
     from boxwright.data import formats
 
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
-    table = _table(suspicions, RECORD_SCHEMA if undo else {"probability": pl.Float64()}, undo)
+    if undo:
+        table = _table(suspicions, RECORD_SCHEMA, "the record of repairs")
+    else:
+        table = _table(suspicions, {"probability": pl.Float64()}, "the table of an audit")
     if undo:
         formats.write(take_back(labels, table), output)
         typer.echo(f"{len(table):,} repairs taken back: {output}")
@@ -187,13 +199,12 @@ def repair(
     )
 
 
-def _table(path: Path, columns: dict, undo: bool):
+def _table(path: Path, columns: dict, what: str):
     """A Parquet table with these columns."""
     import polars as pl
 
     from boxwright.errors import DataError
 
-    what = "the record of repairs" if undo else "the table of an audit"
     try:
         table = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
