@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from boxwright.auditing.systematic import systematic
 from boxwright.data.tables import Tables
 from boxwright.errors import import_extra
 from boxwright.evaluation.pairing import read_pair
@@ -53,5 +54,5 @@ def audit(
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)
         table.write_parquet(folder / TABLE)
-        write_audit(truth, table, folder / PAGE)
+        write_audit(truth, table, systematic(truth, found), folder / PAGE)
     return table

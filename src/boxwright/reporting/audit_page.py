@@ -21,18 +21,24 @@ LEAST_REACH, TILE = 60.0, 240  # px of the image, px of a picture
 LIKELY = 0.5
 
 
-def write_audit(labels: Tables, suspicions: pl.DataFrame, path: Path, count: int = 60) -> None:
+def write_audit(
+    labels: Tables, suspicions: pl.DataFrame, sources: list[dict], path: Path, count: int = 60
+) -> None:
     """Write the page.
 
     Args:
         labels: that were audited.
         suspicions: of `suspect`.
+        sources: of `systematic`.
         path: of the page.
         count: pictures a kind.
     """
     kinds = suspicions["kind"].unique(maintain_order=True).to_list()
     total = sum(min(count, len(suspicions.filter(pl.col("kind") == kind))) for kind in kinds)
     sections = [Section("Suspicions", rows=summarize(suspicions))]
+    if sources:
+        notes = [f"{row['source']}: {row['told']}" for row in sources if row["told"]]
+        sections.append(Section("Sources", rows=sources, notes=notes))
     with progress_bar("draw suspicions", total) as tell:
         for kind in kinds:
             rows = suspicions.filter(pl.col("kind") == kind)
