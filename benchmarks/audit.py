@@ -6,9 +6,9 @@ python -m benchmarks.audit scenes   # 280 synthetic scenes: labels without other
 
 Faults of every kind are planted (`boxwright data corrupt`), five folds are trained on the faulty labels, and
 each image is judged by the fold that hasn't seen it. Both rank the same boxes by the same predictions:
-cleanlab (Tkachenko et al., ObjectLab, 2023) has scores of overlooked, badly located and swapped boxes, with upright
-hulls, and is given the better of its own thresholds and 0.3, as scores of detectors are low. Real data has
-faults of its own, which count as mistakes here. Folds that are there already are not trained again.
+cleanlab (Tkachenko et al., ObjectLab, 2023) has scores of overlooked, badly located and swapped boxes, with
+upright hulls, and is given the better of its own thresholds and 0.3, as scores of detectors are low. Real
+data has faults of its own, which count as mistakes here. Folds that are there already are not trained again.
 """
 
 import argparse
