@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from boxwright.prediction.pseudo import pseudo_label as pseudo_label
     from boxwright.prediction.tiles import TilingOptions as TilingOptions
     from boxwright.reporting.audit import audit as audit
+    from boxwright.reporting.card import card as card
     from boxwright.reporting.gallery import show as show
     from boxwright.reporting.report import report as report
     from boxwright.reporting.runs import runs as runs
@@ -58,6 +59,7 @@ _HOMES = {
     "split": "boxwright.data.splitting",
     "stats": "boxwright.data.statistics",
     "audit": "boxwright.reporting.audit",
+    "card": "boxwright.reporting.card",
     "corrupt": "boxwright.auditing.planting",
     "repair": "boxwright.auditing.repair",
     "show": "boxwright.reporting.gallery",
@@ -111,6 +113,7 @@ __all__ = [
     "audit",
     "average",
     "calibrate",
+    "card",
     "check",
     "compare",
     "convert",

@@ -25,6 +25,7 @@ COMMANDS = [
     ["predict"],
     ["report"],
     ["runs"],
+    ["card"],
     ["demo"],
     ["zoo"],
     ["import-checkpoint"],

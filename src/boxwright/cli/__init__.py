@@ -8,6 +8,7 @@ from boxwright.cli import (
     assign,
     average,
     calibrate,
+    card,
     compare,
     data,
     demo,
@@ -54,6 +55,7 @@ app.command("pseudo-label", epilog=pseudo_label.EXAMPLE)(pseudo_label.pseudo_lab
 app.command(epilog=average.EXAMPLE)(average.average)
 app.command(epilog=report.EXAMPLE)(report.report)
 app.command(epilog=runs.EXAMPLE)(runs.runs)
+app.command(epilog=card.EXAMPLE)(card.card)
 app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLE)(import_checkpoint.import_checkpoint)
 app.command(epilog=zoo.EXAMPLE)(zoo.zoo)
 app.command(epilog=demo.EXAMPLE)(demo.demo)
