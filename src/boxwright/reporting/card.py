@@ -136,11 +136,10 @@ def model_card(run: Path, licence: str | None = None) -> Card:
         _training(run, config),
         _licence(config, licence),
     ]
-    images = len(evaluation.truth.images)
+    numbers = f"AP {evaluation.coco['AP']:.3f}, AP50 {evaluation.coco['AP50']:.3f}"
     lead = (
-        f"An object detector ({config.model.name}) that finds {_listed(classes)}: AP"
-        f" {evaluation.coco['AP']:.3f}, AP50 {evaluation.coco['AP50']:.3f} on {images:,} images that it has not"
-        " learnt from."
+        f"An object detector ({config.model.name}) that finds {_listed(classes)}: {numbers} on"
+        f" {len(evaluation.truth.images):,} images that it has not learnt from."
     )
     return Card(name, lead, _model_metadata(name, config, evaluation, licence), sections)
 
