@@ -31,7 +31,7 @@ from boxwright.auditing.scoring import ranked, score_audit
 from boxwright.auditing.suspicions import suspect
 from boxwright.config import load_config
 from boxwright.data import formats
-from boxwright.data.sources import load_parts
+from boxwright.data.sources import load_parts, mark_ignored
 from boxwright.data.synthetic import make_scenes
 from boxwright.data.tables import Tables
 from boxwright.training.folds import out_of_fold
@@ -73,7 +73,7 @@ def load(options: argparse.Namespace) -> tuple[Tables, dict]:
     content["train"] |= {"minutes": None, "epochs": options.epochs or epochs, "evaluate_every": 1_000_000}
     if options.set != "scenes":
         (labels,), _ = load_parts(config.data)
-        return labels, content
+        return mark_ignored(labels, config.data.ignore), content
     scenes = options.out / "scenes"
     if not (scenes / "truth.parquet").is_file():
         formats.write(make_scenes(scenes, SCENES, size=SIZE), scenes / "truth.parquet")

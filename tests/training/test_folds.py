@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from boxwright.data import formats
+from boxwright.data.sources import mark_ignored
 from boxwright.errors import ConfigError, DataError
 from boxwright.training import folds
 from boxwright.training.folds import assign_folds, out_of_fold
@@ -68,3 +69,15 @@ def test_images_of_a_video_stay_together(tmp_path):
     # One folder for all is no video.
     assert sorted(np.bincount(assign_folds(labels, 5, seed=0))) == [8] * 5
     assert not np.array_equal(assign_folds(labels, 5, seed=0), assign_folds(labels, 5, seed=1))
+
+
+def test_ignored_classes_are_not_predicted(tmp_path):
+    labels = mark_ignored(square_tables(tmp_path / "images", images=4), ["dark"])
+    assert labels.boxes["ignore"].to_list() == [False, True] * 4
+    settings = config(tmp_path)
+    settings["data"]["ignore"] = ["dark"]
+    found = out_of_fold(labels, settings, tmp_path / "folds", folds=2)
+    assert found.categories["name"].to_list() == ["bright", "dark"]
+    assert set(found.boxes["category_id"]) == {0}
+    with pytest.raises(ConfigError, match=r"no class 'drak' to ignore"):
+        mark_ignored(labels, ["drak"])

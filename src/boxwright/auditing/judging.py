@@ -24,6 +24,7 @@ from boxwright.errors import DataError
 FOLDS = 5  # of the images: what is judged of an image is learnt from others
 ENOUGH = 40_000  # boxes into which faults are planted, again and again
 ROUNDS = 10  # of planting, at most
+MOST_ROWS = 200_000  # that one classifier learns from
 MOST_CATEGORIES = 255  # that can be told apart
 OF_LABELS = tuple(kind for kind in KINDS if kind != "missing")
 
@@ -183,6 +184,9 @@ def _classifier(
     kind = np.concatenate([e.kind for e in examples])
     if len(np.unique(kind)) < 2:
         return None
+    if len(kind) > MOST_ROWS:
+        some = np.random.default_rng(seed).choice(len(kind), MOST_ROWS, replace=False)
+        numbers, kind = numbers[some], kind[some]
     category = names.index("category")
     few = numbers[:, category].max() < MOST_CATEGORIES
     model = HistGradientBoostingClassifier(

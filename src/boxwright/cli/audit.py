@@ -35,6 +35,9 @@ def audit(
     config: Annotated[
         Path | None, typer.Option(help="Experiment whose detector is trained; if left out, init's.")
     ] = None,
+    ignore: Annotated[
+        str | None, typer.Option(help="Classes whose boxes are neither objects nor background, as DontCare.")
+    ] = None,
     answers: Annotated[
         Path | None, typer.Option(help="Of `data corrupt`: tells what was found of the planted faults.")
     ] = None,
@@ -53,9 +56,12 @@ def audit(
     """
     from boxwright.auditing.planting import ANSWER_SCHEMA
     from boxwright.data import formats
+    from boxwright.data.sources import mark_ignored
     from boxwright.errors import import_extra
 
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
+    ignored = ignore.split(",") if ignore else []
+    labels = mark_ignored(labels, ignored)
     planted = None if answers is None else _table(answers, ANSWER_SCHEMA, "the answers of data corrupt")
     import_extra("sklearn", "audit")
     output.mkdir(parents=True, exist_ok=True)
@@ -64,6 +70,7 @@ def audit(
         predictions = output / "predictions.parquet"
         length = {"minutes": minutes / folds} if epochs is None else {"epochs": epochs, "minutes": None}
         content = _experiment(config, labels, output, length, seed)
+        content["data"]["ignore"] = ignored
         training = import_extra("boxwright.training.folds", "train")
         formats.write(training.out_of_fold(labels, content, output / "folds", folds, seed), predictions)
 

@@ -209,6 +209,20 @@ def scale_boxes(tables: Tables, factors: tuple[float, float]) -> Tables:
     return tables.with_boxes(tables.boxes.with_columns(area=area, **columns))
 
 
+def mark_ignored(tables: Tables, names: Sequence[str]) -> Tables:
+    """The tables whose boxes of some categories are ignored regions, in their places and of their category.
+
+    Raises:
+        ConfigError: a name is no category.
+    """
+    own = tables.categories["name"].to_list()
+    for name in names:
+        if name not in own:
+            raise ConfigError(f"no class '{name}' to ignore. {nearest(name, own)}")
+    marked = pl.col("category_id").is_in([own.index(name) for name in names])
+    return tables.with_boxes(tables.boxes.with_columns(ignore=pl.col("ignore") | marked))
+
+
 def _ignore_classes(tables: Tables, ignored: Sequence[str], names: list[str]) -> Tables:
     both = sorted(set(ignored) & set(names))
     if both:

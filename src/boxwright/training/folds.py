@@ -34,7 +34,7 @@ def out_of_fold(
 
     Args:
         labels: of all images; those of one video or folder stay together where there are as many as folds.
-        config: of an experiment, whose data is replaced.
+        config: of an experiment, whose data is replaced; what that ignores is neither learnt nor predicted.
         folder: of folds and runs.
         folds: how many.
         seed: of the folds.
@@ -94,7 +94,8 @@ def _train(
 ) -> Path:
     """The run of a fold, which may have been done, or begun."""
     run = folder / name
-    data: dict[str, Any] = {"classes": labels.categories["name"].to_list()}
+    ignored = config["data"].get("ignore") or []
+    data: dict[str, Any] = {"classes": [n for n in labels.categories["name"] if n not in ignored]}
     for part, wanted in parts.items():
         path = folder / f"{name}-{part}.parquet"
         own = labels.select_images(wanted)
