@@ -78,6 +78,7 @@ def load(options: argparse.Namespace) -> tuple[Tables, dict]:
     if not (scenes / "truth.parquet").is_file():
         formats.write(make_scenes(scenes, SCENES, size=SIZE), scenes / "truth.parquet")
     content |= {"image_size": list(SIZE)}
+    content["model"]["heading"] = True
     content["augment"] |= {"crop": None, "focus": 0.0}
     content["data"]["ignore"] = []
     return formats.read(scenes / "truth.parquet"), content

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from boxwright.auditing.mixture import probabilities, share_of_kind
+from boxwright.auditing.mixture import chance_of_more, probabilities, share_of_kind
 
 
 def mixture(share, count=6000, apart=3.0, seed=0):
@@ -38,3 +38,15 @@ def test_nothing_planted_is_no_fault():
     assert not probabilities(np.zeros(0), rows).any()
     assert share_of_kind(np.zeros(0), rows) == 0
     assert len(probabilities(np.zeros(3), np.zeros(0))) == 0
+
+
+def test_kinds_that_look_like_all_others_are_not_suspected():
+    rng = np.random.default_rng(0)
+    assert not probabilities(rng.normal(0, 1, 500), rng.normal(0, 1, 3000)).any()
+
+
+def test_chance_of_more_is_that_of_all_pairs():
+    rng = np.random.default_rng(0)
+    planted, rows = rng.integers(0, 9, 40) + 1.0, rng.integers(0, 9, 70) * 1.0
+    pairs = (planted[:, None] > rows).mean() + (planted[:, None] == rows).mean() / 2
+    assert chance_of_more(planted, rows) == pytest.approx(pairs)

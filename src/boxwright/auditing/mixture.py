@@ -8,6 +8,7 @@ from sklearn.isotonic import IsotonicRegression
 DOUBT = 0.1  # of the bound on the error of a share
 GAMMA = 0.01  # weight of that bound beyond 1
 LEAST = 1e-6  # of a share of rows
+TELLING = 0.7  # chance that a planted row has a greater score than another, below which scores tell nothing
 
 
 def share_of_kind(planted: np.ndarray, rows: np.ndarray) -> float:
@@ -33,6 +34,13 @@ def share_of_kind(planted: np.ndarray, rows: np.ndarray) -> float:
     return float(min(1.0, above_rows[place] / above_planted[place]))
 
 
+def chance_of_more(planted: np.ndarray, rows: np.ndarray) -> float:
+    """The chance that a planted row has a greater score than one of all, ties by half: the area under ROC."""
+    order = np.sort(rows)
+    below = np.searchsorted(order, planted, side="left") + np.searchsorted(order, planted, side="right")
+    return float(below.mean() / (2 * len(rows)))
+
+
 def probabilities(planted: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """(U,) the probability of each row to be of the planted kind.
 
@@ -43,7 +51,8 @@ def probabilities(planted: np.ndarray, rows: np.ndarray) -> np.ndarray:
         planted, rows: see `share_of_kind`.
     """
     share = share_of_kind(planted, rows)
-    if share < LEAST:
+    # Where the planted look like all others a share of 1 can't be refuted, and nothing is known.
+    if share < LEAST or chance_of_more(planted, rows) < TELLING:
         return np.zeros(len(rows))
     scores = np.concatenate([planted, rows])
     target = np.repeat([1.0, 0.0], [len(planted), len(rows)])
