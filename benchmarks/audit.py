@@ -55,7 +55,7 @@ def main() -> None:
     clean, config = load(options)
     planted = corrupt(clean, seed=options.seed)
     found = out_of_fold(planted.tables, config, folder, seed=options.seed)
-    rows = score_audit(suspect(planted.tables, found, seed=1000), planted.answers)
+    rows = score_audit(suspect(planted.tables, found), planted.answers)
     theirs = beside(planted.tables, found, planted.answers)
     table = Table("kind", *NUMBERS, "AP of cleanlab's", box=None)
     for row in rows:

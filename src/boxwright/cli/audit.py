@@ -69,8 +69,7 @@ def audit(
     if predictions is None:
         predictions = output / "predictions.parquet"
         length = {"minutes": minutes / folds} if epochs is None else {"epochs": epochs, "minutes": None}
-        content = _experiment(config, labels, output, length, seed)
-        content["data"]["ignore"] = ignored
+        content = _experiment(config, labels, output, length | {"seed": seed}, ignored)
         training = import_extra("boxwright.training.folds", "train")
         formats.write(training.out_of_fold(labels, content, output / "folds", folds, seed), predictions)
 
@@ -91,7 +90,7 @@ def audit(
     )
 
 
-def _experiment(config: Path | None, labels, output: Path, length: dict, seed: int) -> dict:
+def _experiment(config: Path | None, labels, output: Path, train: dict, ignored: list[str]) -> dict:
     """What each fold is trained by, written beside the result."""
     import yaml
 
@@ -105,7 +104,8 @@ def _experiment(config: Path | None, labels, output: Path, length: dict, seed: i
         content = suggest(labels, (output / LABELS).resolve())
     del content["train"]["epochs"]
     # Judged at the end alone: nothing is chosen by the images of a fold.
-    content["train"] |= length | {"seed": seed, "evaluate_every": 1_000_000}
+    content["train"] |= train | {"evaluate_every": 1_000_000}
+    content["data"]["ignore"] = ignored
     write_atomic(output / CONFIG, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
     return content
 
