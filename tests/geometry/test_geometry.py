@@ -95,8 +95,9 @@ def test_rotated_iou_of_a_box_with_itself_however_spelled_is_one(seed, turns):
     again[:, 4] += turns * np.pi / 2
     if turns % 2:
         again[:, [2, 3]] = again[:, [3, 2]]
-    assert aligned_iou(boxes, again) == pytest.approx(1, abs=1e-11)
-    assert aligned_iou(boxes, respell(boxes)) == pytest.approx(1, abs=1e-11)
+    # Boxes of 20,000:1, whose angle is rounded after the turns: 4e-11 is the worst of 60,000 draws.
+    assert aligned_iou(boxes, again) == pytest.approx(1, abs=2e-10)
+    assert aligned_iou(boxes, respell(boxes)) == pytest.approx(1, abs=2e-10)
 
 
 def test_boxes_that_touch_or_have_no_area():
