@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -190,13 +191,14 @@ def _classifier(
         numbers, kind = numbers[some], kind[some]
     category = names.index("category")
     few = numbers[:, category].max() < MOST_CATEGORIES
+    categorical: Any = [category] if few else None  # scikit-learn's stubs know text alone
     model = HistGradientBoostingClassifier(
         learning_rate=0.1,
         max_iter=120,
         max_leaf_nodes=15,
         min_samples_leaf=20,
         l2_regularization=1.0,
-        categorical_features=[category] if few else [],  # type: ignore[arg-type]
+        categorical_features=categorical,
         random_state=seed,
     )
     return model.fit(numbers, kind)

@@ -189,12 +189,10 @@ def repair(
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
     if undo:
         table = _table(suspicions, RECORD_SCHEMA, "the record of repairs")
-    else:
-        table = _table(suspicions, {"probability": pl.Float64()}, "the table of an audit")
-    if undo:
         formats.write(take_back(labels, table), output)
         typer.echo(f"{len(table):,} repairs taken back: {output}")
         return
+    table = _table(suspicions, {"probability": pl.Float64()}, "the table of an audit")
     done = apply(labels, table, above, kinds.split(",") if kinds else None)
     formats.write(done.tables, output)
     record = output.with_name(f"{output.stem}.repairs.parquet")
