@@ -10,8 +10,9 @@ import pytest
 import boxwright
 from boxwright.auditing.planting import corrupt
 from boxwright.auditing.repair import repair, undo
+from boxwright.auditing.schema import SUSPICION_SCHEMA
 from boxwright.auditing.scoring import are_planted, ranked, score_audit
-from boxwright.auditing.suspicions import SUSPICION_SCHEMA, suspect
+from boxwright.auditing.suspicions import suspect
 from boxwright.data import formats
 from boxwright.errors import ConfigError, DataError
 from tests.auditing.crowds import detections, labels

@@ -30,6 +30,7 @@ COMMANDS = [
     ["zoo"],
     ["import-checkpoint"],
     ["assign", "show"],
+    *(["label", *c] for c in ([], ["open"], ["report"], ["export"])),
     *(["model", command] for command in ("summary", "activations", "filters")),
 ] + [
     ["data", *c]

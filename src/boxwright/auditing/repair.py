@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import orjson
 import polars as pl
 
-from boxwright.auditing.suspicions import BOX
+from boxwright.auditing.schema import BOX
 from boxwright.data.tables import BOX_SCHEMA, Tables
 from boxwright.errors import ConfigError, DataError, nearest
 

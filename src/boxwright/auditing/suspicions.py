@@ -8,35 +8,11 @@ import polars as pl
 
 from boxwright.auditing.gain import Gains
 from boxwright.auditing.judging import OF_LABELS, Judgement, judge
+from boxwright.auditing.schema import BOX, SUSPICION_SCHEMA
 from boxwright.data.tables import Tables, frame
 
 LEAST = 0.05  # probability of a row
 SHIFT, GROWTH = 0.08, 0.1  # in shares of a side: less is neither shifted nor loose or tight
-
-SUSPICION_SCHEMA: dict[str, pl.DataType] = {
-    "kind": pl.String(),  # missing, spurious, location, class, duplicate, angle, heading
-    "probability": pl.Float64(),  # that it is this fault
-    "gain": pl.Float64(),  # of AP by repairing it, times the probability
-    "detail": pl.String(),  # of a location: shifted, loose, tight; of a class: from and to
-    "image_id": pl.Int64(),
-    "file_name": pl.String(),
-    "row": pl.Int64(),  # of the label in its table; null: there is none
-    "category": pl.String(),
-    "x": pl.Float64(),  # as it is labelled; null: there is no label
-    "y": pl.Float64(),
-    "w": pl.Float64(),
-    "h": pl.Float64(),
-    "angle": pl.Float64(),
-    "score": pl.Float64(),  # of the prediction that speaks for the repair; null: none
-    "new_category": pl.String(),  # repaired; null: the label goes
-    "new_x": pl.Float64(),
-    "new_y": pl.Float64(),
-    "new_w": pl.Float64(),
-    "new_h": pl.Float64(),
-    "new_angle": pl.Float64(),
-    "source": pl.String(),  # data set or annotator of the label
-}
-BOX = ("x", "y", "w", "h", "angle")
 
 
 def suspect(

@@ -15,6 +15,7 @@ from boxwright.cli import (
     evaluate,
     import_checkpoint,
     init,
+    label,
     lr_find,
     model,
     predict,
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(assign.app, name="assign")
 app.add_typer(model.app, name="model")
+app.add_typer(label.app, name="label")
 app.command(epilog=init.EXAMPLE)(init.init)
 app.command(epilog=train.EXAMPLE)(train.train)
 app.command(epilog=schedule.EXAMPLE)(schedule.schedule)

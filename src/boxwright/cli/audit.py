@@ -62,7 +62,7 @@ def audit(
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
     ignored = ignore.split(",") if ignore else []
     labels = mark_ignored(labels, ignored)
-    planted = None if answers is None else _table(answers, ANSWER_SCHEMA, "the answers of data corrupt")
+    planted = None if answers is None else read_table(answers, ANSWER_SCHEMA, "the answers of data corrupt")
     import_extra("sklearn", "audit")
     output.mkdir(parents=True, exist_ok=True)
     formats.write(labels, output / LABELS)
@@ -188,11 +188,11 @@ def repair(
 
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
     if undo:
-        table = _table(suspicions, RECORD_SCHEMA, "the record of repairs")
+        table = read_table(suspicions, RECORD_SCHEMA, "the record of repairs")
         formats.write(take_back(labels, table), output)
         typer.echo(f"{len(table):,} repairs taken back: {output}")
         return
-    table = _table(suspicions, {"probability": pl.Float64()}, "the table of an audit")
+    table = read_table(suspicions, {"probability": pl.Float64()}, "the table of an audit")
     done = apply(labels, table, above, kinds.split(",") if kinds else None)
     formats.write(done.tables, output)
     record = output.with_name(f"{output.stem}.repairs.parquet")
@@ -204,7 +204,7 @@ def repair(
     )
 
 
-def _table(path: Path, columns: dict, what: str):
+def read_table(path: Path, columns: dict, what: str):
     """A Parquet table with these columns."""
     import polars as pl
 

@@ -34,7 +34,7 @@ RUNTIMES = ("torch", "onnx")
 
 
 def predict(
-    images: str | os.PathLike,
+    images: str | os.PathLike | Tables,
     checkpoint: str | os.PathLike | Sequence[str | os.PathLike],
     output: str | os.PathLike | None = None,
     batch_size: int | None = None,
@@ -49,7 +49,7 @@ def predict(
     """Find objects in images.
 
     Args:
-        images: a file or a folder.
+        images: a file or a folder, or tables whose images are meant.
         checkpoint: a run folder or a .safetensors file; of several the boxes are fused (`fuse_tables`).
         output: where to write: .parquet, or .json for COCO results.
         batch_size: images at a time, or tiles; None: 8 images, or as many tiles as have 4.5 megapixels.
@@ -96,7 +96,7 @@ def predict(
 
 
 def _predict_one(
-    images: str | os.PathLike,
+    images: str | os.PathLike | Tables,
     checkpoint: str | os.PathLike,
     batch_size: int | None,
     device: str | None,
@@ -107,14 +107,12 @@ def _predict_one(
     runtime: str,
 ) -> Tables:
     """What a detector finds, with the scores that its own validation has made probabilities."""
-    files = find_images(images)
-    root = Path(images) if Path(images).is_dir() else Path(images).parent
+    table, faults = _image_table(images, large=tiling is not None)
     loaded = load_detector(checkpoint)
     where = _device(device, runtime)
     model = fold_norms(loaded.model).to(where)
     if runtime == "onnx":
         model = OnnxDetector(model)
-    table, faults = _image_table(files, root, large=tiling is not None)
     names = table.images["file_name"]
     if sweep and (views or model.oriented):
         raise ConfigError("a sweep is for detectors of upright boxes, and has angles in place of views.")
@@ -202,18 +200,29 @@ def _collate_readable(
     return (collate(good) if good else None), [s for s in samples if not isinstance(s, Sample)]
 
 
-def _image_table(files: list[Path], root: Path, large: bool = False) -> tuple[Tables, list[Fault]]:
-    """Tables of images; `large`: those that don't fit into memory too."""
+def _image_table(images: str | os.PathLike | Tables, large: bool = False) -> tuple[Tables, list[Fault]]:
+    """Tables of images without boxes; `large`: those that don't fit into memory too.
+
+    Raises:
+        DataError: no image is there, or none can be read.
+    """
+    if isinstance(images, Tables):
+        places = list(images.images.select("file_name", "path").iter_rows())
+        if any(path is None for _, path in places):
+            raise DataError("the tables don't say where all of their images are.")
+    else:
+        root = Path(images) if Path(images).is_dir() else Path(images).parent
+        places = [(str(file.relative_to(root)), str(file)) for file in find_images(images)]
     rows, faults = [], []
-    for file in files:
+    for name, path in places:
         try:
-            size = large_image_size(file) if large else image_size(file)[:2]
-            rows.append((str(file.relative_to(root)), str(file), *size))
+            size = large_image_size(path) if large else image_size(path)[:2]
+            rows.append((name, path, *size))
         except DataError as error:
-            faults.append(Fault("unreadable-image", "error", str(file), str(error), dropped=True))
+            faults.append(Fault("unreadable-image", "error", path, str(error), dropped=True))
     if not rows:
-        raise DataError(f"{root}: none of {len(files):,} images can be read; first: {faults[0]}")
+        raise DataError(f"none of {len(places):,} images can be read; first: {faults[0]}")
     names, paths, widths, heights = zip(*rows)
     columns = {"image_id": np.arange(len(rows)), "file_name": names, "path": paths}
-    images = frame(IMAGE_SCHEMA, columns | {"width": widths, "height": heights})
-    return Tables(images, frame(BOX_SCHEMA, {}), frame(CATEGORY_SCHEMA, {})), faults
+    found = frame(IMAGE_SCHEMA, columns | {"width": widths, "height": heights})
+    return Tables(found, frame(BOX_SCHEMA, {}), frame(CATEGORY_SCHEMA, {})), faults

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from PIL import Image, ImageDraw
 
-from boxwright.auditing.suspicions import BOX
+from boxwright.auditing.schema import BOX
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 from boxwright.progress import progress_bar

@@ -1,0 +1,170 @@
+"""`boxwright label`, and its `report` and `export`."""
+
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from boxwright.cli.options import Angles, Boxes, Format, Images, Layout, ListName, To, read_source
+
+EXAMPLE = "Example: boxwright label labels.json --checkpoint runs/bccd --audit audit/audit.parquet"
+REPORT_EXAMPLE = "Example: boxwright label report review.sqlite -o corrections.parquet"
+EXPORT_EXAMPLE = "Example: boxwright label export review.sqlite -o corrected.json --to coco"
+OPEN = "open"
+StoreFile = Annotated[Path, typer.Argument(help="File of a review, .sqlite.")]
+
+
+class _OpensByDefault(TyperGroup):
+    """`label DATA` is `label open DATA`."""
+
+    def parse_args(self, ctx, args):
+        if args and args[0] not in self.commands and args[0] != "--help":
+            args = [OPEN, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_OpensByDefault,
+    help=f"Correct labels by hand in a browser: `boxwright label DATA`.\n\n{EXAMPLE}",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command(OPEN, epilog=EXAMPLE)
+def label(
+    source: Annotated[Path, typer.Argument(help="File or folder of annotations.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="File of the review; it goes on where it is there.")
+    ] = Path("review.sqlite"),
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Run whose predictions stand beside the labels.")
+    ] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Table of predictions, in its place.")] = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="Of `data audit`: suspicions, and the order of images.")
+    ] = None,
+    min_score: Annotated[float, typer.Option(help="Of predictions that are shown.", min=0, max=1)] = 0.3,
+    person: Annotated[str | None, typer.Option(help="Who corrects; the login if left out.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; others than localhost want a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=0, max=65535)] = 8765,
+    token: Annotated[str | None, typer.Option(help="That a browser must bring; made where needed.")] = None,
+    format: Format = None,
+    list_name: ListName = None,
+    images: Images = None,
+    boxes: Boxes = None,
+    layout: Layout = None,
+    angles: Angles = None,
+) -> None:
+    """Correct labels by hand in a browser.
+
+    The page is made for the keyboard (? shows the keys): accept, delete, draw, move, turn, class by digit,
+    undo. Every action is saved when it is made; the labels' own file stays as it is until `label export`.
+    """
+    from boxwright.errors import ConfigError, import_extra
+
+    serving = import_extra("boxwright.labeling.serve", "label")
+    from boxwright.auditing.schema import SUSPICION_SCHEMA
+    from boxwright.cli.audit import read_table
+    from boxwright.labeling.app import make_help
+    from boxwright.labeling.store import Store
+
+    if checkpoint is not None and predictions is not None:
+        raise ConfigError("--checkpoint and --predictions: expected one of both.")
+    labels = read_source(source, format, list_name, images, boxes, layout, angles)
+    store = Store(output, labels)
+    suspicions = None if audit is None else read_table(audit, SUSPICION_SCHEMA, "the table of data audit")
+    found = _predicted(labels, checkpoint, predictions, output, min_score)
+    help = make_help(labels, found, suspicions)
+    try:
+        serving.serve(store, help, person or getpass.getuser(), host, port, token)
+    finally:
+        store.close()
+        typer.echo(f"Review: {output}\nLabels: boxwright label export {output} -o labels.parquet")
+
+
+def _predicted(labels, checkpoint: Path | None, predictions: Path | None, output: Path, min_score: float):
+    """Predictions over the labels' images; those of a checkpoint are kept beside the review."""
+    import polars as pl
+
+    from boxwright.data import formats
+    from boxwright.errors import import_extra
+    from boxwright.evaluation.pairing import align
+
+    if checkpoint is not None:
+        predictions = output.with_suffix(".predictions.parquet")
+        import_extra("boxwright.prediction.predict", "train").predict(labels, checkpoint, predictions)
+    if predictions is None:
+        return None
+    found = align(labels, formats.read(predictions))
+    return found.with_boxes(found.boxes.filter(pl.col("score") >= min_score))
+
+
+@app.command(epilog=REPORT_EXAMPLE)
+def report(
+    store: StoreFile,
+    other: Annotated[
+        Path | None, typer.Argument(help="Another person's review of the same images: how far both agree.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Table of corrections to write, .parquet or .csv.")
+    ] = None,
+) -> None:
+    """Tell what a review has corrected, what it took and saved, and how far two people agree."""
+    from boxwright.cli.tables import print_rows
+    from boxwright.labeling.corrections import agreement, corrections, review
+    from boxwright.labeling.store import Store
+
+    own = Store(store)
+    found = review(own)
+    print_rows([found.work])
+    for rows in (found.kinds, found.boxes, found.people):
+        if rows:
+            typer.echo("")
+            print_rows(rows)
+    if other is not None:
+        typer.echo("")
+        print_rows(agreement(own, Store(other)))
+    if output is not None:
+        table = corrections(own)
+        _write(table, output)
+        typer.echo(f"{len(table):,} corrections: {output}")
+
+
+def _write(table, output: Path) -> None:
+    import io
+
+    from boxwright.data.formats.files import write_atomic
+    from boxwright.errors import ConfigError
+
+    writers = {".parquet": "write_parquet", ".csv": "write_csv"}
+    if output.suffix not in writers:
+        raise ConfigError(f"{output}: expected {' or '.join(writers)}.")
+    buffer = io.BytesIO()
+    getattr(table, writers[output.suffix])(buffer)
+    write_atomic(output, buffer.getvalue())
+
+
+@app.command(epilog=EXPORT_EXAMPLE)
+def export(
+    store: StoreFile,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Labels to write.")],
+    to: To = None,
+    accepted: Annotated[bool, typer.Option(help="Images that were accepted alone.")] = False,
+) -> None:
+    """Write the labels of a review as they are now, in any format."""
+    import numpy as np
+
+    from boxwright.data import formats
+    from boxwright.labeling.store import Store
+
+    own = Store(store)
+    tables = own.tables()
+    if accepted:
+        tables = tables.select_images(np.array([row["state"] == "accepted" for row in own.images()]))
+    formats.write(tables, output, to)
+    typer.echo(f"{len(tables.boxes):,} boxes in {len(tables.images):,} images: {output}")
