@@ -32,8 +32,14 @@ SCORE, DOUBT = 0.4, 0.15  # of the teacher's raw scores
 STRONG = {"scale": (0.6, 1.4), "brightness": 0.4, "contrast": 0.4, "color": 0.2}
 EPOCH = 50  # steps
 SETS = {
-    "bccd": {"config": "bccd.yaml", "share": 0.1, "images": "bccd/JPEGImages", "steps": 800},
-    "hituav": {"config": "hituav_obb.yaml", "share": 0.25, "images": "hituav_obb/train", "steps": 1800},
+    "bccd": {"config": "bccd.yaml", "share": 0.1, "images": "bccd/JPEGImages", "steps": 800, "lr": 5e-3},
+    "hituav": {
+        "config": "hituav_obb.yaml",
+        "share": 0.25,
+        "images": "hituav_obb/train",
+        "steps": 1800,
+        "lr": 6e-3,
+    },
 }
 
 
@@ -70,6 +76,8 @@ def learn(options: argparse.Namespace, seed: int) -> list[tuple[str, int, Path]]
     """The runs of a seed: way, seed, folder."""
     chosen = SETS[options.set]
     config = load_config(Path("configs") / chosen["config"]).model_dump()
+    # AdamW with a moving average, which is the teacher of --teacher.
+    config["train"] |= {"optimizer": {"lr": chosen["lr"]}, "schedule": {}, "ema": {}}
     (every,), val = load_parts(check_config(config, "benchmark").data)
     labelled = np.zeros(len(every.images), dtype=bool)
     count = round(chosen["share"] * len(labelled))

@@ -7,7 +7,7 @@ import torch
 
 import boxwright
 from boxwright.config import check_config
-from boxwright.config.experiment import DistillConfig
+from boxwright.config.teaching import DistillConfig
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import load_detector, save_detector
 from boxwright.models.detector import full_precision

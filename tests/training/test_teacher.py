@@ -9,7 +9,7 @@ import torch
 
 import boxwright
 from boxwright.config import check_config
-from boxwright.config.experiment import TeacherConfig
+from boxwright.config.teaching import TeacherConfig
 from boxwright.data.dataset import DetectionDataset, collate
 from boxwright.models.detections import Detections, Selection
 from boxwright.training.preparation import Preparation

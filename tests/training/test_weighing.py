@@ -103,10 +103,35 @@ def test_images_without_predictions_are_of_mean_hardness(tmp_path):
         errors_of_images(truth, found(others, others.boxes))
 
 
+def test_images_that_people_corrected_are_drawn_more_often(tmp_path):
+    from boxwright.labeling.corrections import corrections
+    from boxwright.labeling.store import Change, Store
+
+    labels = square_tables(tmp_path, images=4, seed=0)
+    store = Store(tmp_path / "review.sqlite", labels)
+    names = ("category_id", "x", "y", "w", "h", "angle")
+    moved, gone = store.boxes(0)[0], store.boxes(1)[0]
+    after = {name: moved[name] for name in names}
+    after["x"] += moved["w"] / 2  # an IoU of 1/3 with what was there
+    store.act(Change("a" * 8, "ada", 0, box_id=moved["box_id"], after=after))
+    store.act(Change("b" * 8, "ada", 1, box_id=gone["box_id"]))
+    store.act(Change("c" * 8, "ada", 2, after=after))
+    table = tmp_path / "corrections.parquet"
+    corrections(store).write_parquet(table)
+    often, _ = weigh_images(store.tables(), SamplingConfig(corrected=str(table), gain=3))
+    np.testing.assert_allclose(often, [1 + 3 * (2 / 3) / 2, 1 + 3 / 2, 1 + 3 / 3, 1])
+    others = replace(labels, images=labels.images.with_columns(file_name="other" + pl.col("file_name")))
+    with pytest.raises(DataError, match="none of its 3 images is one of training"):
+        weigh_images(others, SamplingConfig(corrected=str(table)))
+    labels.boxes.write_parquet(tmp_path / "boxes.parquet")
+    with pytest.raises(DataError, match="corrections can't be read"):
+        weigh_images(labels, SamplingConfig(corrected=str(tmp_path / "boxes.parquet")))
+
+
 def test_what_would_be_read_and_ignored_is_refused():
     with pytest.raises(ValueError, match="curriculum needs hard"):
         SamplingConfig(curriculum=0.3)
-    with pytest.raises(ValueError, match="gain 2 needs hard"):
+    with pytest.raises(ValueError, match="gain 2 needs hard or corrected"):
         SamplingConfig(gain=2)
     with pytest.raises(ValueError, match="by: size needs balance"):
         SamplingConfig(by=("size",))

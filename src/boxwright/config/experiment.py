@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from boxwright.config.detectors import ModelConfig
 from boxwright.config.models import CompactConfig, Oriented
 from boxwright.config.part import Part, Positive, Share, Size
+from boxwright.config.teaching import DistillConfig, TeacherConfig
 
 View = Literal[  # which flips; transposed: the axes are swapped after them
     "plain",
@@ -59,7 +60,9 @@ class SamplingConfig(Part):
     by: tuple[str, ...] = ("class",)
     background: Annotated[float, Field(gt=0, lt=1)] | None = None  # share of draws without any object
     hard: str | None = None  # predictions for the training images, whose errors tell hard from easy
-    gain: Annotated[float, Field(ge=0)] = 1.0  # draws of an image that `hard` got all wrong, beside its first
+    corrected: str | None = None  # table of `boxwright label report`: more of what people had to correct
+    # draws of an image that `hard` got all wrong, or whose boxes were all `corrected`, beside its first
+    gain: Annotated[float, Field(ge=0)] = 1.0
     curriculum: Share = 0.0  # of the epochs, in which images come in from easy to hard, by `hard`
     # what the images of a step have in common: shape (wide, square, high), which spares padding, or source
     alike: Literal["shape", "source"] | None = None
@@ -68,8 +71,8 @@ class SamplingConfig(Part):
     def _what_is_told_is_used(self) -> "SamplingConfig":
         if self.hard is None and self.curriculum:
             raise ValueError("curriculum needs hard: the predictions that tell hard images from easy ones")
-        if self.hard is None and self.gain != 1:
-            raise ValueError(f"gain {self.gain:g} needs hard: the predictions whose errors it weighs")
+        if self.hard is None and self.corrected is None and self.gain != 1:
+            raise ValueError(f"gain {self.gain:g} needs hard or corrected: the errors that it weighs")
         if self.balance is None and self.by != ("class",):
             raise ValueError(f"by: {', '.join(self.by)} needs balance: the share below which images are few")
         return self
@@ -249,36 +252,6 @@ class ScheduleConfig(Part):
 class EMAConfig(Part):
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     start: Annotated[int, Field(ge=0)] = 0  # steps; before them it is the weights themselves
-
-
-class TeacherConfig(Part):
-    """The moving average of the weights finds boxes in images while they are learnt (mean teacher)."""
-
-    start: Share = 0.3  # of the steps, before which images without labels teach nothing
-    score: Share = 0.4  # of its boxes, from which they are objects
-    doubt: Share = 0.15  # from which they are neither objects nor background
-    labelled: bool = False  # it also adds what labelled images lack (MixTraining)
-
-    @model_validator(mode="after")
-    def _doubt_is_below(self) -> "TeacherConfig":
-        if self.doubt > self.score:
-            raise ValueError(f"doubt {self.doubt:g} is above score {self.score:g}")
-        return self
-
-
-class DistillConfig(Part):
-    """What a trained detector finds at every place is learnt beside the labels."""
-
-    checkpoint: str  # a run or a .safetensors of a detector with the same places and classes
-    weight: Annotated[float, Field(gt=0)] = 1.0  # of its two losses beside those of the labels
-    # mirror images in which it looks too: the mean of its scores is learnt, and the boxes of each
-    views: tuple[Literal["plain", "horizontal", "vertical", "both"], ...] = ("plain",)
-
-    @model_validator(mode="after")
-    def _views_differ(self) -> "DistillConfig":
-        if not self.views or len(set(self.views)) < len(self.views):
-            raise ValueError(f"views is {list(self.views)}, expected one or several that differ")
-        return self
 
 
 class TrainConfig(Part):

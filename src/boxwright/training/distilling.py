@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from boxwright.config.experiment import DistillConfig, View
+from boxwright.config.experiment import View
+from boxwright.config.teaching import DistillConfig
 from boxwright.errors import ConfigError
 from boxwright.losses.box import giou_loss
 from boxwright.losses.classification import quality_focal_loss

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from boxwright.config.experiment import PIPELINES, TeacherConfig
+from boxwright.config.experiment import PIPELINES
+from boxwright.config.teaching import TeacherConfig
 from boxwright.data.degrading import HOLE
 from boxwright.data.targets import Batch, Targets
 from boxwright.geometry.torch_boxes import pairwise_iou

@@ -36,7 +36,7 @@ def weigh_images(tables: Tables, sampling: SamplingConfig) -> tuple[np.ndarray |
 
     Raises:
         ConfigError: a slice that no box has, or background where no image is without objects.
-        DataError: predictions that can't be read or aren't of these images.
+        DataError: predictions or corrections that can't be read or aren't of these images.
     """
     objects = tables.boxes.filter(~pl.col("crowd") & ~pl.col("ignore"))
     image = objects["image_id"].to_numpy()
@@ -44,6 +44,8 @@ def weigh_images(tables: Tables, sampling: SamplingConfig) -> tuple[np.ndarray |
     hardness = None if sampling.hard is None else errors_of_images(tables, sampling.hard)
     if hardness is not None:
         often *= 1 + sampling.gain * hardness
+    if sampling.corrected is not None:
+        often *= 1 + sampling.gain * corrections_of_images(tables, sampling.corrected)
     if sampling.balance is not None:
         alone = replace(tables, boxes=objects)
         for by in sampling.by:
@@ -112,3 +114,38 @@ def errors_of_images(truth: Tables, predictions: Tables | str | os.PathLike) -> 
     error = (away + n_false + objects - n_hit) / np.maximum(objects + n_false, 1)
     seen = np.isin(np.arange(images), rows)
     return np.where(seen, error, error[seen].mean())
+
+
+def corrections_of_images(truth: Tables, table: str | os.PathLike) -> np.ndarray:
+    """(images,) the share of each image's boxes that people had to correct, in [0, 1].
+
+    A box that was moved counts by what its IoU with the one before lacks of 1, one that was missing, spurious
+    or of another class or heading as a whole. Images that the table doesn't have were right.
+
+    Args:
+        truth: of training, with the corrected boxes.
+        table: of `boxwright label report`.
+
+    Raises:
+        DataError: the file can't be read, is another table, or none of its images is one of training.
+    """
+    columns = ("kind", "file_name", "iou")
+    try:
+        rows = pl.read_parquet(table, columns=[*columns])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(
+            f"{table}: corrections can't be read: {error}. `boxwright label report -o` writes them."
+        ) from error
+    names = rows["file_name"].unique(maintain_order=True).to_list()
+    image = np.array(join_names(truth.images["file_name"].to_list(), names), int)
+    if names and not (image >= 0).any():
+        raise DataError(f"{table}: none of its {len(names):,} images is one of training.")
+    moved = pl.col("kind").is_in(["location", "angle"])
+    weight = rows.select(pl.when(moved).then(1 - pl.col("iou")).otherwise(1.0).alias("w"))["w"].to_numpy()
+    place = dict(zip(names, image.tolist()))
+    of_row = np.array([place[name] for name in rows["file_name"]], int)
+    own, count = of_row >= 0, len(truth.images)
+    wrong = np.bincount(of_row[own], weight[own], minlength=count)
+    gone = np.bincount(of_row[own & (rows["kind"] == "spurious").to_numpy()], minlength=count)
+    boxes = np.bincount(truth.boxes["image_id"].to_numpy(), minlength=count)
+    return wrong / np.maximum(boxes + gone, 1)
