@@ -30,7 +30,7 @@ COMMANDS = [
     ["zoo"],
     ["import-checkpoint"],
     ["assign", "show"],
-    *(["label", *c] for c in ([], ["open"], ["report"], ["export"])),
+    *(["label", *c] for c in ([], ["open"], ["report"], ["export"], ["import"])),
     *(["model", command] for command in ("summary", "activations", "filters")),
 ] + [
     ["data", *c]

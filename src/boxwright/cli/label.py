@@ -11,6 +11,7 @@ from boxwright.cli.options import Angles, Boxes, Format, Images, Layout, ListNam
 
 EXAMPLE = "Example: boxwright label labels.json --checkpoint runs/bccd --audit audit/audit.parquet"
 REPORT_EXAMPLE = "Example: boxwright label report review.sqlite -o corrections.parquet"
+IMPORT_EXAMPLE = "Example: boxwright label import review.sqlite annotations.xml --person anna --accept"
 EXPORT_EXAMPLE = "Example: boxwright label export review.sqlite -o corrected.json --to coco"
 OPEN = "open"
 StoreFile = Annotated[Path, typer.Argument(help="File of a review, .sqlite.")]
@@ -147,6 +148,31 @@ def _write(table, output: Path) -> None:
     buffer = io.BytesIO()
     getattr(table, writers[output.suffix])(buffer)
     write_atomic(output, buffer.getvalue())
+
+
+@app.command("import", epilog=IMPORT_EXAMPLE)
+def take_back(
+    store: StoreFile,
+    source: Annotated[Path, typer.Argument(help="Labels that were corrected elsewhere.")],
+    person: Annotated[str, typer.Option(help="Who corrected them, or in what.")],
+    accept: Annotated[bool, typer.Option(help="Their images are accepted.")] = False,
+    format: Format = None,
+    images: Images = None,
+    layout: Layout = None,
+    angles: Angles = None,
+) -> None:
+    """Take corrections from CVAT, Label Studio, LabelMe, FiftyOne or any other format into a review.
+
+    What differs from the review becomes a person's actions: added, removed, moved, of another class.
+    """
+    from boxwright.cli.tables import print_rows
+    from boxwright.labeling.exchange import take
+    from boxwright.labeling.store import Store
+
+    found = take(
+        Store(store), read_source(source, format, None, images, None, layout, angles), person, accept
+    )
+    print_rows([{"boxes": kind, "count": count} for kind, count in found.most_common()])
 
 
 @app.command(epilog=EXPORT_EXAMPLE)

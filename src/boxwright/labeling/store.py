@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import polars as pl
 
@@ -245,14 +246,19 @@ class Store:
     def tables(self, first: bool = False) -> Tables:
         """The labels as they are, or as they were at `first`."""
         column = "first" if first else "now"
-        rows = self._all(f"select {column} as box from boxes where {column} is not null order by box_id")
-        boxes = sorted((json.loads(row["box"]) for row in rows), key=lambda box: box["image_id"])
+        query = f"select {column} as box from boxes where {column} is not null order by image_id, box_id"
+        boxes = [json.loads(row["box"]) for row in self._all(query)]
         images = [json.loads(row["content"]) for row in self._all("select content from images")]
         return Tables(
             pl.DataFrame(images, schema=IMAGE_SCHEMA),
             pl.DataFrame(boxes, schema=BOX_SCHEMA),
             pl.DataFrame(self._category_rows, schema=CATEGORY_SCHEMA),
         )
+
+    def box_ids(self) -> np.ndarray:
+        """(N,) the number of each box of `tables()`."""
+        rows = self._all("select box_id from boxes where now is not null order by image_id, box_id")
+        return np.array([row["box_id"] for row in rows], dtype=np.int64)
 
     def every_box(self) -> list[dict[str, Any]]:
         """Of all boxes, taken out or not: box_id, image_id, origin, first and now."""
