@@ -10,6 +10,7 @@ from boxwright.geometry.compilation import kernel
 
 BITS = 7  # in which hashes may differ: with one band more than that some band is the same
 BANDS, BAND = 8, 8  # of a hash, bits of each
+MASK = np.uint64((1 << BAND) - 1)
 ALIKE = 0.95  # correlation of the thumbnails from which pictures are nearly the same
 FLAT = 3.0  # contrast below which a picture has nothing to be compared by
 UNDONE = (0, 1, 2, 3, 4, 6, 5, 7)  # of each orientation the one that it is undone by
@@ -77,7 +78,7 @@ def _near(hashes: np.ndarray) -> np.ndarray:
     """(P, 3) first, second, orientation of pairs whose hashes (I, 8) differ in `BITS` or fewer bits."""
     starts, order = np.zeros((BANDS, (1 << BAND) + 1), np.int64), np.zeros((BANDS, len(hashes)), np.int64)
     for band in range(BANDS):
-        key = (hashes[:, 0] >> np.uint64(BAND * band)) & np.uint64((1 << BAND) - 1)
+        key = (hashes[:, 0] >> np.uint64(BAND * band)) & MASK
         order[band] = np.argsort(key, kind="stable")
         starts[band] = np.searchsorted(key[order[band]], np.arange((1 << BAND) + 1))
     own = hashes[order, 0]  # in the order of each band, so that a bucket lies together
@@ -102,10 +103,10 @@ def _collect(turned, own, starts, order, found):  # pragma: no cover
     count = 0
     for second in range(len(turned)):
         for band in range(starts.shape[0]):
-            key = (turned[second] >> np.uint64(8 * band)) & np.uint64(255)
+            key = (turned[second] >> np.uint64(BAND * band)) & MASK
             for place in range(starts[band, key], starts[band, key + 1]):
                 apart = turned[second] ^ own[band, place]
-                if _ones(apart) > 7:
+                if _ones(apart) > BITS:
                     continue
                 first = order[band, place]
                 # A pair is met in each band that is the same: the first counts.
@@ -119,10 +120,10 @@ def _collect(turned, own, starts, order, found):  # pragma: no cover
 @kernel
 def _first_band(apart):  # pragma: no cover
     """The first band of two hashes that is the same."""
-    for band in range(8):
-        if (apart >> np.uint64(8 * band)) & np.uint64(255) == 0:
+    for band in range(BANDS):
+        if (apart >> np.uint64(BAND * band)) & MASK == 0:
             return band
-    return 8
+    return BANDS
 
 
 @kernel

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from boxwright.data.oriented import wrap
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, nearest
 from boxwright.geometry.iou import pairwise_iou
@@ -99,7 +100,7 @@ def corrupt(
     for kind, turns in (("angle", rng.uniform(*TURN, len(rows))), ("heading", np.full(len(rows), math.pi))):
         own = chosen[kind]
         sign = rng.choice([-1.0, 1.0], len(own))
-        columns["angle"][own] = _wrapped(columns["angle"][own] + sign * turns[: len(own)])
+        columns["angle"][own] = wrap(columns["angle"][own] + sign * turns[: len(own)], 2 * math.pi)
     changed = boxes.with_columns(
         pl.Series(name, values, dtype=boxes.schema[name], nan_to_null=True)
         for name, values in columns.items()
@@ -171,11 +172,6 @@ def _swap(
     if len(rows):
         step = rng.integers(1, categories, len(rows))
         columns["category_id"][rows] = (columns["category_id"][rows] + step) % categories
-
-
-def _wrapped(angles: np.ndarray) -> np.ndarray:
-    """In (-pi, pi]."""
-    return math.pi - np.mod(math.pi - angles, 2 * math.pi)
 
 
 def _areas(boxes: pl.DataFrame, columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -9,6 +9,7 @@ import polars as pl
 from boxwright.auditing.gain import Gains
 from boxwright.auditing.judging import OF_LABELS, Judgement, judge
 from boxwright.auditing.schema import BOX, SUSPICION_SCHEMA
+from boxwright.data.oriented import wrap
 from boxwright.data.tables import Tables, frame
 
 LEAST = 0.05  # probability of a row
@@ -115,4 +116,4 @@ def _place(labels: Tables, image: int) -> dict:
 
 
 def _wrap(angle: float) -> float:
-    return math.pi - (math.pi - angle) % (2 * math.pi)
+    return float(wrap(np.float64(angle), 2 * math.pi))

@@ -104,7 +104,7 @@ def fit_error(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return np.min([np.linalg.norm(points - order, axis=2).max(axis=1) for order in orders], axis=0)
 
 
-def wrap(angle: np.ndarray, period: float) -> np.ndarray:
+def wrap(angle: np.ndarray | np.float64, period: float) -> np.ndarray:
     """Angles within half a period of 0, its upper end left out; those that are there already stay."""
     half = period / 2
     with np.errstate(invalid="ignore"):

@@ -20,6 +20,7 @@ import numpy as np
 import orjson
 import polars as pl
 
+from boxwright.data.oriented import wrap
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables
 from boxwright.errors import BoxwrightError, ConfigError, DataError
 
@@ -240,7 +241,7 @@ class Store:
         if numbers["w"] <= 0 or numbers["h"] <= 0:
             raise ConfigError(f"a box of {numbers['w']:g} x {numbers['h']:g}, expected sides above 0.")
         period = 2 * math.pi if self.headings else math.pi
-        angle = (numbers["angle"] + period / 2) % period - period / 2 if self.oriented else None
+        angle = float(wrap(np.float64(numbers["angle"]), period)) if self.oriented else None
         return {**numbers, "angle": angle, "category_id": category}
 
     def tables(self, first: bool = False) -> Tables:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -131,7 +132,7 @@ def corrections_of_images(truth: Tables, table: str | os.PathLike) -> np.ndarray
     """
     columns = ("kind", "file_name", "iou")
     try:
-        rows = pl.read_parquet(table, columns=[*columns])
+        rows = pl.read_parquet(Path(table), columns=[*columns])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
             f"{table}: corrections can't be read: {error}. `boxwright label report -o` writes them."
