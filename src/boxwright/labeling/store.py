@@ -5,6 +5,7 @@ Each box has a version: whoever changes one that somebody else has changed meanw
 is overwritten. Several servers may have the same file open.
 """
 
+import hashlib
 import json
 import math
 import sqlite3
@@ -288,10 +289,13 @@ class Store:
 
 
 def fingerprint(labels: Tables) -> str:
-    """Tells labels apart: their images' names, boxes and classes."""
-    boxes = labels.boxes.select("image_id", "category_id", *GEOMETRY)
-    parts = (labels.images.select("file_name"), boxes, labels.categories.select("name"))
-    return "-".join(f"{len(part)}.{part.hash_rows(seed=1).sum() if len(part) else 0:x}" for part in parts)
+    """Tells labels apart, by their images' names, boxes and classes; the same on every machine."""
+    digest = hashlib.sha256()
+    for names in (labels.images["file_name"], labels.categories["name"]):
+        digest.update(orjson.dumps(names.to_list()))
+    digest.update(labels.boxes.select("image_id", "category_id").to_numpy().astype("<i8").tobytes())
+    digest.update(labels.boxes.select(GEOMETRY).fill_null(0.0).to_numpy().astype("<f8").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _fill(write: sqlite3.Connection, labels: Tables) -> None:
