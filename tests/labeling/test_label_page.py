@@ -12,9 +12,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from boxwright.auditing.schema import BOX, SUSPICION_SCHEMA
 from boxwright.data import formats
 from boxwright.data.synthetic import make_scenes
-from boxwright.data.tables import Tables
+from boxwright.data.tables import Tables, frame
 from boxwright.labeling.store import Store
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -26,8 +27,8 @@ HOSTILE = '<img src=x onerror="document.title=1">'
 class Server:
     """`boxwright label` as a person starts it."""
 
-    def __init__(self, labels: Path, store: Path, port: int = 0):
-        command = [sys.executable, "-m", "boxwright", "label", labels, "-o", store, "--port", port]
+    def __init__(self, labels: Path, store: Path, port: int = 0, more: tuple = ()):
+        command = [sys.executable, "-m", "boxwright", "label", labels, "-o", store, "--port", port, *more]
         self.process = subprocess.Popen(
             [*map(str, command), "--person", "ada"],
             stdout=subprocess.PIPE,
@@ -239,6 +240,51 @@ def test_accepting_goes_on_and_is_kept(chromium, server, tmp_path):
         [*command, "-o", str(target), "--to", "coco", "--accepted"], check=True, capture_output=True
     )
     assert len(json.loads(target.read_text())["images"]) == 1
+
+
+def test_what_the_model_and_the_audit_know_is_taken_by_a_key(chromium, labels, tmp_path):
+    tables = formats.read(labels)
+    first = tables.boxes.filter(image_id=0)
+    found = tables.with_boxes(tables.boxes.with_columns(score=pl.lit(0.9), x=pl.col("x") + 2))
+    formats.write(found, tmp_path / "found.parquet")
+    names = tables.categories["name"]
+    spurious, missing = first.row(0, named=True), first.row(1, named=True)
+    rows = [
+        {"kind": "spurious", "probability": 0.9, "row": 0, "category": names[spurious["category_id"]]}
+        | {name: spurious[name] for name in BOX},
+        {"kind": "missing", "probability": 0.8, "new_category": names[2]}
+        | {f"new_{name}": missing[name] + (30.0 if name == "y" else 0.0) for name in BOX},
+    ]
+    blank = {"image_id": 0, "gain": 0.1, "file_name": HOSTILE}
+    columns = {n: [(blank | row).get(n) for row in rows] for n in SUSPICION_SCHEMA}
+    frame(SUSPICION_SCHEMA, columns).write_parquet(tmp_path / "audit.parquet")
+    more = ("--predictions", tmp_path / "found.parquet", "--audit", tmp_path / "audit.parquet")
+    server = Server(labels, tmp_path / "review.sqlite", more=more)
+    try:
+        page = opened(chromium, server)
+        assert page.input_value("#queue") == "wrong labels"
+        before = boxes(page)
+        page.keyboard.press("s")
+        assert page.evaluate("review.state.chosen().box_id") == before[0]["box_id"]
+        page.keyboard.press("r")
+        page.keyboard.press("r")
+        saved(page)
+        after = stored(tmp_path)
+        assert before[0]["box_id"] not in [b["box_id"] for b in after]
+        (added,) = [b for b in after if b["box_id"] > max(o["box_id"] for o in before)]
+        assert (added["category_id"], added["origin"]) == (2, "model")
+        assert added["y"] == pytest.approx(missing["y"] + 30)
+        page.keyboard.press("f")
+        page.keyboard.press("Tab")
+        chosen = page.evaluate("({ ...review.state.chosen() })")
+        page.keyboard.press("m")
+        saved(page)
+        moved = next(b for b in stored(tmp_path) if b["box_id"] == chosen["box_id"])
+        assert moved["x"] in [pytest.approx(x + 2) for x in first["x"]]
+        assert moved["x"] != chosen["x"]
+        assert page.trouble == []
+    finally:
+        server.kill()
 
 
 def test_ctrl_c_ends_it_with_where_the_labels_are(labels, tmp_path):
