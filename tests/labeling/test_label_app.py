@@ -11,7 +11,7 @@ from boxwright.data.synthetic import make_scenes
 from boxwright.data.tables import frame
 from boxwright.errors import ConfigError
 from boxwright.labeling.app import PAGE, create_app, make_help
-from boxwright.labeling.queues import queues
+from boxwright.labeling.queues import describe, queues, unlike_order
 from boxwright.labeling.serve import is_local, serve
 from boxwright.labeling.store import Store
 from boxwright.labeling.tiles import TILE, Tiles
@@ -41,7 +41,7 @@ def test_the_page_gets_what_it_shows(client, store, scenes):
     assert project["categories"] == scenes.categories["name"].to_list()
     assert project["oriented"]
     assert len(project["images"]) == 3
-    assert set(project["queues"]) == {"uncertainty", "disagreement"}
+    assert set(project["queues"]) == {"uncertainty", "disagreement", "to learn from"}
     image = client.get("/api/images/1").json()
     assert image["levels"][0] == [160, 128]
     assert len(image["boxes"]) == len(image["predictions"]) == (scenes.boxes["image_id"] == 1).sum()
@@ -164,3 +164,40 @@ def test_queues_put_first_what_is_most_in_doubt(scenes):
     assert made["gain"].argmax() == 0
     fewer = queues(scenes, found.with_boxes(found.boxes.filter(~doubt)), None)
     assert fewer["disagreement"].tolist() == [0, 0, doubt.sum()]
+
+
+def test_images_to_learn_from_are_uncertain_and_unlike_each_other():
+    rng = np.random.default_rng(0)
+    middle = np.repeat([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]], 20, axis=0)
+    points, weight = middle + rng.normal(0, 0.1, (60, 2)), rng.uniform(0.5, 1.0, 60)
+    weight[:20] += 0.4  # by doubt alone, all of the first group come first
+    order = unlike_order(weight, points, np.zeros(60, dtype=bool))
+    assert sorted(order) == list(range(60))
+    assert order[0] == weight.argmax()
+    assert {n // 20 for n in order[:3]} == {0, 1, 2}
+    known = np.arange(60) < 20
+    order = unlike_order(weight, points, known)
+    assert sorted(order) == list(range(20, 60))
+    assert {n // 20 for n in order[:2]} == {1, 2}
+    few = unlike_order(weight, points, known, most=2)
+    assert few[:2].tolist() == order[:2].tolist()
+    assert (np.diff(weight[few[2:]]) <= 0).all()
+
+
+def test_images_are_described_by_what_is_expected_in_them(scenes):
+    found = scenes.with_boxes(scenes.boxes.with_columns(score=pl.lit(0.5)))
+    points = describe(found)
+    assert points.shape == (3, len(scenes.categories) + 3)
+    twice = found.with_boxes(pl.concat([found.boxes, found.boxes.filter(image_id=1)]))
+    moved = np.linalg.norm(describe(twice) * _spread(twice) - points * _spread(found), axis=1)
+    assert moved[1] > 0
+    assert moved[[0, 2]] == pytest.approx(0)
+
+
+def _spread(found) -> np.ndarray:
+    boxes, count = found.boxes, np.zeros((3, len(found.categories) + 3))
+    for image, category, w, h in boxes.select("image_id", "category_id", "w", "h").iter_rows():
+        count[image, category] += 0.5
+        count[image, len(found.categories) + (min(w, h) >= 32) + (min(w, h) >= 96)] += 0.5
+    spread = np.log1p(count).std(axis=0)
+    return np.where(spread > 0, spread, 1.0)

@@ -69,6 +69,8 @@ def label(
     from boxwright.errors import ConfigError, import_extra
 
     serving = import_extra("boxwright.labeling.serve", "label")
+    import numpy as np
+
     from boxwright.auditing.schema import SUSPICION_SCHEMA
     from boxwright.cli.audit import read_table
     from boxwright.labeling.app import make_help
@@ -80,7 +82,8 @@ def label(
     store = Store(output, labels)
     suspicions = None if audit is None else read_table(audit, SUSPICION_SCHEMA, "the table of data audit")
     found = _predicted(labels, checkpoint, predictions, output, min_score)
-    help = make_help(labels, found, suspicions)
+    known = np.array([row["state"] == "accepted" for row in store.images()])
+    help = make_help(labels, found, suspicions, known)
     try:
         serving.serve(store, help, person or getpass.getuser(), host, port, token)
     finally:

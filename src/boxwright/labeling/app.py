@@ -45,9 +45,14 @@ class Help:
     orders: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def make_help(labels: Tables, predictions: Tables | None, suspicions: pl.DataFrame | None) -> Help:
-    """See `Help`."""
-    return Help(predictions, suspicions, queues(labels, predictions, suspicions))
+def make_help(
+    labels: Tables,
+    predictions: Tables | None,
+    suspicions: pl.DataFrame | None,
+    known: np.ndarray | None = None,
+) -> Help:
+    """See `Help` and `queues`."""
+    return Help(predictions, suspicions, queues(labels, predictions, suspicions, known))
 
 
 class Shape(BaseModel):
