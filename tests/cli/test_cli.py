@@ -26,6 +26,7 @@ COMMANDS = [
     ["report"],
     ["runs"],
     ["card"],
+    ["loop"],
     ["demo"],
     ["zoo"],
     ["import-checkpoint"],

@@ -16,6 +16,7 @@ from boxwright.cli import (
     import_checkpoint,
     init,
     label,
+    loop,
     lr_find,
     model,
     predict,
@@ -48,6 +49,7 @@ app.command(epilog=schedule.EXAMPLE)(schedule.schedule)
 app.command("lr-find", epilog=lr_find.EXAMPLE)(lr_find.lr_find)
 app.command(epilog=sweep.EXAMPLE)(sweep.sweep)
 app.command(epilog=pretrain.EXAMPLE)(pretrain.pretrain)
+app.command(epilog=loop.EXAMPLE)(loop.loop)
 app.command(epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command(epilog=compare.EXAMPLE)(compare.compare)
 app.command(epilog=calibrate.EXAMPLE)(calibrate.calibrate)

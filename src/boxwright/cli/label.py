@@ -47,6 +47,9 @@ def label(
     audit: Annotated[
         Path | None, typer.Option(help="Of `data audit`: suspicions, and the order of images.")
     ] = None,
+    next_images: Annotated[
+        Path | None, typer.Option("--next", help="Of `loop`: images to be reviewed first.")
+    ] = None,
     min_score: Annotated[float, typer.Option(help="Of predictions that are shown.", min=0, max=1)] = 0.3,
     person: Annotated[str | None, typer.Option(help="Who corrects; the login if left out.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; others than localhost want a token.")] = (
@@ -74,6 +77,7 @@ def label(
     from boxwright.auditing.schema import SUSPICION_SCHEMA
     from boxwright.cli.audit import read_table
     from boxwright.labeling.app import make_help
+    from boxwright.labeling.loop import read_next
     from boxwright.labeling.store import Store
 
     if checkpoint is not None and predictions is not None:
@@ -84,6 +88,8 @@ def label(
     found = _predicted(labels, checkpoint, predictions, output, min_score)
     known = np.array([row["state"] == "accepted" for row in store.images()])
     help = make_help(labels, found, suspicions, known)
+    if next_images is not None:
+        help.orders["next round"] = read_next(next_images, labels)
     try:
         serving.serve(store, help, person or getpass.getuser(), host, port, token)
     finally:

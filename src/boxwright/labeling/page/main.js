@@ -20,7 +20,7 @@ async function start() {
   for (const name of ["name", ...Object.keys(project.queues)]) $("queue").add(new Option(name));
   project.categories.forEach((name, n) => $("only-class").add(new Option(name, n)));
   for (const kind of [...new Set(project.kinds.flat())].sort()) $("only-kind").add(new Option(kind));
-  if (project.queues["wrong labels"]) $("queue").value = "wrong labels";
+  $("queue").value = ["next round", "wrong labels", "name"].find((name) => name === "name" || project.queues[name]);
   state.view.fitCanvas();
   showClasses();
   reorder();
