@@ -107,12 +107,13 @@ def _predict_one(
     runtime: str,
 ) -> Tables:
     """What a detector finds, with the scores that its own validation has made probabilities."""
-    table, faults = _image_table(images, large=tiling is not None)
+    places = _places(images)
     loaded = load_detector(checkpoint)
     where = _device(device, runtime)
     model = fold_norms(loaded.model).to(where)
     if runtime == "onnx":
         model = OnnxDetector(model)
+    table, faults = _image_table(places, large=tiling is not None)
     names = table.images["file_name"]
     if sweep and (views or model.oriented):
         raise ConfigError("a sweep is for detectors of upright boxes, and has angles in place of views.")
@@ -200,19 +201,26 @@ def _collate_readable(
     return (collate(good) if good else None), [s for s in samples if not isinstance(s, Sample)]
 
 
-def _image_table(images: str | os.PathLike | Tables, large: bool = False) -> tuple[Tables, list[Fault]]:
+def _places(images: str | os.PathLike | Tables) -> list[tuple[str, str]]:
+    """Name and path of each image.
+
+    Raises:
+        DataError: there is none, or nobody knows where one is.
+    """
+    if not isinstance(images, Tables):
+        root = Path(images) if Path(images).is_dir() else Path(images).parent
+        return [(str(file.relative_to(root)), str(file)) for file in find_images(images)]
+    if images.images["path"].null_count():
+        raise DataError("the tables don't say where all of their images are.")
+    return list(images.images.select("file_name", "path").iter_rows())
+
+
+def _image_table(places: Sequence[tuple[str, str]], large: bool = False) -> tuple[Tables, list[Fault]]:
     """Tables of images without boxes; `large`: those that don't fit into memory too.
 
     Raises:
-        DataError: no image is there, or none can be read.
+        DataError: none can be read.
     """
-    if isinstance(images, Tables):
-        places = list(images.images.select("file_name", "path").iter_rows())
-        if any(path is None for _, path in places):
-            raise DataError("the tables don't say where all of their images are.")
-    else:
-        root = Path(images) if Path(images).is_dir() else Path(images).parent
-        places = [(str(file.relative_to(root)), str(file)) for file in find_images(images)]
     rows, faults = [], []
     for name, path in places:
         try:
