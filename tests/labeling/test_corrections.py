@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
+from boxwright.data.synthetic import make_scenes
 from boxwright.labeling.corrections import agreement, corrections, kappa, review, wilson
 from boxwright.labeling.store import Change, Store
 from tests.scenes import small_tables
@@ -63,6 +64,35 @@ def test_what_is_taken_back_is_no_correction(store):
     back = {name: box[name] for name in NAMES}
     ada.act(box_id=box["box_id"], version=3, after=back, undo=True)
     assert len(corrections(store)) == 0
+
+
+def test_angles_are_compared_around_the_circle(tmp_path):
+    scenes = make_scenes(tmp_path / "scenes", 1, size=(160, 128))
+    boxes = scenes.boxes.with_columns(angle=pl.lit(-math.pi), area=pl.lit(1.0)).head(3)
+    store = Store(tmp_path / "headings.sqlite", scenes.with_boxes(boxes))
+    ada, (first, second, third) = Reviewer(store), store.boxes(0)
+    ada.set(first, angle=math.pi - 1e-9)  # the same direction from the other side
+    ada.set(second, angle=0.0)
+    ada.set(third, angle=math.pi - 0.3)
+    assert corrections(store)["kind"].to_list() == ["heading", "angle"]
+    boxes = boxes.with_columns(angle=pl.lit(-math.pi / 2))
+    axes = Store(tmp_path / "axes.sqlite", scenes.with_boxes(boxes))
+    ada, (first, second, _) = Reviewer(axes), axes.boxes(0)
+    ada.set(first, angle=math.pi / 2 - 1e-9)
+    ada.set(second, angle=math.pi / 2 - 0.3)
+    assert corrections(axes)["kind"].to_list() == ["angle"]
+
+
+def test_missing_boxes_are_a_share_of_all_that_are_there(store):
+    ada, count = Reviewer(store), len(store.boxes(0))
+    shape = {"category_id": 0, "x": 1.0, "y": 1.0, "w": 5.0, "h": 5.0, "angle": None}
+    for n in range(6):
+        ada.act(after=shape | {"x": float(n)})
+    ada.act(state="accepted")
+    (row,) = [row for row in review(store).kinds if row["class"] == "all"]
+    assert row["boxes"] == count + 6
+    assert row["per hundred"] == pytest.approx(100 * 6 / (count + 6))
+    assert row["from"] < row["per hundred"] < row["to"]
 
 
 def test_the_report_counts_accepted_images_alone(store):

@@ -69,6 +69,14 @@ def test_ignored_boxes_are_boxes_too(tmp_path):
     assert take(store, labels, "anna") == {"same": 4}
 
 
+def test_oriented_boxes_without_their_angles_are_refused(tmp_path):
+    scenes = make_scenes(tmp_path / "scenes", 2, size=(160, 128))
+    store = Store(tmp_path / "review.sqlite", scenes)
+    with pytest.raises(DataError, match="came back without angles"):
+        take(store, scenes.without_angles(), "anna")
+    assert store.last_action() == 0
+
+
 def test_images_that_did_not_come_back_stay(store):
     labels = store.tables()
     part = labels.select_images(np.array([True, False, False]))

@@ -184,6 +184,14 @@ def test_images_to_learn_from_are_uncertain_and_unlike_each_other():
     assert (np.diff(weight[few[2:]]) <= 0).all()
 
 
+def test_distances_to_known_images_are_those_of_all_pairs():
+    rng = np.random.default_rng(1)
+    points, known = rng.normal(size=(700, 5)), rng.random(700) < 0.6  # more than are compared at once
+    apart = np.linalg.norm(points[:, None] - points[known], axis=2).min(axis=1)
+    first = unlike_order(np.ones(700), points, known, most=1)[0]
+    assert first == np.where(known, -1.0, apart).argmax()
+
+
 def test_images_are_described_by_what_is_expected_in_them(scenes):
     found = scenes.with_boxes(scenes.boxes.with_columns(score=pl.lit(0.5)))
     points = describe(found)

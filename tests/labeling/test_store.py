@@ -5,8 +5,10 @@ import subprocess
 import sys
 import threading
 
+import polars as pl
 import pytest
 
+from boxwright.data.synthetic import make_scenes
 from boxwright.errors import ConfigError, DataError
 from boxwright.labeling.store import Change, ChangedMeanwhileError, Store
 from tests.scenes import small_tables
@@ -137,6 +139,25 @@ def test_what_no_box_can_be_is_refused(store, what, told):
     with pytest.raises(ConfigError, match=told):
         store.act(change("a" * 8, **what))
     assert store.last_action() == 0
+
+
+def test_an_angle_is_never_dropped_nor_made_up(store, tmp_path):
+    with pytest.raises(ConfigError, match=r"an angle of 0\.5, expected a box without one"):
+        store.act(change("a" * 8, after=SHAPE | {"angle": 0.5}))
+    scenes = make_scenes(tmp_path / "scenes", 1, size=(160, 128))
+    upright = pl.when(pl.int_range(pl.len()) == 0).then(None).otherwise("angle")
+    mixed = Store(tmp_path / "mixed.sqlite", scenes.with_boxes(scenes.boxes.with_columns(angle=upright)))
+    first, second = mixed.boxes(0)[:2]
+    moved = mixed.act(change("a" * 8, box_id=first["box_id"], after=SHAPE))["box"]
+    assert moved["angle"] is None
+    with pytest.raises(ConfigError, match="angle is None"):
+        mixed.act(change("b" * 8, box_id=second["box_id"], after=SHAPE))
+
+
+def test_a_file_that_was_never_filled_is_filled(tmp_path):
+    (tmp_path / "review.sqlite").touch()
+    store = Store(tmp_path / "review.sqlite", small_tables(tmp_path))
+    assert len(store.images()) == 3
 
 
 def test_other_files_and_labels_are_refused(tmp_path, store):

@@ -124,7 +124,7 @@ def test_images_that_people_corrected_are_drawn_more_often(tmp_path):
     with pytest.raises(DataError, match="none of its 3 images is one of training"):
         weigh_images(others, SamplingConfig(corrected=str(table)))
     labels.boxes.write_parquet(tmp_path / "boxes.parquet")
-    with pytest.raises(DataError, match="corrections can't be read"):
+    with pytest.raises(DataError, match="not the corrections of"):
         weigh_images(labels, SamplingConfig(corrected=str(tmp_path / "boxes.parquet")))
 
 

@@ -56,13 +56,14 @@ def audit(
     """
     from boxwright.auditing.planting import ANSWER_SCHEMA
     from boxwright.data import formats
+    from boxwright.data.formats.files import read_frame
     from boxwright.data.sources import mark_ignored
     from boxwright.errors import import_extra
 
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
     ignored = ignore.split(",") if ignore else []
     labels = mark_ignored(labels, ignored)
-    planted = None if answers is None else read_table(answers, ANSWER_SCHEMA, "the answers of data corrupt")
+    planted = None if answers is None else read_frame(answers, ANSWER_SCHEMA, "the answers of data corrupt")
     import_extra("sklearn", "audit")
     output.mkdir(parents=True, exist_ok=True)
     formats.write(labels, output / LABELS)
@@ -138,6 +139,7 @@ def corrupt(
     from boxwright.auditing.planting import corrupt as plant
     from boxwright.cli.tables import print_rows
     from boxwright.data import formats
+    from boxwright.data.formats.files import write_frame
 
     wanted = None if shares is None else _numbers("--shares", shares)
     try:
@@ -148,7 +150,7 @@ def corrupt(
     planted = plant(labels, wanted, (low, high), seed)
     formats.write(planted.tables, output)
     place = answers or output.with_name(f"{output.stem}.answers.parquet")
-    planted.answers.write_parquet(place)
+    write_frame(planted.answers, place)
     print_rows([dict(row) for row in planted.answers["kind"].value_counts(sort=True).iter_rows(named=True)])
     typer.echo(f"{len(planted.tables.boxes):,} labels: {output}; what is wrong with them: {place}")
 
@@ -185,38 +187,24 @@ def repair(
     from boxwright.auditing.repair import undo as take_back
     from boxwright.cli.tables import print_rows
     from boxwright.data import formats
+    from boxwright.data.formats.files import read_frame, write_frame
 
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
     if undo:
-        table = read_table(suspicions, RECORD_SCHEMA, "the record of repairs")
+        table = read_frame(suspicions, RECORD_SCHEMA, "the record of repairs")
         formats.write(take_back(labels, table), output)
         typer.echo(f"{len(table):,} repairs taken back: {output}")
         return
-    table = read_table(suspicions, {"probability": pl.Float64()}, "the table of an audit")
+    table = read_frame(suspicions, {"probability": pl.Float64()}, "the table of an audit")
     done = apply(labels, table, above, kinds.split(",") if kinds else None)
     formats.write(done.tables, output)
     record = output.with_name(f"{output.stem}.repairs.parquet")
-    done.record.write_parquet(record)
+    write_frame(done.record, record)
     print_rows([{"kind": kind, "repaired": count} for kind, count in done.counts.items()])
     typer.echo(f"{len(done.record):,} repairs: {output}")
     typer.echo(
         f"Take them back: boxwright data repair {output} {record} --undo -o {source.stem}-again.parquet"
     )
-
-
-def read_table(path: Path, columns: dict, what: str):
-    """A Parquet table with these columns."""
-    import polars as pl
-
-    from boxwright.errors import DataError
-
-    try:
-        table = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: {what} can't be read: {error}") from error
-    if not set(columns) <= set(table.columns):
-        raise DataError(f"{path}: not {what}; expected the columns {', '.join(columns)}.")
-    return table
 
 
 def images(
@@ -234,6 +222,7 @@ def images(
     """
     from boxwright.auditing.images import audit_images
     from boxwright.cli.tables import print_rows
+    from boxwright.data.formats.files import write_frame
     from boxwright.errors import DataError
     from boxwright.progress import progress_bar
     from boxwright.reporting.images_page import summarize_images, write_images_page
@@ -245,10 +234,8 @@ def images(
         found = audit_images(parts, tell)
     if output.suffix == ".html":
         write_images_page(found, output, "Images of " + ", ".join(parts))
-    elif output.suffix == ".parquet":
-        found.write_parquet(output)
     else:
-        found.write_json(output)
+        write_frame(found, output)
     print_rows(summarize_images(found))
     typer.echo(f"{len(found):,} findings: {output}")
     if (found["severity"] == "error").any():

@@ -1,4 +1,4 @@
-"""`boxwright label`, and its `report` and `export`."""
+"""`boxwright label`, and its `report`, `import` and `export`."""
 
 import getpass
 from pathlib import Path
@@ -75,7 +75,7 @@ def label(
     import numpy as np
 
     from boxwright.auditing.schema import SUSPICION_SCHEMA
-    from boxwright.cli.audit import read_table
+    from boxwright.data.formats.files import read_frame
     from boxwright.labeling.app import make_help
     from boxwright.labeling.loop import read_next
     from boxwright.labeling.store import Store
@@ -84,7 +84,7 @@ def label(
         raise ConfigError("--checkpoint and --predictions: expected one of both.")
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
     store = Store(output, labels)
-    suspicions = None if audit is None else read_table(audit, SUSPICION_SCHEMA, "the table of data audit")
+    suspicions = None if audit is None else read_frame(audit, SUSPICION_SCHEMA, "the table of data audit")
     found = _predicted(labels, checkpoint, predictions, output, min_score)
     known = np.array([row["state"] == "accepted" for row in store.images()])
     help = make_help(labels, found, suspicions, known)
@@ -121,17 +121,19 @@ def report(
         Path | None, typer.Argument(help="Another person's review of the same images: how far both agree.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Table of corrections to write, .parquet or .csv.")
+        Path | None,
+        typer.Option("-o", "--output", help="Corrections to write: .parquet, .csv, .json."),
     ] = None,
 ) -> None:
     """Tell what a review has corrected, what it took and saved, and how far two people agree."""
     from boxwright.cli.tables import print_rows
+    from boxwright.data.formats.files import write_frame
     from boxwright.labeling.corrections import agreement, corrections, review
     from boxwright.labeling.store import Store
 
     own = Store(store)
     found = review(own)
-    print_rows([found.work])
+    print_rows([{"review": name, "value": value} for name, value in found.work.items()])
     for rows in (found.kinds, found.boxes, found.people):
         if rows:
             typer.echo("")
@@ -141,22 +143,8 @@ def report(
         print_rows(agreement(own, Store(other)))
     if output is not None:
         table = corrections(own)
-        _write(table, output)
+        write_frame(table, output)
         typer.echo(f"{len(table):,} corrections: {output}")
-
-
-def _write(table, output: Path) -> None:
-    import io
-
-    from boxwright.data.formats.files import write_atomic
-    from boxwright.errors import ConfigError
-
-    writers = {".parquet": "write_parquet", ".csv": "write_csv"}
-    if output.suffix not in writers:
-        raise ConfigError(f"{output}: expected {' or '.join(writers)}.")
-    buffer = io.BytesIO()
-    getattr(table, writers[output.suffix])(buffer)
-    write_atomic(output, buffer.getvalue())
 
 
 @app.command("import", epilog=IMPORT_EXAMPLE)

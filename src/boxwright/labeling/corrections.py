@@ -49,7 +49,7 @@ def corrections(store: Store) -> pl.DataFrame:
     names = [row["file_name"] for row in store.images()]
     rows = []
     for box in store.every_box():
-        kind = _kind(box["first"], box["now"])
+        kind = _kind(box["first"], box["now"], store.headings)
         if kind is None:
             continue
         actions, category = of_box[box["box_id"]], store.categories
@@ -66,14 +66,15 @@ def corrections(store: Store) -> pl.DataFrame:
     return table.with_columns(iou=_ious(table))
 
 
-def _kind(first: dict | None, now: dict | None) -> str | None:
+def _kind(first: dict | None, now: dict | None, headings: bool) -> str | None:
     if first is None or now is None:
         return None if first is now else "missing" if first is None else "spurious"
     if first["category_id"] != now["category_id"]:
         return "class"
     if any(abs(first[name] - now[name]) > MOVED for name in "xywh"):
         return "location"
-    turn = abs((now["angle"] or 0.0) - (first["angle"] or 0.0))
+    period = 2 * math.pi if headings else math.pi
+    turn = abs(math.remainder((now["angle"] or 0.0) - (first["angle"] or 0.0), period))
     if turn <= MOVED:
         return None
     return "heading" if abs(turn - math.pi) < MOVED else "angle"
@@ -95,8 +96,8 @@ class Review:
     """What a review has brought.
 
     Attributes:
-        kinds: a row a kind and class: corrections, per hundred boxes that were looked at, and the 95 %
-            interval of that (Wilson).
+        kinds: a row a kind and class: corrections, per hundred boxes that were looked at (of missing ones:
+            that are there now), and the 95 % interval of that (Wilson).
         work: what was looked at, and how long it took.
         boxes: a row a way that a box came in: how many, and the seconds of one.
         people: a row a person: actions, images accepted, minutes.
@@ -138,22 +139,20 @@ def review(store: Store) -> Review:
 
 def _kinds(table: pl.DataFrame, looked: Sequence[dict], categories: Sequence[str]) -> list[dict[str, Any]]:
     of_class = Counter(box["first"]["category_id"] for box in looked)
+    totals = [("all", len(looked)), *((name, of_class[k]) for k, name in enumerate(categories))]
     named = table.with_columns(of=pl.coalesce("category", "new_category"))
     rows = []
     for kind in KINDS:
         own = named.filter(pl.col("kind") == kind)
-        for name, total in [
-            ("all", len(looked)),
-            *((name, of_class[k]) for k, name in enumerate(categories)),
-        ]:
+        for name, total in totals:
             hits = len(own) if name == "all" else len(own.filter(pl.col("of") == name))
             if not hits:
                 continue
-            # Missing boxes have no label that was looked at: they are counted beside those there are.
-            low, high = wilson(hits, total + hits if kind == "missing" else total)
-            row = {"kind": kind, "class": name, "corrections": hits, "boxes": total}
-            rate = 100 * hits / total if total else None
-            rows.append(row | {"per hundred": rate, "from": 100 * low, "to": 100 * high})
+            # Missing boxes had no label: they are counted among the objects that there are.
+            boxes = total + hits if kind == "missing" else total
+            row = {"kind": kind, "class": name, "corrections": hits, "boxes": boxes}
+            low, high = wilson(hits, boxes)
+            rows.append(row | {"per hundred": 100 * hits / boxes, "from": 100 * low, "to": 100 * high})
     return rows
 
 

@@ -35,7 +35,7 @@ def take(store: Store, labels: Tables, person: str, accept: bool = False) -> Cou
         How many boxes were added, removed, changed in shape or class, and stayed.
 
     Raises:
-        DataError: an image or a class is none of the review's.
+        DataError: an image or a class is none of the review's, or oriented boxes came back without angles.
     """
     own, ids = store.tables(), store.box_ids()
     images = join_names(own.images["file_name"].to_list(), labels.images["file_name"].to_list())
@@ -50,6 +50,8 @@ def take(store: Store, labels: Tables, person: str, accept: bool = False) -> Cou
     paired = pairs.pairs.filter(pl.col("outcome").is_in(["matched", "other class"]))
     # A format that has no headings gives half of them back the other way round.
     headless = store.headings and not (after["angle"].abs() > math.pi / 2 + ROUNDING).any()
+    if store.oriented and after["angle"].null_count() > before["angle"].null_count():
+        raise DataError("oriented boxes came back without angles: a format that has none can't be taken.")
     found: Counter[str] = Counter()
 
     def act(image_id: int, box_id: int | None, shape: dict[str, Any] | None) -> None:
@@ -59,7 +61,11 @@ def take(store: Store, labels: Tables, person: str, accept: bool = False) -> Cou
 
     for a, b in paired.select("a_row", "b_row").iter_rows():
         was, shape = _shape(before, a), _shape(after, b)
-        if headless and was["angle"] is not None and math.cos(shape["angle"] - was["angle"]) < 0:
+        if (
+            headless
+            and None not in (was["angle"], shape["angle"])
+            and math.cos(shape["angle"] - was["angle"]) < 0
+        ):
             shape["angle"] += math.pi
         if _is_same(was, shape):
             found["same"] += 1

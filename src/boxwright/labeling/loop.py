@@ -11,7 +11,7 @@ import polars as pl
 
 from boxwright.config import ExperimentConfig, check_config
 from boxwright.data import formats
-from boxwright.data.formats.files import write_atomic
+from boxwright.data.formats.files import read_frame, write_frame
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError, import_extra
 from boxwright.evaluation.pairing import align
@@ -97,7 +97,7 @@ def run_round(
     row = _row(store, tables, accepted, run) | {"round": number}
     account = pl.concat([account, pl.DataFrame([row], schema=ACCOUNT_SCHEMA)])
     chosen = _write_next(tables, order[:images], place)
-    _write(account, place / ACCOUNT)
+    write_frame(account, place / ACCOUNT)
     return Round(account, chosen, predictions)
 
 
@@ -108,7 +108,9 @@ def read_account(folder: Path) -> pl.DataFrame:
         DataError: it isn't one.
     """
     path = folder / ACCOUNT
-    return _read(path, ACCOUNT_SCHEMA) if path.is_file() else pl.DataFrame(schema=ACCOUNT_SCHEMA)
+    if not path.is_file():
+        return pl.DataFrame(schema=ACCOUNT_SCHEMA)
+    return read_frame(path, ACCOUNT_SCHEMA, "the account of a loop").select([*ACCOUNT_SCHEMA])
 
 
 def read_next(path: Path, tables: Tables) -> np.ndarray:
@@ -117,7 +119,7 @@ def read_next(path: Path, tables: Tables) -> np.ndarray:
     Raises:
         DataError: another table, or of other images.
     """
-    chosen = _read(path, NEXT_SCHEMA)
+    chosen = read_frame(path, NEXT_SCHEMA, "what a loop has chosen")
     place = {name: n for n, name in enumerate(tables.images["file_name"])}
     rows = [place.get(name, -1) for name in chosen["file_name"]]
     if -1 in rows:
@@ -125,16 +127,6 @@ def read_next(path: Path, tables: Tables) -> np.ndarray:
     values = np.zeros(len(tables.images))
     values[rows] = np.arange(len(rows), 0, -1)
     return values
-
-
-def _read(path: Path, schema: dict[str, pl.DataType]) -> pl.DataFrame:
-    try:
-        table = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{path}: can't be read: {error}") from error
-    if dict(table.schema) != schema:
-        raise DataError(f"{path}: expected the columns {', '.join(schema)}.")
-    return table
 
 
 def _train(labels: Tables, config: ExperimentConfig, folder: Path, name: str) -> Path:
@@ -169,13 +161,5 @@ def _row(store: Store, tables: Tables, accepted: np.ndarray, run: Path) -> dict[
 def _write_next(tables: Tables, rows: np.ndarray, folder: Path) -> pl.DataFrame:
     names = tables.images["file_name"].gather(rows)
     chosen = pl.DataFrame({"image_id": rows, "file_name": names}, schema=NEXT_SCHEMA)
-    _write(chosen, folder / NEXT)
+    write_frame(chosen, folder / NEXT)
     return chosen
-
-
-def _write(table: pl.DataFrame, path: Path) -> None:
-    import io
-
-    buffer = io.BytesIO()
-    table.write_parquet(buffer)
-    write_atomic(path, buffer.getvalue())

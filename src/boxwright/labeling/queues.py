@@ -7,6 +7,7 @@ from boxwright.auditing.pairs import overlapping
 from boxwright.data.tables import Tables
 
 SAME = 0.5  # IoU from which a label and a prediction are of one object
+AT_ONCE = 256  # points that are compared with all others at once
 SIDES = (32.0, 96.0)  # px that part small, medium and large objects
 SURE = 0.5  # score from which a prediction without a label counts
 
@@ -86,11 +87,9 @@ def unlike_order(weight: np.ndarray, points: np.ndarray, known: np.ndarray, most
         most: images that are taken so.
     """
     left = ~known
-    far = np.full(len(points), np.inf)
-    for n in np.flatnonzero(known):
-        far = np.minimum(far, np.linalg.norm(points - points[n], axis=1))
-    far[np.isinf(far)] = 1.0  # nothing is known: the first is the one that weighs most
+    # Where nothing is known the first is the one that weighs most.
     order, first = [], not known.any()
+    far = np.ones(len(points)) if first else _nearest(points, points[known])
     while left.any() and len(order) < most:
         value = np.where(left, weight * far, -1.0)
         n = int(value.argmax())
@@ -100,6 +99,15 @@ def unlike_order(weight: np.ndarray, points: np.ndarray, known: np.ndarray, most
         far, first = (away if first else np.minimum(far, away)), False
     rest = np.flatnonzero(left)
     return np.array([*order, *rest[np.argsort(-weight[rest], kind="stable")]], dtype=np.int64)
+
+
+def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(I,) distance of each point (I, D) to the nearest of others (M, D)."""
+    nearest = np.full(len(points), np.inf)
+    for part in np.array_split(others, -(-len(others) // AT_ONCE)):
+        squares = (points**2).sum(1)[:, None] - 2 * points @ part.T + (part**2).sum(1)
+        nearest = np.minimum(nearest, squares.min(axis=1))
+    return np.sqrt(np.maximum(nearest, 0.0))
 
 
 def _disagreement(labels: Tables, predictions: Tables, count: int) -> np.ndarray:

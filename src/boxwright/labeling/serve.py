@@ -48,8 +48,8 @@ def serve(
             raise ConfigError(
                 f"{host} port {port} can't be listened at: {error}. --port takes another."
             ) from error
-        app = create_app(store, help, person, token, LOCAL if local else ("*",))
-        shown = "localhost" if local else host
+        app = create_app(store, help, person, token, (*LOCAL, host) if local else ("*",))
+        shown = "localhost" if host in LOCAL else f"[{host}]" if ":" in host else host
         end = "" if token is None else f"/?token={token}"
         console.print(f"http://{shown}:{listening.getsockname()[1]}{end}", soft_wrap=True)
         console.print("Ctrl-C ends it; every action is saved when it is made.")

@@ -102,13 +102,13 @@ class Store:
         self.path, self._lock = path, threading.Lock()
         if labels is None and not path.is_file():
             raise ConfigError(f"{path}: no such file. `boxwright label DATA -o {path}` makes one.")
-        is_new = not path.is_file()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
         self._connection.row_factory = sqlite3.Row
         try:
             self._connection.execute("pragma journal_mode = wal")
             self._connection.execute("pragma synchronous = full")
-            if is_new and labels is not None:
+            # A file that was made and not filled, as somebody stopped it, is as good as none.
+            if labels is not None and not self._all("select 1 from sqlite_master"):
                 with self._writing() as write:
                     _fill(write, labels)
             about = dict(map(tuple, self._all("select key, value from about")))
@@ -186,10 +186,10 @@ class Store:
             raise ConfigError(f"there is no image {change.image_id}.")
         if change.state is not None:
             return self._set_state(write, change, image["state"])
-        after = None if change.after is None else self._checked(change.after)
         if change.box_id is None:
-            if after is None:
+            if change.after is None:
                 raise ConfigError("a new box needs numbers.")
+            after = self._checked(change.after, self.oriented)
             whole = _blank(change.image_id) | after | {"area": after["w"] * after["h"]}
             whole["source"] = change.person
             row = (change.image_id, _packed(whole), change.origin)
@@ -200,12 +200,11 @@ class Store:
             raise ConfigError(f"there is no box {change.box_id} in image {change.image_id}.")
         if row["version"] != change.version:
             raise ChangedMeanwhileError(_shown(row))
-        before = json.loads(row["now"]) if row["now"] else None
-        whole = None
-        if after is not None:
-            whole = _changed(before or self._last_shape(write, change.box_id), after) | {
-                "source": change.person
-            }
+        before, whole = json.loads(row["now"]) if row["now"] else None, None
+        if change.after is not None:
+            was = before or self._last_shape(write, change.box_id)
+            after = self._checked(change.after, was["angle"] is not None)
+            whole = _changed(was, after) | {"source": change.person}
         write.execute(
             "update boxes set now = ?, version = version + 1 where box_id = ?",
             (_packed(whole), change.box_id),
@@ -228,10 +227,12 @@ class Store:
         ).fetchone()
         return json.loads(row["before"])
 
-    def _checked(self, after: dict[str, Any]) -> dict[str, Any]:
-        """Numbers that a box of these labels can have."""
+    def _checked(self, after: dict[str, Any], oriented: bool) -> dict[str, Any]:
+        """Numbers that a box of these labels can have; with an angle where it is `oriented`, else without."""
+        if not oriented and after.get("angle") is not None:
+            raise ConfigError(f"an angle of {after['angle']:g}, expected a box without one, as it was.")
         numbers: dict[str, float] = {}
-        for name in GEOMETRY if self.oriented else GEOMETRY[:4]:
+        for name in GEOMETRY if oriented else GEOMETRY[:4]:
             value = after.get(name)
             if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > MAX_COORDINATE:
                 raise ConfigError(f"{name} is {value}, expected a number.")
@@ -242,7 +243,7 @@ class Store:
         if numbers["w"] <= 0 or numbers["h"] <= 0:
             raise ConfigError(f"a box of {numbers['w']:g} x {numbers['h']:g}, expected sides above 0.")
         period = 2 * math.pi if self.headings else math.pi
-        angle = float(wrap(np.float64(numbers["angle"]), period)) if self.oriented else None
+        angle = float(wrap(np.float64(numbers["angle"]), period)) if oriented else None
         return {**numbers, "angle": angle, "category_id": category}
 
     def tables(self, first: bool = False) -> Tables:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from boxwright.config.experiment import SamplingConfig
 from boxwright.data import formats
 from boxwright.data.confident import confident
 from boxwright.data.dataset import DetectionDataset
+from boxwright.data.formats.files import read_frame
 from boxwright.data.naming import join_names
 from boxwright.data.sampling import repeat_factors
 from boxwright.data.tables import Tables
@@ -21,6 +21,7 @@ from boxwright.evaluation.matching import image_places, match
 from boxwright.evaluation.pairing import align
 from boxwright.evaluation.slices import slices_of
 
+CORRECTED = {"kind": pl.String(), "file_name": pl.String(), "iou": pl.Float64()}
 IOU = 0.5  # from which a detection is one of an object
 
 
@@ -130,13 +131,7 @@ def corrections_of_images(truth: Tables, table: str | os.PathLike) -> np.ndarray
     Raises:
         DataError: the file can't be read, is another table, or none of its images is one of training.
     """
-    columns = ("kind", "file_name", "iou")
-    try:
-        rows = pl.read_parquet(Path(table), columns=[*columns])
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataError(
-            f"{table}: corrections can't be read: {error}. `boxwright label report -o` writes them."
-        ) from error
+    rows = read_frame(table, CORRECTED, "the corrections of `boxwright label report`")
     names = rows["file_name"].unique(maintain_order=True).to_list()
     image = np.array(join_names(truth.images["file_name"].to_list(), names), int)
     if names and not (image >= 0).any():

@@ -1,17 +1,21 @@
 """Reading annotation files that may be damaged or hostile, and writing them whole or not at all."""
 
+import io
 import json
 import os
 import tempfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
+import polars as pl
 
 from boxwright.data.images import IMAGE_SUFFIXES
 from boxwright.errors import DataError
 
+FRAMES = {".parquet": "write_parquet", ".csv": "write_csv", ".json": "write_json"}
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_BYTES = 4 << 30  # a JSON of 10 million boxes is about 1.5 GiB
 MAX_UNPACKED_GIB = 1.0  # of a compressed file, unless UNPACKED_VARIABLE says more
@@ -32,6 +36,39 @@ def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: can't be read: {error}.") from error
+
+
+def read_frame(path: str | os.PathLike, schema: Mapping[str, pl.DataType], what: str) -> pl.DataFrame:
+    """A table in a Parquet file that has these columns, and maybe others.
+
+    Args:
+        path: of the file.
+        schema: names and types of the columns.
+        what: it is, for messages.
+
+    Raises:
+        DataError: it can't be read, or is another table.
+    """
+    try:
+        table = pl.read_parquet(Path(path))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: {what} can't be read: {error}") from error
+    if any(table.schema.get(name) != kind for name, kind in schema.items()):
+        raise DataError(f"{path}: not {what}; expected the columns {', '.join(schema)}.")
+    return table
+
+
+def write_frame(table: pl.DataFrame, path: Path) -> None:
+    """Write a table whole or not at all, as the suffix says: .parquet, .csv or .json.
+
+    Raises:
+        DataError: another suffix, or the file can't be written.
+    """
+    if path.suffix not in FRAMES:
+        raise DataError(f"{path}: expected a file that ends in {', '.join(FRAMES)}.")
+    buffer = io.BytesIO()
+    getattr(table, FRAMES[path.suffix])(buffer)
+    write_atomic(path, buffer.getvalue())
 
 
 def read_lines(path: Path, limit: int = MAX_BYTES) -> tuple[list[str], bool]:
