@@ -32,8 +32,8 @@ def test_planted_faults_are_found(audited):
     for kind, count in counts.items():
         own = suspicions.filter((pl.col("kind") == kind) & (pl.col("probability") >= 0.5))
         hits = are_planted(own, planted.answers)
-        assert hits.sum() >= 0.6 * count, kind
-        assert hits.mean() >= 0.6, kind
+        assert hits.sum() >= 0.72 * count, kind
+        assert hits.mean() >= 0.78, kind
 
 
 def test_probabilities_are_frequencies(audited):
@@ -41,8 +41,8 @@ def test_probabilities_are_frequencies(audited):
     hits, told = are_planted(suspicions, planted.answers), suspicions["probability"].to_numpy()
     place = np.minimum((told * 5).astype(int), 4)
     off = [abs(told[place == n].sum() - hits[place == n].sum()) for n in np.unique(place)]
-    assert sum(off) / len(planted.tables.boxes) < 0.1
-    assert told.sum() == pytest.approx(len(planted.answers), rel=0.35)
+    assert sum(off) / len(planted.tables.boxes) < 0.05
+    assert told.sum() == pytest.approx(len(planted.answers), rel=0.2)
 
 
 def test_an_audit_is_scored(audited):
@@ -50,8 +50,8 @@ def test_an_audit_is_scored(audited):
     rows = {row["kind"]: row for row in score_audit(suspicions, planted.answers)}
     for kind, count in planted.answers["kind"].value_counts().iter_rows():
         assert rows[kind]["planted"] == count
-        assert rows[kind]["AP"] > 0.65
-        assert rows[kind]["ECE"] < 0.45
+        assert rows[kind]["AP"] > 0.78
+        assert rows[kind]["ECE"] < 0.3
     nothing = score_audit(suspicions.clear(), planted.answers)
     assert all(row["recall"] == 0 and row["precision"] is None for row in nothing)
 
@@ -71,7 +71,7 @@ def test_clean_labels_are_left_alone():
     clean = labels()
     suspicions = suspect(clean, detections(clean))
     likely = suspicions.filter(pl.col("probability") >= 0.5)
-    assert len(likely) < 0.04 * len(clean.boxes)
+    assert len(likely) < 0.02 * len(clean.boxes)
 
 
 def test_rows_say_what_would_repair_them(audited):
