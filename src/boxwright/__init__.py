@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from boxwright.prediction.tiles import TilingOptions as TilingOptions
     from boxwright.reporting.audit import audit as audit
     from boxwright.reporting.card import card as card
+    from boxwright.reporting.explore import explore as explore
     from boxwright.reporting.gallery import show as show
     from boxwright.reporting.report import report as report
     from boxwright.reporting.runs import runs as runs
@@ -61,6 +62,7 @@ _HOMES = {
     "audit": "boxwright.reporting.audit",
     "card": "boxwright.reporting.card",
     "corrupt": "boxwright.auditing.planting",
+    "explore": "boxwright.reporting.explore",
     "repair": "boxwright.auditing.repair",
     "show": "boxwright.reporting.gallery",
     "fit_anchors": "boxwright.data.anchors",
@@ -119,6 +121,7 @@ __all__ = [
     "convert",
     "corrupt",
     "evaluate",
+    "explore",
     "filters",
     "fit_anchors",
     "import_checkpoint",

@@ -38,6 +38,7 @@ COMMANDS = [
     for c in (
         [],
         ["check"],
+        ["explore"],
         ["convert"],
         ["split"],
         ["stats"],

@@ -1,4 +1,4 @@
-"""`boxwright data`: check, audit, convert, split, stats, show, augment, anchors, smooth, formats."""
+"""`boxwright data`: check, audit, explore, convert, split, stats, show, augment, anchors, smooth, formats."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from boxwright.cli import audit as audit_commands
+from boxwright.cli import explore as explore_command
 from boxwright.cli.options import (
     Angles,
     Boxes,
@@ -26,7 +27,7 @@ from boxwright.cli.options import (
 )
 
 app = typer.Typer(
-    help="Check, audit, convert, split, count and show annotations; fit anchors to them; smooth tracks.",
+    help="Check, audit, explore, convert, split, count and show annotations; fit anchors; smooth tracks.",
     no_args_is_help=True,
 )
 
@@ -265,3 +266,5 @@ def smooth(
 
 for command in (audit_commands.audit, audit_commands.corrupt, audit_commands.repair, audit_commands.images):
     app.command(epilog=audit_commands.EXAMPLES[command.__name__])(command)
+
+app.command(epilog=explore_command.EXAMPLE)(explore_command.explore)

@@ -163,7 +163,7 @@ def describe(both: Tables, train: Tables, val: Tables, made: Path | None) -> lis
     oriented = both.boxes["angle"].is_not_null()
     if oriented.any():
         found.append(
-            f"{int(oriented.sum()):,} boxes are oriented{', with headings' if _headings(both) else ''}."
+            f"{int(oriented.sum()):,} boxes are oriented{', with headings' if both.has_headings() else ''}."
         )
     missing = [p for p in both.images["path"] if p is None or not os.path.isfile(p)]
     if missing:
@@ -259,11 +259,6 @@ def _guess(path: Path) -> str | None:
         return None
 
 
-def _headings(tables: Tables) -> bool:
-    angle = tables.boxes["angle"].drop_nulls().to_numpy()
-    return bool(len(angle) and np.abs(angle).max() > np.pi / 2 + 1e-6)
-
-
 def _shorter_sides(tables: Tables) -> np.ndarray:
     counted = (~tables.boxes["crowd"] & ~tables.boxes["ignore"]).to_numpy()
     return tables.boxes.select("w", "h").to_numpy()[counted].min(axis=1) if counted.any() else np.zeros(0)
@@ -293,7 +288,7 @@ def _to_yaml(train: Source, val: Source, options: ReadOptions, tables: Tables, f
         lines += [
             "  name: compact_obb  # small, fast, of oriented boxes; also fcos_obb, atss_obb, retinanet_obb"
         ]
-        lines += [f"  heading: {str(_headings(tables)).lower()}  # tell front from back"]
+        lines += [f"  heading: {str(tables.has_headings()).lower()}  # tell front from back"]
         lines += [
             f"  finest: {4 if finest else 8}  # stride of the finest map, px; 4 for objects of a dozen pixels"
         ]

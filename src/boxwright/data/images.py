@@ -19,7 +19,7 @@ MAX_PIXELS = 500_000_000  # an image of 22,000 x 22,000; a larger one needs tile
 EXIF_ORIENTATION = 0x0112
 SWAPPED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
 
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow raises at twice this; `_open` at once it
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow raises at twice this; `open_image` at once it
 
 
 def find_images(place: str | os.PathLike) -> list[Path]:
@@ -44,7 +44,7 @@ def image_size(path: str | os.PathLike) -> tuple[int, int, bool]:
     Raises:
         DataError: no image can be read there.
     """
-    with _open(path) as image:
+    with open_image(path) as image:
         width, height = image.size
         # Pillow would decode a whole PNG to find an EXIF block behind its pixels.
         has_exif = image.format != "PNG" or "exif" in image.info
@@ -80,7 +80,7 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
     Raises:
         DataError: missing, unreadable, truncated, too large, or of another size than stated.
     """
-    with _open(path) as image:
+    with open_image(path) as image:
         upright = size is None or tuple(image.size) != tuple(size) or size[0] == size[1]
         try:
             image.load()
@@ -97,7 +97,12 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
     return pixels
 
 
-def _open(path: str | os.PathLike) -> Image.Image:
+def open_image(path: str | os.PathLike) -> Image.Image:
+    """An image whose header alone is read.
+
+    Raises:
+        DataError: missing, no image, or too large.
+    """
     try:
         image = Image.open(path)
         width, height = image.size

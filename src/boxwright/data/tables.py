@@ -14,6 +14,7 @@ import polars as pl
 
 from boxwright.errors import DataError, Fault
 
+ROUNDING = 1e-6  # radians, of an angle that is written as text
 LANDMARKS = 5  # points of a face: eyes, nose, corners of the mouth; the image's left before its right
 MIRRORED = (1, 0, 2, 4, 3)  # which landmark each is in a mirror
 
@@ -112,6 +113,10 @@ class Tables:
         area = pl.when(oriented).then(pl.Series(hulls[:, 2] * hulls[:, 3])).otherwise(pl.col("area"))
         boxes = self.boxes.with_columns(area=area, **columns)
         return self.with_boxes(boxes.with_columns(angle=pl.lit(None, dtype=pl.Float64)))
+
+    def has_headings(self) -> bool:
+        """Whether some angle points backwards, so that angles tell front from back."""
+        return bool((self.boxes["angle"].abs() > np.pi / 2 + ROUNDING).any())
 
     def rotated(self) -> np.ndarray:
         """cx, cy, w, h, angle of the boxes, (N, 5) float64; angle 0 where they have none."""

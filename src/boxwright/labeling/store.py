@@ -306,7 +306,7 @@ def _fill(write: sqlite3.Connection, labels: Tables) -> None:
         "labels": fingerprint(labels),
         "categories": orjson.dumps(labels.categories.to_dicts()).decode(),
         "oriented": str(int(len(angle) > 0)),
-        "headings": str(int(bool((angle.abs() > math.pi / 2 + 1e-9).any()))),
+        "headings": str(int(labels.has_headings())),
     }
     for statement in TABLES.split(";"):
         write.execute(statement)

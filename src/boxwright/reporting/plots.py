@@ -148,9 +148,27 @@ def size_plot(width: np.ndarray, height: np.ndarray, category: np.ndarray, names
     return _svg(x_axis, y_axis, parts, names[:MOST_CLASSES])
 
 
-def count_plot(counts: dict[str, int], x_label: str) -> str:
-    """Horizontal bars, greatest first, the first 20."""
-    shown = sorted(counts.items(), key=lambda item: -item[1])[:20]
+def place_plot(places: np.ndarray, counts: np.ndarray, labels: tuple[str, str]) -> str:
+    """A dot for each place (N, 2), its area as the count there, at one scale along both axes."""
+    x, y = places.T
+    # The scale of the axis whose values need more room is that of both.
+    reach = 0.55 * max(np.ptp(x) / (WIDTH - LEFT - RIGHT), np.ptp(y) / (HEIGHT - TOP - BOTTOM), 1e-5)
+    sides = reach * (WIDTH - LEFT - RIGHT), reach * (HEIGHT - TOP - BOTTOM)
+    middle = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
+    x_axis = Axis(labels[0], middle[0] - sides[0], middle[0] + sides[0], LEFT, WIDTH - RIGHT)
+    y_axis = Axis(labels[1], middle[1] - sides[1], middle[1] + sides[1], HEIGHT - BOTTOM, TOP)
+    radius = np.maximum(2.5, 12 * np.sqrt(counts / counts.max()))
+    parts = [
+        f'<circle class="spot" cx="{a:.1f}" cy="{b:.1f}" r="{r:.1f}">'
+        f"<title>{count:,.0f} at {at_x:.4f}, {at_y:.4f}</title></circle>"
+        for a, b, r, count, at_x, at_y in zip(x_axis.place(x), y_axis.place(y), radius, counts, x, y)
+    ]
+    return _svg(x_axis, y_axis, parts, [])
+
+
+def count_plot(counts: dict[str, int], x_label: str, sort: bool = True) -> str:
+    """Horizontal bars, the first 20; `sort`: greatest first."""
+    shown = sorted(counts.items(), key=lambda item: -item[1] if sort else 0)[:20]
     height = 26 * len(shown) + 8
     longest = max([count for _, count in shown], default=1) or 1
     parts = []
