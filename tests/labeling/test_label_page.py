@@ -36,8 +36,13 @@ class Server:
             text=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
-        self.url = self.process.stdout.readline().strip()
-        assert self.url.startswith("http://localhost:"), self.url + self.process.stdout.read()
+        self.told = []
+        for line in self.process.stdout:
+            self.told.append(line.strip())
+            if line.startswith("http://localhost:"):
+                break
+        self.url = self.told[-1]
+        assert self.url.startswith("http://localhost:"), self.told
         self.port = int(self.url.rpartition(":")[2])
 
     def kill(self) -> None:
@@ -283,6 +288,37 @@ def test_what_the_model_and_the_audit_know_is_taken_by_a_key(chromium, labels, t
         assert moved["x"] in [pytest.approx(x + 2) for x in first["x"]]
         assert moved["x"] != chosen["x"]
         assert page.trouble == []
+    finally:
+        server.kill()
+
+
+def test_boxes_are_drawn_from_nothing_on_a_folder_of_images(chromium, labels, tmp_path):
+    tables = formats.read(labels)
+    found = tables.boxes.filter(image_id=0).with_columns(score=pl.lit(0.9))
+    names = pl.Series([f"{n:05d}.png" for n in range(len(tables.images))])
+    known = Tables(tables.images.with_columns(file_name=names), found, tables.categories)
+    formats.write(known, tmp_path / "found.parquet")
+    wanted = f"wheel,{tables.categories['name'][2]}"
+    more = ("--classes", wanted, "--draw", "headings", "--predictions", tmp_path / "found.parquet")
+    (tmp_path / "images").mkdir()
+    for path, name in zip(tables.images["path"], names):
+        shutil.copy(path, tmp_path / "images" / name)
+    server = Server(tmp_path / "images", tmp_path / "review.sqlite", more=more)
+    try:
+        others = found.filter(pl.col("category_id") != 2)
+        assert server.told[0].startswith(f"{len(others)} predictions of <img src=x")
+        page = chromium.new_context(viewport={"width": 1100, "height": 700}).new_page()
+        page.goto(server.url)
+        wait(page, "Boolean(window.review?.view?.levels)")
+        assert boxes(page) == []
+        page.keyboard.press("b")
+        drag(page, [20, 30], [80, 60])
+        saved(page)
+        (box,) = stored(tmp_path)
+        assert [box[name] for name in "xywh"] == pytest.approx([20, 30, 60, 30], abs=1.5)
+        assert (box["category_id"], box["angle"]) == (0, 0.0)
+        shown = page.evaluate("review.state.predictions.map((b) => b.category_id)")
+        assert shown == [1] * (len(found) - len(others))
     finally:
         server.kill()
 

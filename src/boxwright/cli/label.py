@@ -36,7 +36,7 @@ app = typer.Typer(
 
 @app.command(OPEN, epilog=EXAMPLE)
 def label(
-    source: Annotated[Path, typer.Argument(help="File or folder of annotations.")],
+    source: Annotated[Path, typer.Argument(help="File or folder of annotations, or a folder of images.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="File of the review; it goes on where it is there.")
     ] = Path("review.sqlite"),
@@ -49,6 +49,14 @@ def label(
     ] = None,
     next_images: Annotated[
         Path | None, typer.Option("--next", help="Of `loop`: images to be reviewed first.")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="Such as car,truck: more than the labels have, or all where there are none."),
+    ] = None,
+    draw: Annotated[
+        str | None,
+        typer.Option(help="upright, oriented or headings: boxes that are drawn; the labels' if left out."),
     ] = None,
     min_score: Annotated[float, typer.Option(help="Of predictions that are shown.", min=0, max=1)] = 0.3,
     person: Annotated[str | None, typer.Option(help="Who corrects; the login if left out.")] = None,
@@ -64,7 +72,7 @@ def label(
     layout: Layout = None,
     angles: Angles = None,
 ) -> None:
-    """Correct labels by hand in a browser.
+    """Correct labels by hand in a browser, or draw them from nothing on a folder of images.
 
     The page is made for the keyboard (? shows the keys): accept, delete, draw, move, turn, class by digit,
     undo. Every action is saved when it is made; the labels' own file stays as it is until `label export`.
@@ -77,15 +85,24 @@ def label(
     from boxwright.auditing.schema import SUSPICION_SCHEMA
     from boxwright.data.formats.files import read_frame
     from boxwright.labeling.app import make_help
+    from boxwright.labeling.blank import with_classes
     from boxwright.labeling.loop import read_next
-    from boxwright.labeling.store import Store
+    from boxwright.labeling.store import Store, shape_of
 
     if checkpoint is not None and predictions is not None:
         raise ConfigError("--checkpoint and --predictions: expected one of both.")
-    labels = read_source(source, format, list_name, images, boxes, layout, angles)
-    store = Store(output, labels)
+    own = _labels_of(source, (format, list_name, images, boxes, layout, angles))
+    predicted = _predicted(own, checkpoint, predictions, output)
+    labels = with_classes(own, classes.split(",") if classes else [])
+    if not len(labels.categories) and predicted is not None:
+        labels = with_classes(labels, predicted.categories["name"].to_list())
+    if not len(labels.categories):
+        raise ConfigError(f"{source} has no labels: name the classes that are drawn, --classes car,truck.")
+    if draw is None and predicted is not None and not len(labels.boxes) and not output.is_file():
+        draw = shape_of(predicted)
+    store = Store(output, labels, draw)
+    found = None if predicted is None else _confident(labels, predicted, min_score)
     suspicions = None if audit is None else read_frame(audit, SUSPICION_SCHEMA, "the table of data audit")
-    found = _predicted(labels, checkpoint, predictions, output, min_score)
     known = np.array([row["state"] == "accepted" for row in store.images()])
     help = make_help(labels, found, suspicions, known)
     if next_images is not None:
@@ -97,21 +114,43 @@ def label(
         typer.echo(f"Review: {output}\nLabels: boxwright label export {output} -o labels.parquet")
 
 
-def _predicted(labels, checkpoint: Path | None, predictions: Path | None, output: Path, min_score: float):
-    """Predictions over the labels' images; those of a checkpoint are kept beside the review."""
-    import polars as pl
+def _labels_of(source: Path, options: tuple):
+    """Labels, or the images of a folder that has none."""
+    from boxwright.errors import DataError
+    from boxwright.labeling.blank import blank_labels
 
+    try:
+        return read_source(source, *options)
+    except DataError:
+        if any(options) or not source.is_dir():
+            raise
+        return blank_labels(source)
+
+
+def _predicted(labels, checkpoint: Path | None, predictions: Path | None, output: Path):
+    """Predictions of the labels' images; those of a checkpoint are kept beside the review."""
     from boxwright.data import formats
     from boxwright.errors import import_extra
-    from boxwright.evaluation.pairing import align
 
     if checkpoint is not None:
         predictions = output.with_suffix(".predictions.parquet")
         import_extra("boxwright.prediction.predict", "train").predict(labels, checkpoint, predictions)
-    if predictions is None:
-        return None
-    found = align(labels, formats.read(predictions))
-    return found.with_boxes(found.boxes.filter(pl.col("score") >= min_score))
+    return None if predictions is None else formats.read(predictions)
+
+
+def _confident(labels, predicted, min_score: float):
+    """Predictions of a score, over the labels' images and classes; other classes are left out, and named."""
+    import polars as pl
+
+    from boxwright.evaluation.pairing import align
+
+    names, own = set(labels.categories["name"]), predicted.categories["name"]
+    boxes = predicted.boxes.filter(pl.col("score") >= min_score)
+    known = own.is_in(names)[boxes["category_id"]]
+    if not known.all():
+        others = sorted({own[k] for k in boxes.filter(~known)["category_id"]})
+        typer.echo(f"{(~known).sum():,} predictions of {', '.join(others)} are left out.", err=True)
+    return align(labels, predicted.with_boxes(boxes.filter(known)))
 
 
 @app.command(epilog=REPORT_EXAMPLE)

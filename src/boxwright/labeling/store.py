@@ -28,6 +28,7 @@ from boxwright.errors import BoxwrightError, ConfigError, DataError
 VERSION = "1"
 GEOMETRY = ("x", "y", "w", "h", "angle")
 STATES = ("open", "accepted", "flagged")
+SHAPES = ("upright", "oriented", "headings")  # of boxes that are drawn; the last tell front from back
 MOST_SECONDS = 600.0  # that one action can have taken
 MAX_COORDINATE = 1e6  # px
 TABLES = """
@@ -92,13 +93,16 @@ class Store:
     Args:
         path: of the file.
         labels: what is reviewed, for a new file; None: the file is there.
+        draw: one of `SHAPES`; None: as the labels' boxes are, or as the file says.
 
     Raises:
-        ConfigError: the file isn't there, or is of other labels.
+        ConfigError: the file isn't there, or is of other labels or for other shapes.
         DataError: it is no such file.
     """
 
-    def __init__(self, path: Path, labels: Tables | None = None):
+    def __init__(self, path: Path, labels: Tables | None = None, draw: str | None = None):
+        if draw not in (None, *SHAPES):
+            raise ConfigError(f"boxes to draw: {draw}, expected one of {', '.join(SHAPES)}.")
         self.path, self._lock = path, threading.Lock()
         if labels is None and not path.is_file():
             raise ConfigError(f"{path}: no such file. `boxwright label DATA -o {path}` makes one.")
@@ -110,7 +114,7 @@ class Store:
             # A file that was made and not filled, as somebody stopped it, is as good as none.
             if labels is not None and not self._all("select 1 from sqlite_master"):
                 with self._writing() as write:
-                    _fill(write, labels)
+                    _fill(write, labels, draw)
             about = dict(map(tuple, self._all("select key, value from about")))
         except sqlite3.DatabaseError as error:
             raise DataError(f"{path}: not the store of a review: {error}.") from error
@@ -122,6 +126,9 @@ class Store:
         self.categories: list[str] = [row["name"] for row in json.loads(about["categories"])]
         self.oriented, self.headings = about["oriented"] == "1", about["headings"] == "1"
         self._category_rows = json.loads(about["categories"])
+        own = SHAPES[int(self.oriented) + int(self.headings)]
+        if draw not in (None, own):
+            raise ConfigError(f"{path} is a review in which {own} boxes are drawn, not {draw} ones.")
 
     def close(self) -> None:
         """Close the file."""
@@ -289,6 +296,13 @@ class Store:
             self._connection.execute("commit")
 
 
+def shape_of(tables: Tables) -> str:
+    """Which of `SHAPES` boxes have."""
+    if tables.has_headings():
+        return "headings"
+    return "oriented" if tables.boxes["angle"].is_not_null().any() else "upright"
+
+
 def fingerprint(labels: Tables) -> str:
     """Tells labels apart, by their images' names, boxes and classes; the same on every machine."""
     digest = hashlib.sha256()
@@ -299,14 +313,14 @@ def fingerprint(labels: Tables) -> str:
     return digest.hexdigest()[:16]
 
 
-def _fill(write: sqlite3.Connection, labels: Tables) -> None:
-    angle = labels.boxes["angle"].drop_nulls()
+def _fill(write: sqlite3.Connection, labels: Tables, draw: str | None) -> None:
+    draw = draw or shape_of(labels)
     about = {
         "version": VERSION,
         "labels": fingerprint(labels),
         "categories": orjson.dumps(labels.categories.to_dicts()).decode(),
-        "oriented": str(int(len(angle) > 0)),
-        "headings": str(int(labels.has_headings())),
+        "oriented": str(int(draw != "upright")),
+        "headings": str(int(draw == "headings")),
     }
     for statement in TABLES.split(";"):
         write.execute(statement)
