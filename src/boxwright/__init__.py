@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from boxwright.evaluation.metrics import measure as measure
     from boxwright.evaluation.thresholds import threshold as threshold
     from boxwright.models.importing import import_checkpoint as import_checkpoint
+    from boxwright.prediction.export import export as export
     from boxwright.prediction.predict import predict as predict
     from boxwright.prediction.pseudo import pseudo_label as pseudo_label
     from boxwright.prediction.tiles import TilingOptions as TilingOptions
@@ -72,6 +73,7 @@ _HOMES = {
     "compare": "boxwright.evaluation.comparison",
     "calibrate": "boxwright.evaluation.calibrate",
     "threshold": "boxwright.evaluation.thresholds",
+    "export": "boxwright.prediction.export",
     "predict": "boxwright.prediction.predict",
     "pseudo_label": "boxwright.prediction.pseudo",
     "TilingOptions": "boxwright.prediction.tiles",
@@ -94,6 +96,7 @@ _HOMES = {
 _EXTRAS = {"sweep": "sweep"} | dict.fromkeys(
     (
         "average",
+        "export",
         "lr_find",
         "out_of_fold",
         "pseudo_label",
@@ -122,6 +125,7 @@ __all__ = [
     "corrupt",
     "evaluate",
     "explore",
+    "export",
     "filters",
     "fit_anchors",
     "import_checkpoint",

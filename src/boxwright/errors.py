@@ -28,6 +28,10 @@ class CheckpointError(BoxwrightError):
     """A checkpoint that is missing, damaged, or made for something else."""
 
 
+class ExportError(BoxwrightError):
+    """An exported file isn't as good as what it was made of."""
+
+
 class NonFiniteError(BoxwrightError):
     """Training met NaN or infinity."""
 

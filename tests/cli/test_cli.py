@@ -29,6 +29,7 @@ COMMANDS = [
     ["loop"],
     ["demo"],
     ["zoo"],
+    ["export"],
     ["import-checkpoint"],
     ["assign", "show"],
     *(["label", *c] for c in ([], ["open"], ["report"], ["export"], ["import"])),

@@ -10,7 +10,7 @@ from torchvision.ops import box_iou, nms
 
 from boxwright.config.experiment import View
 from boxwright.models.box_coder import decode_deltas, encode_deltas
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Detections, Scored, Selection, select_detections
 from boxwright.prediction.views import from_view, fuse_views, to_view
 
 
@@ -24,7 +24,7 @@ def _dense(points: int = 200, classes: int = 3):
 def test_one_call_agrees_with_nms_of_each_class_and_image():
     boxes, scores = _dense()
     selection = Selection(score_threshold=0.3, iou_threshold=0.5, max_detections=1000, candidates=10_000)
-    for n, found in enumerate(select_detections(boxes, scores, selection)):
+    for n, found in enumerate(select_detections(Scored(boxes, scores), selection)):
         expected = set()
         for c in range(3):
             rows = (scores[n, :, c] > 0.3).nonzero()[:, 0]
@@ -36,9 +36,9 @@ def test_one_call_agrees_with_nms_of_each_class_and_image():
 
 def test_limits_hold():
     boxes, scores = _dense()
-    found = select_detections(boxes, scores, Selection(0.0, 0.9, max_detections=7, candidates=50))
+    found = select_detections(Scored(boxes, scores), Selection(0.0, 0.9, max_detections=7, candidates=50))
     assert [len(f.scores) for f in found] == [7, 7]
-    assert all(len(f.scores) == 0 for f in select_detections(boxes, scores * 0, Selection(0.5)))
+    assert all(len(f.scores) == 0 for f in select_detections(Scored(boxes, scores * 0), Selection(0.5)))
 
 
 def test_what_stays_takes_the_mean_of_the_candidates_on_it():
@@ -47,8 +47,8 @@ def test_what_stays_takes_the_mean_of_the_candidates_on_it():
     boxes = boxes.repeat(1, 10, 1) + torch.rand(2, 200, 4, generator=generator)
     scores = torch.rand(2, 200, 3, generator=generator)
     selection = Selection(0.3, 0.5, max_detections=30, candidates=10_000)
-    chosen = select_detections(boxes, scores, selection)
-    voted = select_detections(boxes, scores, replace(selection, vote=True))
+    chosen = select_detections(Scored(boxes, scores), selection)
+    voted = select_detections(Scored(boxes, scores), replace(selection, vote=True))
     moved = 0
     for n, (before, after) in enumerate(zip(chosen, voted, strict=True)):
         assert torch.equal(before.scores, after.scores)
@@ -68,13 +68,13 @@ def test_oriented_boxes_and_landmarks_vote_too():
         [[[50.0, 50, 40, 20, 0.1], [50, 50, 20, 42, 0.1 + math.pi / 2], [50, 51, 40, 20, 0.1]]]
     )
     scores = torch.tensor([[[0.9, 0.0], [0.3, 0.0], [0.0, 0.8]]])
-    (found,) = select_detections(boxes, scores, Selection(iou_threshold=0.5, vote=True))
+    (found,) = select_detections(Scored(boxes, scores), Selection(iou_threshold=0.5, vote=True))
     assert torch.allclose(found.boxes[0], torch.tensor([50, 50, 40.5, 20, 0.1]))
     assert torch.equal(found.boxes[1], boxes[0, 2])
     upright = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 11, 10]]])
     landmarks = torch.stack([torch.zeros(5, 2), torch.ones(5, 2)])[None]
     (found,) = select_detections(
-        upright, torch.tensor([[[0.9], [0.3]]]), Selection(vote=True), landmarks=landmarks
+        Scored(upright, torch.tensor([[[0.9], [0.3]]]), landmarks=landmarks), Selection(vote=True)
     )
     assert torch.allclose(found.landmarks, torch.full((1, 5, 2), 0.25))
 
@@ -85,7 +85,7 @@ def test_candidates_are_the_greatest_scores_of_each_level(count, classes):
     boxes, scores = _dense(classes=classes)
     sizes = torch.tensor([150, 40, 10])
     selection = Selection(0.0, 1.0, max_detections=10_000, candidates=count, per_level=True)
-    for n, found in enumerate(select_detections(boxes, scores, selection, sizes)):
+    for n, found in enumerate(select_detections(Scored(boxes, scores, sizes), selection)):
         expected = [s for level in scores[n].split(sizes.tolist()) for s in sorted(level.flatten())[-count:]]
         assert found.scores.tolist() == sorted(map(float, expected), reverse=True)
         for box, score, label in zip(found.boxes, found.scores, found.labels):

@@ -18,7 +18,7 @@ from boxwright.data.windows import WindowedImage, image_position
 from boxwright.errors import ConfigError, DataError
 from boxwright.geometry.conventions import corners
 from boxwright.models.checkpoint import save_detector
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Detections, Scored, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.prediction import tiles
 from boxwright.prediction.predict import RUNTIMES
@@ -45,6 +45,9 @@ class Bright(Detector):
     def loss(self, outputs, targets):
         raise NotImplementedError
 
+    def scored(self, outputs, image_sizes):
+        raise NotImplementedError
+
     def decode(self, outputs, image_sizes):
         found = []
         for image in outputs["images"]:
@@ -61,7 +64,7 @@ class Bright(Detector):
             boxes = torch.tensor(rows, dtype=torch.float32).reshape(1, -1, 5 if self.oriented else 4)
             scores = torch.full((1, boxes.shape[1], 1), 0.9)
             empty = Detections(boxes[0], scores[0, :, 0], torch.zeros(0, dtype=torch.long))
-            found += select_detections(boxes, scores, self.selection) if boxes.shape[1] else [empty]
+            found += select_detections(Scored(boxes, scores), self.selection) if boxes.shape[1] else [empty]
         return found
 
 

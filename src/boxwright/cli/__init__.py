@@ -13,6 +13,7 @@ from boxwright.cli import (
     data,
     demo,
     evaluate,
+    export,
     import_checkpoint,
     init,
     label,
@@ -60,6 +61,7 @@ app.command(epilog=average.EXAMPLE)(average.average)
 app.command(epilog=report.EXAMPLE)(report.report)
 app.command(epilog=runs.EXAMPLE)(runs.runs)
 app.command(epilog=card.EXAMPLE)(card.card)
+app.command(epilog=export.EXAMPLE)(export.export)
 app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLE)(import_checkpoint.import_checkpoint)
 app.command(epilog=zoo.EXAMPLE)(zoo.zoo)
 app.command(epilog=demo.EXAMPLE)(demo.demo)

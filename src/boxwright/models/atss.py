@@ -17,7 +17,7 @@ from boxwright.losses.box import giou_loss
 from boxwright.losses.classification import focal_loss
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.box_coder import decode_deltas
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.fcos import centerness_of
 from boxwright.models.heads.dense import DenseHead
@@ -133,11 +133,11 @@ class ATSS(Detector):
             "centerness": (centerness_loss * weight).sum() / positives,
         }
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image: thresholds by class score, ranks by class score times centerness."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image: thresholds by class score, ranks by class score times centerness."""
         boxes = clip_boxes(self.boxes(outputs), image_sizes)
         scores, centerness = outputs["cls_logits"].sigmoid(), outputs["centerness_logits"].sigmoid()
-        return select_detections(boxes, scores, self.selection, outputs["level_sizes"], centerness)
+        return Scored(boxes, scores, outputs["level_sizes"], centerness)
 
     def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Those of all anchors (B, A, 4) xyxy pixels, in float32."""

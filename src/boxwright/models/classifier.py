@@ -17,8 +17,9 @@ from boxwright.config.detectors import ClassifierConfig
 from boxwright.data.targets import Targets
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models import build_detector
-from boxwright.models.detections import Detections, Selection
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
+from boxwright.models.points import one_hot
 from boxwright.models.sets import count_of_queries
 
 
@@ -32,7 +33,7 @@ class Classifier(Detector):
         stride, least_side: of the batches; the latter so that no image's average depends on those beside it.
     """
 
-    selection = Selection()
+    selection = Selection(score_threshold=0.0)
 
     def __init__(
         self,
@@ -92,8 +93,9 @@ class Classifier(Detector):
         losses = F.cross_entropy(logits, labels, reduction="none")
         return {"cls": (losses * there).sum() / mean_over_processes(there.sum())}
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
         """The likeliest class of each image, whose box is the whole image."""
-        scores, labels = outputs["cls_logits"].softmax(-1).max(-1, keepdim=True)  # (B, 1)
+        scores = outputs["cls_logits"].softmax(-1)
+        likeliest = scores * one_hot(scores.argmax(-1), scores.shape[-1])
         whole = torch.cat([torch.zeros_like(image_sizes), image_sizes], dim=1).to(scores.dtype)
-        return [Detections(*found) for found in zip(whole[:, None], scores, labels)]
+        return Scored(whole[:, None], likeliest[:, None], one_each=True)

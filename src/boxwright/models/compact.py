@@ -17,7 +17,7 @@ from boxwright.losses.box import distribution_focal_loss, giou_loss
 from boxwright.losses.classification import soft_binary_cross_entropy
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.backbones.residual import ResidualNet, scale_channels
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import Normalize
@@ -161,15 +161,15 @@ class Compact(Detector):
         parts = {"cls": cls_loss, "box": box_loss, "dfl": dfl_loss}
         return {name: self.loss_weights[name] * part.sum() / total for name, part in parts.items()}
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image; `image_sizes` (B, 2) width and height of the content, to clip to."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image; `image_sizes` (B, 2) width and height of the content, to clip to."""
 
         def boxes_of(image: Tensor, point: Tensor, label: Tensor) -> Tensor:
             priors = {name: outputs[name][point] for name in ("points", "strides")}
             boxes = self.boxes({"side_logits": outputs["side_logits"][image, point]} | priors)
             return clip_boxes(boxes[:, None], image_sizes[image])[:, 0]
 
-        return select_detections(boxes_of, outputs["cls_logits"].sigmoid(), self.selection)
+        return Scored(boxes_of, outputs["cls_logits"].sigmoid())
 
     def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Expected sides to boxes (B, P, 4) xyxy pixels, in float32."""

@@ -14,7 +14,7 @@ from boxwright.losses.classification import soft_binary_cross_entropy
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.backbones.residual import ResidualNet, scale_channels
 from boxwright.models.compact import CompactHead
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.fpn import FPN
@@ -140,11 +140,11 @@ class CompactOBB(Detector):
             boxes, outputs, gt_boxes, gt_oriented, quality, self.recipe
         )
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image, those whose centres lie within `image_sizes` (B, 2), width and height."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image, those whose centres lie within `image_sizes` (B, 2), width and height."""
         boxes = head_boxes(self.boxes(outputs), outputs, self.recipe.long_edge)
         scores = outputs["cls_logits"].float().sigmoid() * within(boxes, image_sizes)
-        return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
+        return Scored(boxes, scores, outputs["level_sizes"])
 
     def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Those of all points (B, P, 5), before a heading chooses among their spellings."""

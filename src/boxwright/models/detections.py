@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from boxwright.geometry.iou import pairwise_iou as numpy_iou
@@ -72,48 +73,68 @@ class Selection:
         return replace(self, max_detections=count, candidates=max(self.candidates, count))
 
 
-@torch.no_grad()
-def select_detections(
-    boxes: Tensor | Callable[[Tensor, Tensor, Tensor], Tensor],
-    scores: Tensor,
-    selection: Selection,
-    level_sizes: Tensor | None = None,
-    quality: Tensor | None = None,
-    landmarks: Tensor | None = None,
-) -> list[Detections]:
-    """Choose the best boxes of each class and image.
+@dataclass(frozen=True)
+class Scored:
+    """Boxes and scores of all places of a batch, of which detections are chosen.
 
-    Args:
+    Attributes:
         boxes: (B, P, 4) xyxy or (B, P, 5) cx, cy, w, h and angle, pixels; or what makes (N, 4 or 5) of them,
             of images (N,), priors (N,) and labels (N,), where making all would take long or each class has a
             box of its own.
         scores: (B, P, C) in [0, 1].
-        selection: thresholds and limits.
         level_sizes: (L,) priors of each level, on the CPU; needed where candidates are taken per level.
         quality: (B, P) in [0, 1], multiplies the scores of what passed threshold and top-k by class alone.
         landmarks: (B, P, LANDMARKS, 2) x, y in pixels.
+        one_each: places are a set in which each object has one, and none suppresses another.
     """
-    batch, _, classes = scores.shape
-    sizes = [scores.shape[1]]
-    if selection.per_level and level_sizes is not None:
-        sizes = level_sizes.tolist()
-    tops, start = [], 0
-    for level in scores.split(sizes, dim=1):
-        values, point, label = _top_scores(level, selection.candidates)
-        tops.append((values, point + start, label))
-        start += level.shape[1]
-    best, point, label = (torch.cat(parts, dim=1) for parts in zip(*tops))
-    image = torch.arange(batch, device=scores.device)[:, None].expand_as(best)
+
+    boxes: Tensor | Callable[[Tensor, Tensor, Tensor], Tensor]
+    scores: Tensor
+    level_sizes: Tensor | None = None
+    quality: Tensor | None = None
+    landmarks: Tensor | None = None
+    one_each: bool = False
+
+    def applied(self, selection: Selection) -> Selection:
+        """The selection as it is for these."""
+        if not self.one_each:
+            return selection
+        return replace(selection, iou_threshold=1.0, candidates=selection.max_detections, per_level=False)
+
+    def candidates(self, selection: Selection) -> tuple[Tensor, Tensor, Tensor]:
+        """The best scores of each image, with their places and classes, each (B, K)."""
+        sizes = [self.scores.shape[1]]
+        if selection.per_level and self.level_sizes is not None:
+            sizes = self.level_sizes.tolist()
+        tops, start = [], 0
+        for level in self.scores.split(sizes, dim=1):
+            values, point, label = _top_scores(level, selection.candidates)
+            tops.append((values, point + start, label))
+            start += level.shape[1]
+        best, point, label = (torch.cat(parts, dim=1) for parts in zip(*tops))
+        return best, point, label
+
+    def boxes_of(self, image: Tensor, point: Tensor, label: Tensor) -> Tensor:
+        """(N, 4 or 5) boxes of images, places and labels, (N,) each."""
+        return self.boxes[image, point] if isinstance(self.boxes, Tensor) else self.boxes(image, point, label)
+
+
+@torch.no_grad()
+def select_detections(scored: Scored, selection: Selection) -> list[Detections]:
+    """Choose the best boxes of each class and image."""
+    batch, _, classes = scored.scores.shape
+    selection = scored.applied(selection)
+    best, point, label = scored.candidates(selection)
+    image = torch.arange(batch, device=best.device)[:, None].expand_as(best)
     kept = best > selection.score_threshold
-    if quality is not None:
-        best = best * quality.gather(1, point)
+    if scored.quality is not None:
+        best = best * scored.quality.gather(1, point)
     best, image, point, label = best[kept], image[kept], point[kept], label[kept]
-    # (N, 4 or 5)
-    candidates = boxes[image, point] if isinstance(boxes, Tensor) else boxes(image, point, label)
+    candidates = scored.boxes_of(image, point, label)
     # A box that was clipped to nothing is no detection.
     first = 0 if candidates.shape[1] == 5 else candidates[:, :2]
     has_area = (candidates[:, 2:4] > first).all(-1)
-    points = None if landmarks is None else landmarks[image, point]
+    points = None if scored.landmarks is None else scored.landmarks[image, point]
     found, image = Detections(candidates, best, label, points)[has_area], image[has_area]
     if len(image) == 0:
         return [found] * batch
@@ -135,11 +156,17 @@ def _top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 
     They lie in the `count` places whose best class is greatest, so that few scores need sorting.
     """
-    classes = scores.shape[2]
+    classes, there = scores.shape[2], scores
+    exporting = torch.onnx.is_in_onnx_export()
+    if exporting:  # however small its images are, a graph has `count` places, the last ones without a score
+        scores = F.pad(scores, (0, 0, 0, count))
     point = scores.amax(-1).topk(min(count, scores.shape[1]), dim=1).indices
     rows = scores.gather(1, point[..., None].expand(-1, -1, classes)).flatten(1)
     values, index = rows.topk(min(count, rows.shape[1]), dim=1)
-    return values, point.gather(1, index // classes), index % classes
+    point = point.gather(1, index // classes)
+    if exporting:
+        point = torch.minimum(point, torch._shape_as_tensor(there)[1] - 1)
+    return values, point, index % classes
 
 
 @torch.compiler.disable(recursive=True)  # kernels of its own, and as many rows as stay
@@ -189,12 +216,20 @@ def vote(found: Detections, chosen: Tensor) -> tuple[Detections, Tensor]:
     # The chosen box votes for itself even where it has no area to overlap.
     votes[torch.arange(len(chosen), device=boxes.device), chosen] = True
     scores = votes * found.scores
-    weights = scores / scores.sum(1, keepdim=True).clamp(min=1e-12)
-    mean = _mean_oriented(weights, best.boxes, boxes) if oriented else weights @ boxes
-    landmarks = found.landmarks
+    boxes, landmarks = mean_of_votes(scores, best.boxes, found)
+    return Detections(boxes, best.scores, best.labels, landmarks), scores
+
+
+def mean_of_votes(votes: Tensor, chosen: Tensor, found: Detections) -> tuple[Tensor, Tensor | None]:
+    """Means of the boxes and landmarks of M detections with weights (..., N, M), each spelled as the chosen
+    box (..., N, 4 or 5) is.
+    """
+    weights = votes / votes.sum(-1, keepdim=True).clamp(min=1e-12)
+    boxes, landmarks = found.boxes, found.landmarks
+    mean = _mean_oriented(weights, chosen, boxes) if boxes.shape[-1] == 5 else weights @ boxes
     if landmarks is not None:
-        landmarks = (weights @ landmarks.flatten(1)).unflatten(1, landmarks.shape[1:])
-    return Detections(mean, best.scores, best.labels, landmarks), scores
+        landmarks = (weights @ landmarks.flatten(-2)).unflatten(-1, landmarks.shape[-2:])
+    return mean, landmarks
 
 
 def _rotated_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -204,18 +239,18 @@ def _rotated_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _mean_oriented(weights: Tensor, chosen: Tensor, boxes: Tensor) -> Tensor:
-    """(N, 5) means of boxes (M, 5) with weights (N, M), each spelled as the chosen box (N, 5) is.
+    """(..., N, 5) means of boxes (..., M, 5) with weights (..., N, M), each spelled as the chosen box is.
 
     A rectangle rotated by a quarter turn with its sides exchanged is the same: the nearest spelling is taken.
     The heading is put to the vote.
     """
-    turn = boxes[:, 4] - chosen[:, 4:]  # (N, M)
+    turn = boxes[..., None, :, 4] - chosen[..., 4:]  # (..., N, M)
     quarters = torch.round(turn / (math.pi / 2))
     rest = turn - quarters * (math.pi / 2)
     crossed = quarters.long() % 2 == 1
-    w, h = boxes[:, 2].expand_as(turn), boxes[:, 3].expand_as(turn)
-    means = [(weights * v).sum(1) for v in (torch.where(crossed, h, w), torch.where(crossed, w, h), rest)]
-    angle = chosen[:, 4] + means[2]
-    behind = (weights * turn.cos() * ~crossed).sum(1) < 0
+    w, h = boxes[..., None, :, 2].expand_as(turn), boxes[..., None, :, 3].expand_as(turn)
+    means = [(weights * v).sum(-1) for v in (torch.where(crossed, h, w), torch.where(crossed, w, h), rest)]
+    angle = chosen[..., 4] + means[2]
+    behind = (weights * turn.cos() * ~crossed).sum(-1) < 0
     angle = torch.where(behind, angle + math.pi, angle)
-    return torch.cat([weights @ boxes[:, :2], torch.stack([means[0], means[1], angle], 1)], 1)
+    return torch.cat([weights @ boxes[..., :2], torch.stack([means[0], means[1], angle], -1)], -1)

@@ -11,7 +11,7 @@ from boxwright.data.dataset import collate
 from boxwright.data.samples import Sample
 from boxwright.data.targets import Batch, Targets
 from boxwright.errors import ConfigError
-from boxwright.models.detections import Detections, Selection
+from boxwright.models.detections import Detections, Scored, Selection, select_detections
 from boxwright.models.points import count_priors
 
 
@@ -69,8 +69,12 @@ class Detector(nn.Module, ABC):
         """Named scalars, to be summed."""
 
     @abstractmethod
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Boxes and scores of all places, within `image_sizes` (B, 2), width and height."""
+
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """Detections of each image after NMS, within `image_sizes` (B, 2), width and height."""
+        return select_detections(self.scored(outputs, image_sizes), self.selection)
 
 
 def full_precision(outputs: dict[str, Tensor]) -> dict[str, Tensor]:

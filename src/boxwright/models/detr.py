@@ -15,7 +15,7 @@ from boxwright.data.targets import Targets
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.attention import MLP, EncoderLayer, SelfAttention
 from boxwright.models.backbones.timm import TimmBackbone
-from boxwright.models.detections import Detections, Selection
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.layers import Normalize
 from boxwright.models.set_boxes import UPRIGHT
@@ -24,9 +24,9 @@ from boxwright.models.sets import (
     assign_last,
     box_losses,
     count_of_queries,
-    decode_sets,
     match_sets,
     not_ignored,
+    score_sets,
     truth_of_sets,
 )
 
@@ -150,12 +150,12 @@ class DETR(Detector):
             "giou": self.weights.giou * giou.sum() / objects,
         }
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image: of each query the most probable class."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image: of each query the most probable class."""
         scores = outputs["cls_logits"][:, -1].float().softmax(-1)[..., :-1]
         best = scores.amax(-1, keepdim=True)
         scores = torch.where(scores == best, scores, 0.0)
-        return decode_sets(outputs, scores, image_sizes, self.selection)
+        return score_sets(outputs, scores, image_sizes)
 
     def _match(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
         gt_boxes = UPRIGHT.truth(targets, outputs["image_size"])

@@ -17,7 +17,7 @@ from boxwright.losses.distribution import decoupled_distillation_loss, fine_grai
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.attention import HEADS, flatten_levels, split_levels
 from boxwright.models.backbones.timm import TimmBackbone
-from boxwright.models.detections import Detections, Selection
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dfine import DFINEDecoder
 from boxwright.models.layers import ConvNorm, Normalize
@@ -30,11 +30,11 @@ from boxwright.models.sets import (
     Matched,
     assign_last,
     count_of_queries,
-    decode_sets,
     match_sets,
     not_ignored,
     overlaps_of,
     quality_set_losses,
+    score_sets,
     truth_of_sets,
 )
 
@@ -225,10 +225,10 @@ class DFINE(Detector):
             losses["heading"] = self.heading_weight * torch.where(known, distance, 0.0).sum() / pairs
         return losses
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image: the best pairs of query and class."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image: the best pairs of query and class."""
         scores = outputs["cls_logits"][:, -1].float().sigmoid()
-        return decode_sets(outputs, scores, image_sizes, self.selection)
+        return score_sets(outputs, scores, image_sizes)
 
     def _losses(
         self,

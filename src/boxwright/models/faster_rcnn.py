@@ -24,7 +24,7 @@ from boxwright.config.regions import (
 from boxwright.data.targets import Targets
 from boxwright.losses.classification import soft_binary_cross_entropy
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.roi import RegionPooling, RoIHead, SheetPooling
 from boxwright.models.heads.rpn import RPNHead, propose
@@ -176,8 +176,8 @@ class FasterRCNN(Detector):
                 losses[f"{name}{ending}"] = weight * loss.sum() / counted
         return losses
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image: the last stage's boxes, the mean of all stages' scores."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image: the last stage's boxes, the mean of all stages' scores."""
         last = len(self.roi_heads) - 1
         scores = outputs["cls_logits"].float().softmax(-1).mean(dim=1)[..., :-1]
         scores = scores * outputs["region_mask"][:, last, :, None]
@@ -192,7 +192,7 @@ class FasterRCNN(Detector):
                 return boxes
             return head_boxes(boxes, {"headings": outputs["headings"][image, last, region]}, long_edge=True)
 
-        return select_detections(boxes_of, scores, self.selection)
+        return Scored(boxes_of, scores)
 
     @torch.no_grad()
     def _refined(self, stage: int, outputs: dict[str, Tensor], limit: Tensor) -> Tensor:

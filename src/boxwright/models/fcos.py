@@ -16,7 +16,7 @@ from boxwright.geometry.torch_boxes import boxes_to_distances, clip_boxes, dista
 from boxwright.losses.box import giou_loss, log_iou_loss
 from boxwright.losses.classification import focal_loss
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
@@ -155,14 +155,14 @@ class FCOS(Detector):
             "centerness": (centerness_loss * weight).sum() / positives,
         }
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image, scored by class and centerness."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image, scored by class and centerness."""
         boxes = clip_boxes(self.boxes(outputs), image_sizes)
         scores, centerness = outputs["cls_logits"].sigmoid(), outputs["centerness_logits"].sigmoid()
         if self.product:
-            return select_detections(boxes, scores, self.selection, outputs["level_sizes"], centerness)
+            return Scored(boxes, scores, outputs["level_sizes"], centerness)
         ranks = (scores * centerness[..., None]).sqrt()
-        return select_detections(boxes, ranks, self.selection, outputs["level_sizes"])
+        return Scored(boxes, ranks, outputs["level_sizes"])
 
     def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Those of all points (B, P, 4) xyxy pixels."""

@@ -20,7 +20,7 @@ from boxwright.losses.box import distribution_focal_loss, giou_loss
 from boxwright.losses.classification import quality_focal_loss
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.atss import assign_near_centers
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
@@ -138,10 +138,10 @@ class GFL(Detector):
             "dfl": self.dfl_weight * (dfl_loss * weight).sum() / total,
         }
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Clipped to the images."""
         boxes, scores = clip_boxes(self.boxes(outputs), image_sizes), outputs["cls_logits"].sigmoid()
-        return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
+        return Scored(boxes, scores, outputs["level_sizes"])
 
     def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Expected sides to boxes (B, P, 4) xyxy pixels, in float32."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from boxwright.assign import Assignment
 from boxwright.data.targets import Targets
 from boxwright.errors import ConfigError
-from boxwright.models.detections import Detections
+from boxwright.models.detections import Scored
 from boxwright.models.detector import Detector
 
 if TYPE_CHECKING:
@@ -37,11 +37,7 @@ class OnnxDetector(Detector):
 
     def __init__(self, model: Detector):
         super().__init__()
-        try:
-            import onnx  # noqa: F401  the exporter needs it
-            import onnxruntime  # noqa: F401
-        except ImportError as error:
-            raise ConfigError("the runtime onnx needs pip install 'boxwright[onnx]'.") from error
+        need_onnx()
         self.model = model
         self.selection = model.selection
         self.stride, self.least_side, self.oriented = model.stride, model.least_side, model.oriented
@@ -56,7 +52,9 @@ class OnnxDetector(Detector):
         key = (*images.shape[2:], threads)
         with self.lock:
             if key not in self.sessions:
-                self.sessions[key] = _session(self.model, images, threads)
+                # Three at once, so that no output's number of priors passes for a batch.
+                graph = to_onnx(self.model, images[:1].repeat(3, 1, 1, 1))
+                self.sessions[key] = open_session(graph, threads)
             self.sessions.move_to_end(key)
             if len(self.sessions) > KEPT:
                 self.sessions.popitem(last=False)
@@ -72,10 +70,9 @@ class OnnxDetector(Detector):
         """As the detector's own."""
         return self.model.loss(outputs, targets)
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """As the detector's own, thinned out by this one's `selection`."""
-        self.model.selection = self.selection
-        return self.model.decode(outputs, image_sizes)
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """As the detector's own."""
+        return self.model.scored(outputs, image_sizes)
 
 
 class _Named(nn.Module):
@@ -96,24 +93,40 @@ def to_onnx(model: Detector, images: Tensor) -> bytes:
     """
     outputs = model(images)
     batched = {n: {0: "batch"} for n, t in outputs.items() if len(t) == len(images)}
+    return trace(_Named(model), images, list(outputs), {"images": {0: "batch"}} | batched)
+
+
+def need_onnx() -> None:
+    """See that onnx, which the exporter needs, and onnxruntime are there.
+
+    Raises:
+        ConfigError: they aren't.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("onnx and onnxruntime are needed: pip install 'boxwright[onnx]'.") from error
+
+
+def trace(module: nn.Module, images: Tensor, names: list[str], axes: dict[str, dict[int, str]]) -> bytes:
+    """The graph of a module of `images`, with outputs of these names, and axes of any size by name."""
     target = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that shapes become constants, as they are meant to
         torch.onnx.export(
-            _Named(model).eval(), (images,), cast(Any, target), dynamo=False, opset_version=OPSET,
-            input_names=["images"], output_names=list(outputs),
-            dynamic_axes={"images": {0: "batch"}} | batched,
+            module.eval(), (images,), cast(Any, target), dynamo=False, opset_version=OPSET,
+            input_names=["images"], output_names=names, dynamic_axes=axes,
         )  # fmt: skip
     return target.getvalue()
 
 
-def _session(model: Detector, images: Tensor, threads: int) -> "InferenceSession":
+def open_session(graph: bytes, threads: int) -> "InferenceSession":
+    """onnxruntime on the processor."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Its threads would go on to wait for work in a loop, on the very cores that decoding is done on.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # Three at once, so that no output's number of priors passes for a batch.
-    graph = to_onnx(model, images[:1].repeat(3, 1, 1, 1))
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

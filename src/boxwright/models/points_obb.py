@@ -15,7 +15,7 @@ from boxwright.data.targets import Targets
 from boxwright.geometry.torch_rotated import place_in_boxes
 from boxwright.losses.classification import focal_loss
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.fcos import RANGE, centerness_of
 from boxwright.models.heads.dense import DenseHead
@@ -134,12 +134,12 @@ class PointsOBB(Detector):
             "centerness": (centerness_loss * weight).sum() / positives,
         } | oriented_losses(boxes, outputs, gt_boxes, gt_oriented, centerness, self.recipe)
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image: thresholds by class score, ranks by class score times centerness."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image: thresholds by class score, ranks by class score times centerness."""
         boxes = head_boxes(self.boxes(outputs), outputs, self.recipe.long_edge)
         scores = outputs["cls_logits"].sigmoid() * within(boxes, image_sizes)
         centerness = outputs["centerness_logits"].sigmoid()
-        return select_detections(boxes, scores, self.selection, outputs["level_sizes"], centerness)
+        return Scored(boxes, scores, outputs["level_sizes"], centerness)
 
     def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Those of all points (B, P, 5), before a heading chooses among their spellings."""

@@ -18,7 +18,7 @@ from boxwright.geometry.torch_boxes import clip_boxes
 from boxwright.losses.box import smooth_l1_loss
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.box_coder import decode_deltas, encode_deltas
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head
 from boxwright.models.layers import Normalize
@@ -165,16 +165,15 @@ class RetinaFace(Detector):
             "landmarks": self.landmark_weight * torch.where(known, landmark_loss, 0.0).sum() / with_landmarks,
         }
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image, with landmarks, which may lie outside."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image, with landmarks, which may lie outside."""
         anchors = outputs["anchors"]
         boxes = decode_deltas(anchors, outputs["box_deltas"].float() * self.deviations)
         center, size = _center_and_size(anchors)
         shifts = outputs["landmark_shifts"].float().unflatten(-1, (LANDMARKS, 2))
-        return select_detections(
+        return Scored(
             clip_boxes(boxes, image_sizes),
             outputs["cls_logits"].float().softmax(-1)[..., :-1],
-            self.selection,
             outputs["level_sizes"],
             landmarks=center + shifts * LANDMARK_DEVIATION * size,
         )

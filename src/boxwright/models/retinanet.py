@@ -16,7 +16,7 @@ from boxwright.losses.box import balanced_l1_loss, ciou_loss, diou_loss, giou_lo
 from boxwright.losses.classification import focal_loss, soft_binary_cross_entropy
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.box_coder import decode_deltas, encode_deltas
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
@@ -158,8 +158,8 @@ class RetinaNet(Detector):
             return random_sample(positive, negative, sampler.count, sampler.positive_share)
         return ohem_sample(losses, positive, negative, sampler.count, sampler.positive_share)
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Clipped to the images."""
 
         def boxes_of(image: Tensor, anchor: Tensor, label: Tensor) -> Tensor:
             deltas, anchors = outputs["box_deltas"][image, anchor], outputs["anchors"][anchor]
@@ -167,7 +167,7 @@ class RetinaNet(Detector):
             return clip_boxes(boxes[:, None], image_sizes[image])[:, 0]
 
         scores = outputs["cls_logits"].sigmoid()
-        return select_detections(boxes_of, scores, self.selection, outputs["level_sizes"])
+        return Scored(boxes_of, scores, outputs["level_sizes"])
 
     def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Those of all anchors (B, A, 4) xyxy pixels, in float32."""

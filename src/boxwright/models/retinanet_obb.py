@@ -11,7 +11,7 @@ from boxwright.config.models import RetinaNetOBBConfig
 from boxwright.data.targets import Targets
 from boxwright.losses.classification import focal_loss
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import DenseHead
 from boxwright.models.layers import Normalize
@@ -111,11 +111,11 @@ class RetinaNetOBB(Detector):
         boxes = self.boxes(outputs)
         return {"cls": cls_loss} | oriented_losses(boxes, outputs, gt_boxes, gt_oriented, weight, self.recipe)
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Clipped to the images."""
         boxes = head_boxes(self.boxes(outputs), outputs, self.recipe.long_edge)
         scores = outputs["cls_logits"].sigmoid() * within(boxes, image_sizes)
-        return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
+        return Scored(boxes, scores, outputs["level_sizes"])
 
     def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Those of all anchors (B, A, 5), before a heading chooses among their spellings."""

@@ -13,7 +13,7 @@ from boxwright.data.targets import Targets
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.attention import HEADS, flatten_levels
 from boxwright.models.backbones.timm import TimmBackbone
-from boxwright.models.detections import Detections, Selection
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.rtdetr import RTDETRDecoder
 from boxwright.models.layers import ConvNorm, Normalize
@@ -24,10 +24,10 @@ from boxwright.models.sets import (
     Costs,
     assign_last,
     count_of_queries,
-    decode_sets,
     match_sets,
     not_ignored,
     quality_set_losses,
+    score_sets,
     truth_of_sets,
 )
 
@@ -144,7 +144,7 @@ class RTDETR(Detector):
         weights = self.weights.model_dump()
         return {name: weights[name.removeprefix("dn_")] * loss for name, loss in losses.items()}
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image: the best pairs of query and class."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image: the best pairs of query and class."""
         scores = outputs["cls_logits"][:, -1].float().sigmoid()
-        return decode_sets(outputs, scores, image_sizes, self.selection)
+        return score_sets(outputs, scores, image_sizes)

@@ -13,7 +13,7 @@ from boxwright.assign import Assignment
 from boxwright.assign.hungarian import hungarian_assign
 from boxwright.assign.max_iou import covered
 from boxwright.data.targets import Targets
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored
 from boxwright.models.oriented import head_boxes
 from boxwright.models.points import one_hot, targets_of_points
 from boxwright.models.set_boxes import kind_of
@@ -172,16 +172,13 @@ def not_ignored(boxes: Tensor, matched: Matched, targets: Targets, image_size: T
     return (matched.positive | ~inside).to(boxes.dtype)
 
 
-def decode_sets(
-    outputs: dict[str, Tensor], scores: Tensor, sizes: Tensor, selection: Selection
-) -> list[Detections]:
-    """Detections of each image: the last layer's boxes by scores (B, Q, C), without suppression."""
+def score_sets(outputs: dict[str, Tensor], scores: Tensor, sizes: Tensor) -> Scored:
+    """The last layer's boxes by scores (B, Q, C), of which none suppresses another."""
     last = outputs["boxes"][:, -1]
     boxes, inside = kind_of(last).found(last, outputs["image_size"], sizes)
     if "headings" in outputs:
         boxes = head_boxes(boxes, {"headings": outputs["headings"]}, long_edge=True)
-    whole = replace(selection, iou_threshold=1.0, candidates=selection.max_detections, per_level=False)
-    return select_detections(boxes, scores * inside, whole)
+    return Scored(boxes, scores * inside, one_each=True)
 
 
 def count_of_queries(queries: int, targets: Targets) -> Tensor:

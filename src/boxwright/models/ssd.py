@@ -20,7 +20,7 @@ from boxwright.losses.box import smooth_l1_loss
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.backbones.vgg import VGG16
 from boxwright.models.box_coder import decode_deltas, encode_deltas
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level
 from boxwright.models.layers import Normalize
@@ -189,13 +189,11 @@ class SSD(Detector):
             "box": torch.where(positive, box_loss, 0.0).sum() / positives,
         }
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Clipped to the images."""
         boxes = decode_deltas(outputs["anchors"], outputs["box_deltas"].float() * self.deviations)
         scores = outputs["cls_logits"].float().softmax(-1)[..., :-1]
-        return select_detections(
-            clip_boxes(boxes, image_sizes), scores, self.selection, outputs["level_sizes"]
-        )
+        return Scored(clip_boxes(boxes, image_sizes), scores, outputs["level_sizes"])
 
 
 def assign_by_half(outputs: dict[str, Tensor], targets: Targets) -> Assignment:

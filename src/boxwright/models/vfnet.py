@@ -16,7 +16,7 @@ from boxwright.losses.classification import varifocal_loss
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.atss import assign_near_centers
 from boxwright.models.deformable import DeformableConv
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import ConvNorm, Normalize, Scale
@@ -202,10 +202,10 @@ class VFNet(Detector):
         cls_loss = varifocal_loss(logits, wanted) * ~assigned.ignored[..., None]
         return {"cls": cls_loss.sum() / positives, **losses}
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Clipped to the images."""
         boxes, scores = clip_boxes(self.boxes(outputs), image_sizes), outputs["cls_logits"].sigmoid()
-        return select_detections(boxes, scores, self.selection, outputs["level_sizes"])
+        return Scored(boxes, scores, outputs["level_sizes"])
 
     def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """The refined ones of all points (B, P, 4) xyxy pixels."""

@@ -14,7 +14,7 @@ from boxwright.geometry.torch_boxes import clip_boxes
 from boxwright.losses.classification import soft_binary_cross_entropy
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.backbones.darknet import Darknet53, LeakyReLU
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_prior
 from boxwright.models.layers import ConvNorm, Normalize
@@ -166,8 +166,8 @@ class YOLOv3(Detector):
             "wh": self.box_weight * torch.where(positive, wh_loss, 0.0).sum() / images,
         }
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image: thresholds by class, ranks by class times objectness."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image: thresholds by class, ranks by class times objectness."""
         deltas = outputs["box_deltas"].float()
         anchors = outputs["anchors"]
         middle, half = (anchors[:, :2] + anchors[:, 2:]) / 2, (anchors[:, 2:] - anchors[:, :2]) / 2
@@ -179,7 +179,7 @@ class YOLOv3(Detector):
         scores = outputs["cls_logits"].float().sigmoid() * likely
         if self.clip:
             boxes = clip_boxes(boxes, image_sizes)
-        return select_detections(boxes, scores, self.selection, outputs["level_sizes"], objectness)
+        return Scored(boxes, scores, outputs["level_sizes"], objectness)
 
 
 def _encode(anchors: Tensor, strides: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from boxwright.losses.box import squared_iou_loss
 from boxwright.losses.classification import soft_binary_cross_entropy
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.backbones.csp import CSPDarknet, make_conv
-from boxwright.models.detections import Detections, Selection, select_detections
+from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_prior
 from boxwright.models.layers import Normalize
@@ -177,15 +177,15 @@ class YOLOX(Detector):
             "objectness": objectness_loss.sum() / positives,
         }
 
-    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
-        """Detections of each image: a point has one class, and is scored by class times objectness."""
+    def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
+        """Of each image: a point has one class, and is scored by class times objectness."""
         scores = outputs["cls_logits"].float().sigmoid()
         best = one_hot(scores.argmax(-1), scores.shape[-1])
         ranks = scores * best * outputs["objectness_logits"].float().sigmoid()[..., None]
         boxes = self._boxes(outputs)
         if self.clip:
             boxes = clip_boxes(boxes, image_sizes)
-        return select_detections(boxes, ranks, self.selection, outputs["level_sizes"])
+        return Scored(boxes, ranks, outputs["level_sizes"])
 
     def _boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """(B, P, 4) xyxy pixels, in float32."""

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from boxwright.config.experiment import View
+from boxwright.config.places import find_checkpoint
 from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.images import find_images, image_size
@@ -19,8 +20,9 @@ from boxwright.data.targets import Batch
 from boxwright.data.windows import large_image_size, with_positions
 from boxwright.errors import ConfigError, DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
-from boxwright.models.checkpoint import load_detector
-from boxwright.models.detector import collate_for
+from boxwright.models.checkpoint import LoadedDetector, load_detector
+from boxwright.models.detector import Detector, collate_for
+from boxwright.models.exported import ExportedDetector, load_exported
 from boxwright.models.folding import fold_norms
 from boxwright.models.onnx import OnnxDetector
 from boxwright.prediction.detect import detect, detect_images, to_tables
@@ -50,7 +52,8 @@ def predict(
 
     Args:
         images: a file or a folder, or tables whose images are meant.
-        checkpoint: a run folder or a .safetensors file; of several the boxes are fused (`fuse_tables`).
+        checkpoint: a run folder, a .safetensors file or an .onnx one of `export`; of several the boxes are
+            fused (`fuse_tables`).
         output: where to write: .parquet, or .json for COCO results.
         batch_size: images at a time, or tiles; None: 8 images, or as many tiles as have 4.5 megapixels.
         device: "cpu", "cuda" ...; None: a GPU where there is one.
@@ -108,11 +111,8 @@ def _predict_one(
 ) -> Tables:
     """What a detector finds, with the scores that its own validation has made probabilities."""
     places = _places(images)
-    loaded = load_detector(checkpoint)
-    where = _device(device, runtime)
-    model = fold_norms(loaded.model).to(where)
-    if runtime == "onnx":
-        model = OnnxDetector(model)
+    loaded = open_detector(checkpoint)
+    model, where = prepare(loaded.model, device, runtime)
     table, faults = _image_table(places, large=tiling is not None)
     names = table.images["file_name"]
     if sweep and (views or model.oriented):
@@ -122,6 +122,9 @@ def _predict_one(
     views, angles = views or loaded.config.views, sweep_angles(sweep)
     cut = None if tiling is None else tiling.resolve(loaded, max_detections)
     limit = max_detections or (model.selection if cut is None else cut).max_detections
+    if isinstance(model, ExportedDetector) and limit > model.selection.max_detections:
+        most = model.selection.max_detections
+        raise ConfigError(f"a limit of {limit:,} detections, but {checkpoint} gives {most:,} at most.")
     model.selection = model.selection.limited_to(limit)
     if cut is not None:
         if not sweep and len(views) == 1:  # the boxes of several are fused before
@@ -141,6 +144,29 @@ def _predict_one(
         faults.append(Fault("detection-limit", "warning", names[image], message))
     tables = to_tables(rows, table.images, loaded.categories, Path(checkpoint).name)
     return loaded.operating.apply(Tables(tables.images, tables.boxes, tables.categories, tuple(faults)))
+
+
+def open_detector(place: str | os.PathLike) -> LoadedDetector:
+    """The detector of a run, of a .safetensors file, or of an .onnx file that `export` has written.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path = find_checkpoint(place)
+    return load_exported(path) if path.suffix == ".onnx" else load_detector(path)
+
+
+def prepare(model: Detector, device: str | None, runtime: str) -> tuple[Detector, torch.device]:
+    """A detector ready to predict, and where.
+
+    Raises:
+        ConfigError: see `_device`.
+    """
+    if isinstance(model, ExportedDetector):
+        return model, _device("cpu" if device is None else device, "onnx")
+    where = _device(device, runtime)
+    model = fold_norms(model).to(where)
+    return (OnnxDetector(model) if runtime == "onnx" else model), where
 
 
 def _device(name: str | None, runtime: str) -> torch.device:

@@ -1,0 +1,183 @@
+"""`boxwright.export`: a detector to a file that another runtime takes, judged beside the original."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from boxwright.config.places import find_checkpoint
+from boxwright.data import formats
+from boxwright.data.dataset import DetectionDataset
+from boxwright.data.formats.files import write_atomic
+from boxwright.data.sources import load_parts, select_classes
+from boxwright.data.tables import Tables
+from boxwright.data.targets import Batch
+from boxwright.errors import ConfigError, ExportError
+from boxwright.evaluation.evaluate import evaluate
+from boxwright.models.checkpoint import LoadedDetector, load_detector
+from boxwright.models.detector import Detector, collate_for
+from boxwright.models.exported import load_exported, to_graph
+from boxwright.models.folding import fold_norms
+from boxwright.prediction.detect import detect, to_tables
+from boxwright.progress import progress_bar
+
+SEEN = 0.05  # score from which a detection counts in the greatest difference
+TIMED = 20  # images, one at a time
+NUMBERS = ("AP50", "AP75", "AP")
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file, and how it compares.
+
+    Attributes:
+        path: of the file.
+        bytes: its size.
+        images: that both were judged by; 0: none were.
+        numbers: AP50, AP75 and AP of the original and of the file, by name; None where nothing was judged.
+        milliseconds: an image, one at a time, of the original and of the file.
+        gap: greatest difference of a box in pixels, and of its score, among what both found.
+        lost: detections of a score of `SEEN` and more that only one of both found.
+    """
+
+    path: Path
+    bytes: int
+    images: int = 0
+    numbers: dict[str, tuple[float, float]] | None = None
+    milliseconds: tuple[float, float] | None = None
+    gap: tuple[float, float] | None = None
+    lost: int = 0
+
+
+def export(
+    checkpoint: str | os.PathLike,
+    output: str | os.PathLike = "model.onnx",
+    image_size: tuple[int, int] | None = None,
+    max_detections: int | None = None,
+    data: Tables | str | os.PathLike | None = None,
+    images: int = 100,
+    tolerance: float = 0.001,
+    force: bool = False,
+) -> Export:
+    """Write one ONNX graph from uint8 pixels to detections: normalising, network, decoding, suppression.
+
+    It is opened again and judged beside the original by the experiment's validation images. `predict` takes
+    it as a checkpoint; what another program has to know lies in its metadata.
+
+    Args:
+        checkpoint: a run folder or a .safetensors file.
+        output: the .onnx file.
+        image_size: (width, height) of images; None: the experiment's. Most detectors' graphs take others too.
+        max_detections: an image; None: the experiment's.
+        data: truth to judge by, tables or a path; None: the experiment's.
+        images: to judge by at most; 0: none, and nothing is compared.
+        tolerance: AP that may be lost.
+        force: write it though more is.
+
+    Returns:
+        The file and the comparison.
+
+    Raises:
+        ExportError: the file finds less than the original, by more than `tolerance`; it isn't written.
+        ConfigError: another suffix, or onnx isn't installed.
+        CheckpointError: the checkpoint can't be used.
+        DataError: the data to judge by can't be read.
+
+    Example:
+        >>> boxwright.export("runs/bccd", "bccd.onnx").numbers["AP"]
+    """
+    target = Path(output)
+    if target.suffix != ".onnx":
+        raise ConfigError(f"{target}: expected a .onnx to write.")
+    loaded = load_detector(find_checkpoint(checkpoint))
+    size = image_size or loaded.config.image_size
+    model = fold_norms(loaded.model)
+    model.selection = model.selection.limited_to(max_detections or model.selection.max_detections)
+    truth = _truth(loaded, data, images) if images else None
+    loaded = replace(loaded, model=model)
+    made = target.with_name(f".{target.name}.part")
+    write_atomic(made, to_graph(loaded, size, model.selection))
+    try:
+        done = Export(target, made.stat().st_size)
+        if truth is not None:
+            done = _compare(loaded, load_exported(made).model, truth, size, done)
+        loss = 0.0 if done.numbers is None else done.numbers["AP"][0] - done.numbers["AP"][1]
+        if loss > tolerance and not force:
+            raise ExportError(
+                f"the graph loses {loss:.4f} of AP, more than {tolerance:g}: {target} isn't written."
+            )
+        os.replace(made, target)
+    finally:
+        made.unlink(missing_ok=True)
+    return done
+
+
+def _truth(loaded: LoadedDetector, data: Tables | str | os.PathLike | None, images: int) -> Tables:
+    """Images with truth, the first ones of those to judge by."""
+    if data is None:
+        tables = load_parts(loaded.config.data)[1]
+    else:
+        tables = data if isinstance(data, Tables) else formats.read(data)
+    tables, _ = select_classes(tables, loaded.categories, loaded.config.data.ignore)
+    if not loaded.model.oriented:
+        tables = tables.without_angles()
+    return tables.select_images(np.arange(len(tables.images)) < images)
+
+
+def _compare(
+    loaded: LoadedDetector, graph: Detector, truth: Tables, size: tuple[int, int], done: Export
+) -> Export:
+    dataset, cpu = DetectionDataset(truth, size), torch.device("cpu")
+    rows, times = [], []
+    with progress_bar("judge", 2 * len(dataset)) as tell:
+        for model in (loaded.model, graph):
+            batches = list(DataLoader(dataset, 1, collate_fn=collate_for(loaded.model)))
+            detect(model, batches[:1], cpu)  # warms up
+            spent: list[float] = []
+            rows.append([_timed(model, batch, spent, tell) for batch in batches])
+            times.append(1000 * median(spent[:TIMED]))
+    tables = [to_tables(found, truth.images, loaded.categories, "export") for found in rows]
+    found = [evaluate(truth, own).coco for own in tables]
+    gap, lost = _gap(*rows)
+    return replace(
+        done,
+        images=len(dataset),
+        numbers={name: (found[0][name], found[1][name]) for name in NUMBERS},
+        milliseconds=(times[0], times[1]),
+        gap=gap,
+        lost=lost,
+    )
+
+
+def _timed(model: Detector, batch: Batch, spent: list[float], tell: Callable[[int], None]) -> np.ndarray:
+    began = time.perf_counter()
+    (found,) = detect(model, [batch], torch.device("cpu"))
+    spent.append(time.perf_counter() - began)
+    tell(1)
+    return found
+
+
+def _gap(ours: list[np.ndarray], theirs: list[np.ndarray]) -> tuple[tuple[float, float], int]:
+    """Greatest difference in px and in score of detections that lie next to each other, and how many have
+    none of the same class next to them.
+    """
+    boxes = scores = 0.0
+    lost = 0
+    for one, other in zip(ours, theirs):
+        for a, b in ((one, other), (other, one)):
+            a = a[a[:, 2] >= SEEN]
+            for row in a:
+                same = b[b[:, 1] == row[1]]
+                off = np.abs(same[:, 3:7] - row[3:7]).max(axis=1, initial=0)
+                if not len(same) or off.min() > max(1.0, 0.1 * np.abs(row[5:7] - row[3:5]).max()):
+                    lost += 1
+                    continue
+                boxes = max(boxes, float(off.min()))
+                scores = max(scores, float(abs(same[off.argmin(), 2] - row[2])))
+    return (boxes, scores), lost

@@ -1,0 +1,101 @@
+"""A run as an ONNX file: judged beside the original, and used in its place."""
+
+import numpy as np
+import pytest
+
+import boxwright
+from boxwright.data import formats
+from boxwright.errors import CheckpointError, ConfigError, ExportError
+from tests.cli.test_cli import run
+from tests.scenes import oriented_tables, square_tables
+from tests.training.test_distilling import saved
+
+CLASSES = ["bright", "dark"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A checkpoint, images with truth, and the file made of it, judged by them."""
+    place = tmp_path_factory.mktemp("export")
+    checkpoint = saved(place, classes=CLASSES)
+    checkpoint.rename(place / "model.safetensors")
+    formats.write(square_tables(place / "images", 4, 64), place / "truth.parquet")
+    return place
+
+
+@pytest.fixture(scope="module")
+def done(folder):
+    return boxwright.export(
+        folder / "model.safetensors", folder / "model.onnx", data=folder / "truth.parquet"
+    )
+
+
+def test_the_file_is_as_good_and_takes_the_checkpoints_place(folder, done):
+    assert done.images == 4
+    assert done.numbers["AP"][0] == pytest.approx(done.numbers["AP"][1], abs=1e-6)
+    assert done.gap[0] < 0.1
+    assert done.gap[1] < 1e-3
+    assert done.lost == 0
+    assert done.bytes == (folder / "model.onnx").stat().st_size
+    images = folder / "images"
+    first = boxwright.predict(images, folder / "model.safetensors", views=["plain"])
+    second = boxwright.predict(images, folder / "model.onnx", views=["plain"])
+    assert first.categories.equals(second.categories)
+    columns = ["image_id", "category_id", "x", "y", "w", "h", "score"]
+    ours, theirs = (
+        t.boxes.filter(t.boxes["score"] > 0.05).select(columns).to_numpy() for t in (first, second)
+    )
+    assert len(ours) == len(theirs) > 0
+    np.testing.assert_allclose(theirs, ours, atol=0.05)
+    both = boxwright.predict(images, [folder / "model.safetensors", folder / "model.onnx"])
+    assert len(both.boxes)
+
+
+def test_what_the_file_cannot_do_is_told(folder, done):
+    with pytest.raises(ConfigError, match="gives 300 at most"):
+        boxwright.predict(folder / "images", folder / "model.onnx", max_detections=500)
+    with pytest.raises(ConfigError, match="is for the processor"):
+        boxwright.predict(folder / "images", folder / "model.onnx", device="cuda")
+    with pytest.raises(CheckpointError):
+        boxwright.export(folder / "model.onnx", folder / "again.onnx")
+
+
+def test_a_loss_is_refused_and_leaves_nothing_behind(folder, tmp_path):
+    target = tmp_path / "worse.onnx"
+    with pytest.raises(ExportError, match=r"more than -1: .*worse\.onnx isn't written"):
+        boxwright.export(folder / "model.safetensors", target, data=folder / "truth.parquet", tolerance=-1)
+    assert list(tmp_path.iterdir()) == []
+    truth = folder / "truth.parquet"
+    boxwright.export(folder / "model.safetensors", target, data=truth, tolerance=-1, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["worse.onnx"]
+
+
+def test_the_command_shows_both_and_takes_a_size(folder, tmp_path):
+    words = [
+        "export",
+        folder / "model.safetensors",
+        "-o",
+        tmp_path / "a.onnx",
+        "--data",
+        folder / "truth.parquet",
+    ]
+    shown = run(*words, "--image-size", "96x64", "--max-detections", 50).stdout
+    assert "original" in shown
+    assert "ONNX" in shown
+    assert "a.onnx" in shown
+    assert len(boxwright.predict(folder / "images", tmp_path / "a.onnx", max_detections=50).boxes)
+    told = run("export", folder / "model.safetensors", "-o", tmp_path / "a.pt2", check=2).stderr
+    assert "expected a .onnx" in told
+    assert "no weights there" in run("export", tmp_path / "none", check=2).stderr
+
+
+def test_oriented_boxes(tmp_path):
+    oriented_tables(tmp_path / "bars", 3, 96, headings=True)
+    checkpoint = saved(tmp_path, {"name": "compact_obb", "heading": True}, classes=CLASSES)
+    done = boxwright.export(checkpoint, tmp_path / "a.onnx", (96, 96), images=0)
+    assert done.numbers is None
+    assert done.images == 0
+    found = boxwright.predict(tmp_path / "bars", tmp_path / "a.onnx", views=["plain"])
+    wanted = boxwright.predict(tmp_path / "bars", checkpoint, views=["plain"])
+    assert found.boxes["angle"].null_count() == 0
+    assert len(found.boxes) == pytest.approx(len(wanted.boxes), abs=2)
