@@ -15,6 +15,7 @@ from boxwright.errors import CheckpointError, ConfigError
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import save_detector, without_pretrained
 from boxwright.models.class_rows import layout_of
+from boxwright.models.fetching import fetch
 from boxwright.models.importing import import_state
 from boxwright.models.weights import load_weights
 from tests.cli.test_cli import run
@@ -189,63 +190,68 @@ FETCH = """
 import sys
 from boxwright.errors import BoxwrightError
 from boxwright.models.fetching import fetch
-try:
-    print(fetch(sys.argv[1]))
-except BoxwrightError as error:
-    print("refused:", error)
+for place in sys.argv[1:]:
+    try:
+        print(fetch(place))
+    except BoxwrightError as error:
+        print("refused:", error)
 """
 
 
-def fetch(environment: dict[str, str], place: str) -> str:
-    command = [sys.executable, "-c", FETCH, place]
+def fetch_from_hub(environment: dict[str, str], *places: str) -> list[str]:
+    """What becomes of each place in a process of its own: the hub's address is read when it is imported."""
+    command = [sys.executable, "-c", FETCH, *places]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return done.stdout.splitlines()
 
 
 def test_a_file_comes_from_the_hub_once_and_is_checked(hub):
     environment, files = hub
     files["model.safetensors"] = bytes(range(256)) * 100
-    path = Path(fetch(environment, "hf://owner/repo"))
+    (found,) = fetch_from_hub(environment, "hf://owner/repo")
+    path = Path(found)
     assert path.read_bytes() == files["model.safetensors"]
-    offline = environment | {"HF_HUB_OFFLINE": "1"}
-    assert fetch(offline, "hf://owner/repo") == str(path)
     path.resolve().write_bytes(b"x" * 25_600)
-    assert "is damaged" in fetch(offline, "hf://owner/repo")
+    (told,) = fetch_from_hub(environment | {"HF_HUB_OFFLINE": "1"}, "hf://owner/repo")
+    assert f"{path} is damaged" in told
 
 
-def test_files_of_addresses_that_end_alike_are_kept_apart(hub):
+def test_files_of_addresses_that_end_alike_are_kept_apart(hub, monkeypatch):
     environment, files = hub
+    monkeypatch.setenv("TORCH_HOME", environment["TORCH_HOME"])
     at = environment["HF_ENDPOINT"]
     files |= {"a/model.pth": b"first", "b/model.pth": b"second"}
-    first, second = (Path(fetch(environment, f"{at}/{folder}/model.pth")) for folder in "ab")
+    first, second = (fetch(f"{at}/{folder}/model.pth") for folder in "ab")
     assert (first.read_bytes(), second.read_bytes()) == (b"first", b"second")
     files.clear()
-    assert fetch(environment, f"{at}/a/model.pth") == str(first)
-    told = fetch(environment, f"{at}/c/model.pth")
-    assert "404" in told
-    assert f"Fetch {at}/c/model.pth by other means" in told
+    assert fetch(f"{at}/a/model.pth") == first
+    with pytest.raises(CheckpointError, match=rf"404.*Fetch {at}/c/model\.pth by other means"):
+        fetch(f"{at}/c/model.pth")
 
 
-def test_a_file_of_an_address_is_checked_by_the_digest_in_its_name(hub):
+def test_a_file_of_an_address_is_checked_by_the_digest_in_its_name(hub, monkeypatch):
     environment, files = hub
+    monkeypatch.setenv("TORCH_HOME", environment["TORCH_HOME"])
     name = f"net-{hashlib.sha256(b'weights').hexdigest()[:8]}.pth"
+    place = f"{environment['HF_ENDPOINT']}/{name}"
     files[name] = b"others"
-    assert "invalid hash value" in fetch(environment, f"{environment['HF_ENDPOINT']}/{name}")
+    with pytest.raises(CheckpointError, match="invalid hash value"):
+        fetch(place)
     files[name] = b"weights"
-    path = Path(fetch(environment, f"{environment['HF_ENDPOINT']}/{name}"))
-    path.write_bytes(b"damaged")
-    assert "is damaged" in fetch(environment, f"{environment['HF_ENDPOINT']}/{name}")
+    fetch(place).write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        fetch(place)
 
 
 def test_what_the_hub_has_not_is_named(hub):
     environment, _ = hub
-    assert "has no file model.safetensors" in fetch(environment, "hf://owner/repo")
-    offline = environment | {"HF_HUB_OFFLINE": "1"}
-    told = fetch(offline, "hf://owner/other/weights.safetensors")
+    told = fetch_from_hub(environment, "hf://owner/repo", "hf://owner")
+    assert "has no file model.safetensors" in told[0]
+    assert "expected hf://owner/repo" in told[1]
+    (told,) = fetch_from_hub(environment | {"HF_HUB_OFFLINE": "1"}, "hf://owner/other/weights.safetensors")
     assert "owner/other/resolve/main/weights.safetensors" in told
     assert "name the saved file as model.weights" in told
-    assert "expected hf://owner/repo" in fetch(environment, "hf://owner")
 
 
 def test_weights_of_the_hub_are_of_the_model_that_their_config_names_or_refused(hub):

@@ -26,7 +26,7 @@ LEAST_SIDE, GREATEST_SIDE = 320, 1280  # px, of the longer side of the input
 CROP = 640  # px, of what is trained on where an image at a usable scale is larger than GREATEST_SIDE
 SEEN = 26_000  # images in all epochs, twice as many crops: with half of it BCCD and HIT-UAV lose 4 AP
 EPOCHS, SMALL_SET = (10, 200), 500
-RATE = 5e-4  # of learning, for each image of a step
+RATE = 1e-3  # of learning, for each image of a step
 FEW = 20  # boxes of a class, below which it is hardly learnt
 DATA_SUFFIXES = (".json", ".odgt", ".parquet", ".csv", ".jsonl", ".gz")
 
@@ -309,7 +309,11 @@ def _to_yaml(train: Source, val: Source, options: ReadOptions, tables: Tables, f
     lines += ["train:", f"  epochs: {epochs}  # over {len(tables.images):,} images; or minutes: 30"]
     batch = 4 if len(tables.images) < SMALL_SET else 8
     lines += [f"  batch_size: {batch}"]
-    lines += [f"  optimizer: {{name: adamw, lr: {RATE * batch}, weight_decay: 0.03}}"]
+    lines += [f"  optimizer: {{name: schedule_free, lr: {RATE * batch}, weight_decay: 0.03}}  # or adamw"]
+    lines += [
+        "  schedule: {name: constant}  # the mean of all weights is judged; with adamw: cosine, no ema line"
+    ]
+    lines += ["  ema: null"]
     return "\n".join(lines) + "\n"
 
 
