@@ -4,6 +4,7 @@ The same choice as `select_detections`, of boxes that are compared all with all.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from boxwright.geometry.torch_boxes import pairwise_iou
@@ -41,15 +42,21 @@ def select_padded(scored: Scored, selection: Selection) -> Detections:
     boxes = boxes.unflatten(0, best.shape)
     first = 0 if boxes.shape[-1] == 5 else boxes[..., :2]
     there = there & (boxes[..., 2:4] > first).all(-1)
+    limit = min(selection.max_detections, best.shape[1])
     best, order = torch.where(there, best, 0.0).topk(best.shape[1], dim=1)
-    landmarks = None if scored.landmarks is None else scored.landmarks[image, point.gather(1, order)]
+    # Those with a score come first: mostly a few hundred, of which all pairs are soon compared.
+    used = (best > 0).sum(dim=1).amax().clamp(min=1)
+    best, order = best[:, :used], order[:, :used]
+    landmarks = (
+        None if scored.landmarks is None else scored.landmarks[image[:, :used], point.gather(1, order)]
+    )
     found = Detections(rows_of(boxes, order), best, label.gather(1, order), landmarks)
     kept, iou = best, None
     if selection.iou_threshold < 1 or selection.vote:
         iou = overlaps(found)
         kept = best * stay(iou > selection.iou_threshold)
-    limit = min(selection.max_detections, kept.shape[1])
-    scores, rows = kept.topk(limit, dim=1)
+    scores, rows = F.pad(kept, (0, limit)).topk(limit, dim=1)
+    rows = torch.minimum(rows, used - 1)
     chosen = Detections(
         rows_of(found.boxes, rows),
         scores,
