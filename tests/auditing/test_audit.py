@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 import boxwright
+from boxwright.auditing.others import what_others_drew
 from boxwright.auditing.planting import corrupt
 from boxwright.auditing.repair import repair, undo
 from boxwright.auditing.schema import SUSPICION_SCHEMA
@@ -15,6 +16,7 @@ from boxwright.auditing.scoring import are_planted, ranked, score_audit
 from boxwright.auditing.suspicions import suspect
 from boxwright.data import formats
 from boxwright.errors import ConfigError, DataError
+from boxwright.reporting.audit_page import mixed_up
 from tests.auditing.crowds import detections, labels
 
 
@@ -54,6 +56,46 @@ def test_an_audit_is_scored(audited):
         assert rows[kind]["ECE"] < 0.3
     nothing = score_audit(suspicions.clear(), planted.answers)
     assert all(row["recall"] == 0 and row["precision"] is None for row in nothing)
+
+
+def test_what_others_drew_stands_beside_each_suspicion(audited):
+    clean, planted, _, suspicions = audited
+    ben = clean.select_images(np.arange(len(clean.images)) % 2 == 0)
+    told = what_others_drew(
+        suspicions, planted.tables, {"ben": ben, "eve": ben.with_boxes(ben.boxes.clear())}
+    )
+    names, seen = clean.categories["name"].to_list(), 0
+    for row, text in zip(suspicions.iter_rows(named=True), told):
+        if row["image_id"] % 2:
+            assert text is None
+            continue
+        assert text.endswith("eve: nothing")
+        mine = clean.boxes.filter(pl.col("image_id") == row["image_id"])
+        prefix = "" if row["x"] is not None else "new_"
+        box = {n: row[f"{prefix}{n}"] for n in ("x", "y", "w", "h", "angle")}
+        off = np.hypot(
+            mine["x"] + mine["w"] / 2 - box["x"] - box["w"] / 2,
+            mine["y"] + mine["h"] / 2 - box["y"] - box["h"] / 2,
+        )
+        if row["kind"] in ("class", "heading", "duplicate") and row["probability"] > 0.9:
+            own = mine.row(int(np.argmin(off)), named=True)
+            assert text.startswith(f"ben: {names[own['category_id']]}, IoU ")
+            seen += 1
+        if off.min() > 60:  # farther than any two boxes that overlap
+            assert text == "ben: nothing, eve: nothing"
+    assert seen > 5
+
+
+def test_classes_that_are_mixed_up_are_counted(audited):
+    _, planted, _, suspicions = audited
+    rows = mixed_up(suspicions, planted.tables)
+    own = suspicions.filter(pl.col("kind") == "class")
+    assert sum(row["expected"] for row in rows) == pytest.approx(own["probability"].sum())
+    assert sum(row["likely"] for row in rows) == (own["probability"] >= 0.5).sum()
+    counts = np.bincount(planted.tables.boxes["category_id"].to_numpy())
+    names = planted.tables.categories["name"].to_list()
+    assert all(row["labels"] == counts[names.index(row["labelled"])] for row in rows)
+    assert len({(row["labelled"], row["rather"]) for row in rows}) == len(rows)
 
 
 def test_rankings_are_scored_as_by_hand():
@@ -159,9 +201,12 @@ def test_a_folder_has_table_and_page(tmp_path):
     planted = corrupt(clean, seed=1)
     formats.write(planted.tables, tmp_path / "labels.parquet")
     formats.write(detections(clean), tmp_path / "found.parquet")
-    table = boxwright.audit(tmp_path / "labels.parquet", tmp_path / "found.parquet", tmp_path / "audit")
+    paths = (tmp_path / "labels.parquet", tmp_path / "found.parquet", tmp_path / "audit")
+    table = boxwright.audit(*paths, others={"<i>ben</i>": clean})
     assert pl.read_parquet(tmp_path / "audit" / "audit.parquet").equals(table)
     page = (tmp_path / "audit" / "index.html").read_text()
     assert page.count("data:image/jpeg") >= 0.8 * len(table)
     assert "<b>0</b>" not in page
     assert "&lt;b&gt;0&lt;/b&gt;.png" in page
+    assert "&lt;i&gt;ben&lt;/i&gt;: nothing" in page
+    assert "<i>ben" not in page

@@ -26,4 +26,5 @@ SUSPICION_SCHEMA: dict[str, pl.DataType] = {
     "new_h": pl.Float64(),
     "new_angle": pl.Float64(),
     "source": pl.String(),  # data set or annotator of the label
+    "others": pl.String(),  # what other people drew there, person by person; null: nobody else was asked
 }

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from boxwright.cli.options import Angles, Boxes, Format, Images, Layout, ListName, read_source
+from boxwright.cli.options import Angles, Boxes, Format, Images, Layout, ListName, read_source, unique_names
 from boxwright.errors import ConfigError
 
 EXAMPLES = {
@@ -34,6 +34,10 @@ def audit(
     epochs: Annotated[int | None, typer.Option(help="Of each fold, in place of minutes.", min=1)] = None,
     config: Annotated[
         Path | None, typer.Option(help="Experiment whose detector is trained; if left out, init's.")
+    ] = None,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--other", help="Another person's labels of these images, shown beside each suspicion."),
     ] = None,
     ignore: Annotated[
         str | None, typer.Option(help="Classes whose boxes are neither objects nor background, as DontCare.")
@@ -80,7 +84,8 @@ def audit(
     from boxwright.reporting.audit import audit as judge
     from boxwright.reporting.audit_page import summarize
 
-    found = judge(labels, predictions, output, seed)
+    paths = others or []
+    found = judge(labels, predictions, output, seed, dict(zip(unique_names(paths), paths)) if paths else None)
     print_rows(summarize(found))
     if planted is not None:
         typer.echo("\nOf the planted faults:")

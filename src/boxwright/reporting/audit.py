@@ -1,11 +1,14 @@
 """`boxwright data audit` on predictions that are there: suspicions as a table and a page."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
+from boxwright.auditing.others import what_others_drew
 from boxwright.auditing.systematic import systematic
+from boxwright.data import formats
 from boxwright.data.tables import Tables
 from boxwright.errors import import_extra
 from boxwright.evaluation.pairing import read_pair
@@ -20,6 +23,7 @@ def audit(
     predictions: Tables | str | os.PathLike,
     output: str | os.PathLike | None = None,
     seed: int = 0,
+    others: Mapping[str, Tables | str | os.PathLike] | None = None,
 ) -> pl.DataFrame:
     """Find labels that are wrong by the predictions of a model that hasn't learnt from them.
 
@@ -34,6 +38,8 @@ def audit(
             other images, as `out_of_fold` makes them.
         output: a folder for the table (`audit.parquet`) and the page (`index.html`); None: neither.
         seed: of the planted faults.
+        others: other people's labels of some of these images, by name: what they drew stands beside each
+            suspicion.
 
     Returns:
         A row a suspicion, likeliest first: `boxwright.auditing.suspicions.SUSPICION_SCHEMA`.
@@ -50,6 +56,9 @@ def audit(
     judging = import_extra("boxwright.auditing.judging", "audit")
     with progress_bar("audit labels", judging.rounds_of(truth) + judging.FOLDS) as tell:
         table = suspicions.suspect(truth, found, seed, tell)
+    if others:
+        drawn = {name: o if isinstance(o, Tables) else formats.read(o) for name, o in others.items()}
+        table = table.with_columns(what_others_drew(table, truth, drawn))
     if output is not None:
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,9 @@ def write_audit(
     kinds = suspicions["kind"].unique(maintain_order=True).to_list()
     total = sum(min(count, len(suspicions.filter(pl.col("kind") == kind))) for kind in kinds)
     sections = [Section("Suspicions", rows=summarize(suspicions))]
+    mixed = mixed_up(suspicions, labels)
+    if mixed:
+        sections.append(Section("Classes that are mixed up", rows=mixed))
     if sources:
         notes = [f"{row['source']}: {row['told']}" for row in sources if row["told"]]
         sections.append(Section("Sources", rows=sources, notes=notes))
@@ -67,11 +70,29 @@ def summarize(suspicions: pl.DataFrame) -> list[dict]:
     return table.sort("expected", descending=True).to_dicts()
 
 
+def mixed_up(suspicions: pl.DataFrame, labels: Tables) -> list[dict]:
+    """A row a pair of classes: how many labels of the first are expected to be of the second."""
+    pairs = suspicions.filter(pl.col("kind") == "class").group_by("category", "new_category")
+    expected = (
+        pl.col("probability").sum().alias("expected"),
+        (pl.col("probability") >= LIKELY).sum().alias("likely"),
+    )
+    counts = dict(zip(labels.categories["name"], np.bincount(
+        labels.boxes["category_id"].to_numpy(), minlength=len(labels.categories)
+    ).tolist()))  # fmt: skip
+    return [
+        {"labelled": row["category"], "rather": row["new_category"], "labels": counts[row["category"]]}
+        | {name: row[name] for name in ("expected", "likely")}
+        for row in pairs.agg(*expected).sort("expected", descending=True).to_dicts()
+    ]
+
+
 def _picture(labels: Tables, row: dict) -> Picture:
     title = f"{row['kind']}, {row['probability']:.0%}: {row['category']}"
     told = [
         row["detail"],
         f"score {row['score']:.2f}" if row["score"] is not None else None,
+        row["others"],
         row["file_name"],
     ]
     keys = {name: float(row[name]) for name in ("probability", "gain")}

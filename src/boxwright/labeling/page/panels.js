@@ -61,7 +61,7 @@ export function showClasses() {
 
 export function showSuspicions() {
   $("suspicions").replaceChildren(...state.suspicions.map((one, n) => {
-    const text = `${one.kind} ${Math.round(one.probability * 100)} %: ${one.detail || one.category || one.new_category}`;
+    const text = `${one.kind} ${Math.round(one.probability * 100)} %: ${one.detail || one.category || one.new_category}${one.others ? ` (${one.others})` : ""}`;
     const line = element("li", text, one === state.suspicion ? "chosen" : "");
     line.dataset.suspicion = n;
     return line;
