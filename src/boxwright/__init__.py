@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from boxwright.evaluation.metrics import measure as measure
     from boxwright.evaluation.thresholds import threshold as threshold
     from boxwright.models.importing import import_checkpoint as import_checkpoint
+    from boxwright.prediction.benchmark import benchmark as benchmark
     from boxwright.prediction.export import export as export
     from boxwright.prediction.predict import predict as predict
     from boxwright.prediction.pseudo import pseudo_label as pseudo_label
@@ -73,6 +74,7 @@ _HOMES = {
     "compare": "boxwright.evaluation.comparison",
     "calibrate": "boxwright.evaluation.calibrate",
     "threshold": "boxwright.evaluation.thresholds",
+    "benchmark": "boxwright.prediction.benchmark",
     "export": "boxwright.prediction.export",
     "predict": "boxwright.prediction.predict",
     "pseudo_label": "boxwright.prediction.pseudo",
@@ -96,6 +98,7 @@ _HOMES = {
 _EXTRAS = {"sweep": "sweep"} | dict.fromkeys(
     (
         "average",
+        "benchmark",
         "export",
         "lr_find",
         "out_of_fold",
@@ -117,6 +120,7 @@ __all__ = [
     "activations",
     "audit",
     "average",
+    "benchmark",
     "calibrate",
     "card",
     "check",

@@ -29,6 +29,7 @@ COMMANDS = [
     ["loop"],
     ["demo"],
     ["zoo"],
+    ["benchmark"],
     ["export"],
     ["import-checkpoint"],
     ["assign", "show"],

@@ -7,6 +7,7 @@ import typer
 from boxwright.cli import (
     assign,
     average,
+    benchmark,
     calibrate,
     card,
     compare,
@@ -62,6 +63,7 @@ app.command(epilog=report.EXAMPLE)(report.report)
 app.command(epilog=runs.EXAMPLE)(runs.runs)
 app.command(epilog=card.EXAMPLE)(card.card)
 app.command(epilog=export.EXAMPLE)(export.export)
+app.command(epilog=benchmark.EXAMPLE)(benchmark.benchmark)
 app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLE)(import_checkpoint.import_checkpoint)
 app.command(epilog=zoo.EXAMPLE)(zoo.zoo)
 app.command(epilog=demo.EXAMPLE)(demo.demo)

@@ -12,10 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from boxwright.config.places import find_checkpoint
-from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.formats.files import write_atomic
-from boxwright.data.sources import load_parts, select_classes
 from boxwright.data.tables import Tables
 from boxwright.data.targets import Batch
 from boxwright.errors import ConfigError, ExportError
@@ -25,6 +23,7 @@ from boxwright.models.detector import Detector, collate_for
 from boxwright.models.exported import load_exported, to_graph
 from boxwright.models.folding import fold_norms
 from boxwright.prediction.detect import detect, to_tables
+from boxwright.prediction.judged import truth_of
 from boxwright.progress import progress_bar
 
 SEEN = 0.05  # score from which a detection counts in the greatest difference
@@ -99,7 +98,7 @@ def export(
     size = image_size or loaded.config.image_size
     model = fold_norms(loaded.model)
     model.selection = model.selection.limited_to(max_detections or model.selection.max_detections)
-    truth = _truth(loaded, data, images) if images else None
+    truth = truth_of(loaded, data, images) if images else None
     loaded = replace(loaded, model=model)
     made = target.with_name(f".{target.name}.part")
     write_atomic(made, to_graph(loaded, size, model.selection))
@@ -116,18 +115,6 @@ def export(
     finally:
         made.unlink(missing_ok=True)
     return done
-
-
-def _truth(loaded: LoadedDetector, data: Tables | str | os.PathLike | None, images: int) -> Tables:
-    """Images with truth, the first ones of those to judge by."""
-    if data is None:
-        tables = load_parts(loaded.config.data)[1]
-    else:
-        tables = data if isinstance(data, Tables) else formats.read(data)
-    tables, _ = select_classes(tables, loaded.categories, loaded.config.data.ignore)
-    if not loaded.model.oriented:
-        tables = tables.without_angles()
-    return tables.select_images(np.arange(len(tables.images)) < images)
 
 
 def _compare(
