@@ -29,7 +29,7 @@ def write_benchmark(path: Path, rows: list[dict[str, Any]]) -> None:
     plot = plots.line_plot(series, "milliseconds an image, median", "AP", log_x=True)
     notes = [
         f"Measured on {platform.machine()}, {platform.system()} {platform.release()}.",
-        "Timed: from fitted pixels in memory to detections, in one view, warmed up; AP is of the same images.",
+        "Timed: from fitted pixels in memory to detections, in one view, warmed up. AP: of these images.",
         "Memory is that of the whole process, its libraries included.",
     ]
     sections = [Section("Time and AP", rows=shown, figures={"AP over time": Markup(plot)}, notes=notes)]

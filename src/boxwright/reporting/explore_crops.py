@@ -1,6 +1,8 @@
 """Crops of boxes arranged by what they look like: a map, odd ones first, and groups of like ones."""
 
 import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -15,10 +17,56 @@ from boxwright.reporting.gallery import to_data_uri
 from boxwright.reporting.page import Picture, Section
 from boxwright.reporting.scatter import crops_plot
 
+if TYPE_CHECKING:
+    from boxwright.auditing.rarity import Arrangement
+
 ODD, OF_GROUP = 60, 12  # pictures
 MARKED = 0.02  # share of crops that the map marks as odd
 STRANGE = 0.7  # share of neighbours of another class from which a box looks like that class
 OUTLINE = "#D55E00"
+
+
+@dataclass(frozen=True)
+class Crops:
+    """N boxes of labels, cut out and arranged.
+
+    Attributes:
+        labels: whose boxes they are.
+        rows: (N,) of them.
+        pixels: (N, SIDE, SIDE, 3) uint8.
+        found: where they lie, and how odd they are.
+    """
+
+    labels: Tables
+    rows: np.ndarray
+    pixels: np.ndarray
+    found: "Arrangement"
+
+    def told(self) -> list[str]:
+        """Class and size, image, and oddness of each, a line each."""
+        names, files = self.labels.categories["name"].to_list(), self.labels.images["file_name"].to_list()
+        boxes = self.labels.boxes[self.rows.tolist()].select("image_id", "category_id", "w", "h")
+        return [
+            f"{names[k]}, {w:.0f} x {h:.0f} px\n{files[image] or f'image {image}'}\noddness {odd:.2f}"
+            for (image, k, w, h), odd in zip(boxes.iter_rows(), self.found.oddness)
+        ]
+
+    def pictures(self, places: np.ndarray) -> list[Picture]:
+        """Some of them with their boxes, by their places."""
+        told = self.told()
+        return [self._picture(n, told[n]) for n in places.tolist()]
+
+    def _picture(self, n: int, told: str) -> Picture:
+        sides = np.array(self.labels.boxes.select("w", "h").row(int(self.rows[n])))
+        half = sides / (MARGIN * max(*sides, 1.0)) * SIDE
+        picture = Image.fromarray(self.pixels[n]).resize((2 * SIDE, 2 * SIDE), Image.Resampling.BICUBIC)
+        ImageDraw.Draw(picture).rectangle([*(SIDE - half), *(SIDE + half)], outline=OUTLINE, width=2)
+        title, *detail = told.split("\n")
+        keys = {
+            "oddness": round(float(self.found.oddness[n]), 3),
+            "neighbours of another class": float(self.found.strangers[n]),
+        }
+        return Picture(to_data_uri(picture), title, ", ".join(detail), keys)
 
 
 def crop_sections(
@@ -34,42 +82,21 @@ def crop_sections(
         seed: chooses them.
     """
     rarity = import_extra("boxwright.auditing.rarity", "audit")
-    embedding = import_extra("boxwright.prediction.embedding", "train") if checkpoint is not None else None
     rows = choose(labels, count, seed)
     with progress_bar("cut crops", len(rows)) as tell:
-        rows, crops = cut_crops(labels, rows, tell)
+        rows, pixels = cut_crops(labels, rows, tell)
     if len(rows) < rarity.FEW:
         note = (
             f"{len(rows):,} boxes can be cut out of their images; fewer than {rarity.FEW} can't be arranged."
         )
         return [Section("Crops", notes=[note])]
-    if embedding is None:
-        vectors = embed_crops(crops, labels.boxes.select("w", "h").to_numpy()[rows])
+    if checkpoint is None:
+        vectors = embed_crops(pixels, labels.boxes.select("w", "h").to_numpy()[rows])
     else:
-        vectors = embedding.embed_crops_by(checkpoint, crops)
+        vectors = import_extra("boxwright.prediction.embedding", "train").embed_crops_by(checkpoint, pixels)
     category = labels.boxes["category_id"].to_numpy()[rows]
-    found = rarity.arrange(vectors, category, seed=seed)
-    told = _told(labels, rows, found)
-    order = np.argsort(-found.oddness, kind="stable")
-    odd = np.zeros(len(rows), dtype=bool)
-    odd[order[: max(1, round(MARKED * len(rows)))]] = True
-    plot = crops_plot(found.places, kinds.group[rows], kinds.names, told, odd, crops)
-    notes = [
-        f"{len(rows):,} of {len(labels.boxes):,} boxes, like ones near each other; ringed: the oddest of"
-        " their class. Point at one to see it; a class's name hides it.",
-        "Oriented boxes are rotated so that their headings point right." if _oriented(labels) else "",
-    ]
-    drawn = {n: _picture(labels, int(rows[n]), crops[n], told[n], found, n) for n in order[:ODD].tolist()}
-    strange = np.flatnonzero(found.strangers >= STRANGE)
-    strange = strange[np.argsort(-found.strangers[strange], kind="stable")][:ODD].tolist()
-    unlike = [_picture(labels, int(rows[n]), crops[n], told[n], found, n) for n in strange]
-    galleries = {"Least like others of their class, oddest first": list(drawn.values())}
-    galleries["Like boxes of another class"] = unlike
-    return [
-        Section("Crops", figures={"Boxes by what they look like": plot}, notes=[n for n in notes if n]),
-        Section("Odd ones", galleries=galleries),
-        _groups(labels, kinds, rows, crops, told, found),
-    ]
+    crops = Crops(labels, rows, pixels, rarity.arrange(vectors, category, seed=seed))
+    return [_map(crops, kinds), _odd_ones(crops), _groups(crops, kinds)]
 
 
 def choose(labels: Tables, count: int, seed: int) -> np.ndarray:
@@ -83,49 +110,42 @@ def choose(labels: Tables, count: int, seed: int) -> np.ndarray:
     return np.sort(by_class[np.argsort(rank, kind="stable")][:count])
 
 
-def _groups(
-    labels: Tables, kinds: Kinds, rows: np.ndarray, crops: np.ndarray, told: list[str], found
-) -> Section:
+def _map(crops: Crops, kinds: Kinds) -> Section:
+    odd = np.zeros(len(crops.rows), dtype=bool)
+    odd[np.argsort(-crops.found.oddness, kind="stable")[: max(1, round(MARKED * len(odd)))]] = True
+    group = kinds.group[crops.rows]
+    plot = crops_plot(crops.found.places, group, kinds.names, crops.told(), odd, crops.pixels)
+    notes = [
+        f"{len(odd):,} of {len(crops.labels.boxes):,} boxes, like ones near each other; ringed: the oddest of"
+        " their class. Point at one to see it; a class's name hides it."
+    ]
+    if crops.labels.boxes["angle"].is_not_null().any():
+        notes.append("Oriented boxes are rotated so that their headings point right.")
+    return Section("Crops", figures={"Boxes by what they look like": plot}, notes=notes)
+
+
+def _odd_ones(crops: Crops) -> Section:
+    oddness, strangers = crops.found.oddness, crops.found.strangers
+    strange = np.argsort(-strangers, kind="stable")[: min(ODD, int((strangers >= STRANGE).sum()))]
+    galleries = {
+        "Least like others of their class, oddest first": crops.pictures(
+            np.argsort(-oddness, kind="stable")[:ODD]
+        ),
+        "Like boxes of another class": crops.pictures(strange),
+    }
+    return Section("Odd ones", galleries=galleries)
+
+
+def _groups(crops: Crops, kinds: Kinds) -> Section:
     """Groups of like crops, the smallest first."""
-    table, galleries = [], {}
+    found, table, galleries = crops.found, [], {}
+    sides = np.sqrt(crops.labels.boxes["area"].to_numpy()[crops.rows])
     for g in np.unique(found.clusters).tolist():
         mine = np.flatnonzero(found.clusters == g)
-        counts = np.bincount(kinds.group[rows[mine]], minlength=len(kinds.names))
-        most = f"{counts.max() / len(mine):.0%} {kinds.names[counts.argmax()]}"
-        name = f"Group {g + 1}: {len(mine):,} boxes, {most}"
-        sizes = np.sqrt(labels.boxes["area"].to_numpy()[rows[mine]])
-        row = {"group": g + 1, "boxes": len(mine), "median side, px": float(np.median(sizes))}
+        counts = np.bincount(kinds.group[crops.rows[mine]], minlength=len(kinds.names))
+        row = {"group": g + 1, "boxes": len(mine), "median side, px": float(np.median(sides[mine]))}
         table.append(row | dict(zip(kinds.names, counts.tolist())))
-        typical = mine[np.argsort(found.oddness[mine], kind="stable")][:OF_GROUP].tolist()
-        galleries[name] = [_picture(labels, int(rows[n]), crops[n], told[n], found, n) for n in typical]
+        most = f"{counts.max() / len(mine):.0%} {kinds.names[counts.argmax()]}"
+        typical = mine[np.argsort(found.oddness[mine], kind="stable")][:OF_GROUP]
+        galleries[f"Group {g + 1}: {len(mine):,} boxes, {most}"] = crops.pictures(typical)
     return Section("Groups of like ones, rare first", rows=table, galleries=galleries, folded=True)
-
-
-def _told(labels: Tables, rows: np.ndarray, found) -> list[str]:
-    names, files = labels.categories["name"].to_list(), labels.images["file_name"].to_list()
-    texts = []
-    for n, row in enumerate(
-        labels.boxes[rows.tolist()].select("image_id", "category_id", "w", "h").iter_rows()
-    ):
-        image, category, w, h = row
-        lines = f"{names[category]}, {w:.0f} x {h:.0f} px", files[image] or f"image {image}"
-        texts.append("\n".join((*lines, f"oddness {found.oddness[n]:.2f}")))
-    return texts
-
-
-def _picture(labels: Tables, row: int, crop: np.ndarray, told: str, found, n: int) -> Picture:
-    """The crop with its box."""
-    w, h = labels.boxes.row(row, named=True)["w"], labels.boxes.row(row, named=True)["h"]
-    picture = Image.fromarray(crop).resize((2 * SIDE, 2 * SIDE), Image.Resampling.BICUBIC)
-    half = np.array([w, h]) / (MARGIN * max(w, h, 1.0)) * SIDE
-    ImageDraw.Draw(picture).rectangle([*(SIDE - half), *(SIDE + half)], outline=OUTLINE, width=2)
-    title, *detail = told.split("\n")
-    keys = {
-        "oddness": round(float(found.oddness[n]), 3),
-        "neighbours of another class": float(found.strangers[n]),
-    }
-    return Picture(to_data_uri(picture), title, ", ".join(detail), keys)
-
-
-def _oriented(labels: Tables) -> bool:
-    return bool(labels.boxes["angle"].is_not_null().any())
