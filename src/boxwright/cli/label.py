@@ -102,7 +102,8 @@ def label(
         draw = shape_of(predicted)
     store = Store(output, labels, draw)
     found = None if predicted is None else _confident(labels, predicted, min_score)
-    suspicions = None if audit is None else read_frame(audit, SUSPICION_SCHEMA, "the table of data audit")
+    needed = {name: kind for name, kind in SUSPICION_SCHEMA.items() if name != "others"}
+    suspicions = None if audit is None else read_frame(audit, needed, "the table of data audit")
     known = np.array([row["state"] == "accepted" for row in store.images()])
     help = make_help(labels, found, suspicions, known)
     if next_images is not None:

@@ -211,7 +211,9 @@ def _rows_by_image(help: Help, count: int) -> dict[str, list[list[dict[str, Any]
         for row in help.predictions.boxes.select(columns).iter_rows(named=True):
             found["predictions"][row.pop("image_id")].append(row)
     if help.suspicions is not None:
-        columns = [n for n in SUSPICION_SCHEMA if n not in ("file_name", "source")]
+        columns = [
+            n for n in help.suspicions.columns if n in SUSPICION_SCHEMA and n not in ("file_name", "source")
+        ]
         for row in help.suspicions.select(columns).iter_rows(named=True):
             found["suspicions"][row.pop("image_id")].append(row)
     return found
