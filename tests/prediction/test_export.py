@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 import boxwright
 from boxwright.data import formats
 from boxwright.errors import CheckpointError, ConfigError, ExportError
+from boxwright.models.exported import load_exported
 from tests.cli.test_cli import run
-from tests.scenes import oriented_tables, square_tables
+from tests.scenes import oriented_tables, square_experiment, square_tables
 from tests.training.test_distilling import saved
 
 CLASSES = ["bright", "dark"]
@@ -87,6 +89,19 @@ def test_the_command_shows_both_and_takes_a_size(folder, tmp_path):
     told = run("export", folder / "model.safetensors", "-o", tmp_path / "a.pt2", check=2).stderr
     assert "expected a .onnx" in told
     assert "no weights there" in run("export", tmp_path / "none", check=2).stderr
+
+
+def test_eight_bits_are_smaller_and_nearly_the_same(tmp_path):
+    run_folder = boxwright.train(square_experiment(tmp_path, epochs=6), name="squares", runs=tmp_path).folder
+    files = tmp_path / "whole.onnx", tmp_path / "small.onnx"
+    sizes = [
+        boxwright.export(run_folder, path, (64, 64), images=8, int8=path is files[1]).bytes for path in files
+    ]
+    assert sizes[1] < 0.6 * sizes[0]
+    images = torch.randint(0, 255, (4, 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
+    whole, small = (load_exported(path).model(images)["scores"] for path in files)
+    assert 0 < (whole - small).abs().max() < 0.1 * whole.max()
+    assert boxwright.predict(tmp_path / "images", files[1]).categories["name"].to_list() == CLASSES
 
 
 def test_oriented_boxes(tmp_path):

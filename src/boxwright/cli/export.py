@@ -24,7 +24,12 @@ def export(
         Path | None, typer.Option(help="Truth to judge by; the experiment's own images if left out.")
     ] = None,
     images: Annotated[int, typer.Option(help="To judge by at most; 0: judge nothing.", min=0)] = 100,
-    tolerance: Annotated[float, typer.Option(help="AP that may be lost.", min=0)] = 0.001,
+    tolerance: Annotated[
+        float | None, typer.Option(help="AP that may be lost; 0.001, with --int8 0.01 if left out.", min=0)
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Convolutions in eight bits, with ranges from training images.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write it though more is lost.")] = False,
 ) -> None:
     """Write a detector as one ONNX graph, from pixels to detections, judged beside the original.
@@ -43,7 +48,7 @@ def export(
     find_checkpoint(checkpoint)
     from boxwright import export as write
 
-    done = write(checkpoint, output, size, max_detections, data, images, tolerance, force)
+    done = write(checkpoint, output, size, max_detections, data, images, tolerance, force, int8)
     if done.numbers is not None and done.milliseconds is not None and done.gap is not None:
         rows = [
             {

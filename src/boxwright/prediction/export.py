@@ -2,30 +2,35 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from boxwright.config.places import find_checkpoint
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.formats.files import write_atomic
+from boxwright.data.sources import concat, load_parts
 from boxwright.data.tables import Tables
 from boxwright.data.targets import Batch
+from boxwright.data.transforms import PAD_VALUE
 from boxwright.errors import ConfigError, ExportError
 from boxwright.evaluation.evaluate import evaluate
 from boxwright.models.checkpoint import LoadedDetector, load_detector
 from boxwright.models.detector import Detector, collate_for
 from boxwright.models.exported import load_exported, to_graph
 from boxwright.models.folding import fold_norms
+from boxwright.models.quantizing import quantize
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.prediction.judged import truth_of
 from boxwright.progress import progress_bar
 
+CALIBRATING = 64  # images that tell ranges
 SEEN = 0.05  # score from which a detection counts in the greatest difference
 TIMED = 20  # images, one at a time
 NUMBERS = ("AP50", "AP75", "AP")
@@ -61,8 +66,9 @@ def export(
     max_detections: int | None = None,
     data: Tables | str | os.PathLike | None = None,
     images: int = 100,
-    tolerance: float = 0.001,
+    tolerance: float | None = None,
     force: bool = False,
+    int8: bool = False,
 ) -> Export:
     """Write one ONNX graph from uint8 pixels to detections: normalising, network, decoding, suppression.
 
@@ -76,8 +82,9 @@ def export(
         max_detections: an image; None: the experiment's.
         data: truth to judge by, tables or a path; None: the experiment's.
         images: to judge by at most; 0: none, and nothing is compared.
-        tolerance: AP that may be lost.
+        tolerance: AP that may be lost; None: 0.001, and 0.01 with `int8`.
         force: write it though more is.
+        int8: convolutions in eight bits, whose ranges come from the experiment's training images.
 
     Returns:
         The file and the comparison.
@@ -101,7 +108,9 @@ def export(
     truth = truth_of(loaded, data, images) if images else None
     loaded = replace(loaded, model=model)
     made = target.with_name(f".{target.name}.part")
-    write_atomic(made, to_graph(loaded, size, model.selection))
+    tolerance = tolerance if tolerance is not None else 0.01 if int8 else 0.001
+    graph = to_graph(loaded, size, model.selection)
+    write_atomic(made, quantize(graph, _seen(loaded, size)) if int8 else graph)
     try:
         done = Export(target, made.stat().st_size)
         if truth is not None:
@@ -115,6 +124,18 @@ def export(
     finally:
         made.unlink(missing_ok=True)
     return done
+
+
+def _seen(loaded: LoadedDetector, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Training images as a graph takes them."""
+    tables = concat(load_parts(loaded.config.data)[0])
+    chosen = np.random.default_rng(0).permutation(len(tables.images))[:CALIBRATING]
+    dataset = DetectionDataset(tables.select_images(np.isin(np.arange(len(tables.images)), chosen)), size)
+    whole = tuple(-(-side // loaded.model.stride) * loaded.model.stride for side in size)
+    for batch in DataLoader(dataset, 1, collate_fn=collate_for(loaded.model)):
+        images = batch.images.round().to(torch.uint8)
+        pad = (0, whole[0] - images.shape[3], 0, whole[1] - images.shape[2])
+        yield F.pad(images, pad, value=PAD_VALUE).numpy()
 
 
 def _compare(

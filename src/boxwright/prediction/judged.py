@@ -13,6 +13,11 @@ from boxwright.models.checkpoint import LoadedDetector
 def truth_of(loaded: LoadedDetector, data: Tables | str | os.PathLike | None, images: int) -> Tables:
     """The first images of the data, or of those that the detector's experiment judges by, with its classes.
 
+    Args:
+        loaded: the detector.
+        data: tables or a path; None: the experiment's.
+        images: at most.
+
     Raises:
         DataError: they can't be read.
         ConfigError: none of its classes is in them.
