@@ -18,6 +18,7 @@ from boxwright.data import formats
 from boxwright.errors import ConfigError, DataError
 from boxwright.reporting.audit_page import mixed_up
 from tests.auditing.crowds import detections, labels
+from tests.cli.test_cli import run
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["upright", "oriented"])
@@ -84,6 +85,19 @@ def test_what_others_drew_stands_beside_each_suspicion(audited):
         if off.min() > 60:  # farther than any two boxes that overlap
             assert text == "ben: nothing, eve: nothing"
     assert seen > 5
+
+
+def test_others_that_do_not_fit_are_told_before_anything_is_trained(tmp_path):
+    clean = labels(images=4)
+    formats.write(clean, tmp_path / "labels.parquet")
+    other = replace(clean, categories=clean.categories.with_columns(name=pl.Series(["x", "y", "z"])))
+    formats.write(other, tmp_path / "other.parquet")
+    words = ["data", "audit", tmp_path / "labels.parquet", "-o", tmp_path / "audit"]
+    assert "no such file" in run(*words, "--other", tmp_path / "none.json", check=2).stderr
+    assert "category that the truth doesn't have" in " ".join(
+        run(*words, "--other", tmp_path / "other.parquet", check=2).stderr.split()
+    )
+    assert not (tmp_path / "audit" / "folds").exists()
 
 
 def test_classes_that_are_mixed_up_are_counted(audited):

@@ -70,5 +70,9 @@ def test_a_folder_without_labels_wants_classes(tmp_path):
     done = run("label", tmp_path / "images", "-o", tmp_path / "review.sqlite", check=2)
     assert "--classes car,truck" in done.stderr.replace("\n", " ")
     assert not (tmp_path / "review.sqlite").exists()
+    Store(tmp_path / "other.sqlite", small_tables(tmp_path)).close()
+    words = ["label", tmp_path / "images", "-o", tmp_path / "other.sqlite", "--classes", "cat,dog"]
+    told = run(*words, "--predictions", tmp_path / "not-looked-at.parquet", check=2).stderr
+    assert "review of other labels" in told.replace("\n", " ")
     done = run("label", tmp_path / "images", "--format", "coco", "--classes", "car", check=2)
     assert "--classes" not in done.stderr

@@ -11,7 +11,7 @@ from boxwright.config import check_config
 from boxwright.errors import CheckpointError, ConfigError
 from boxwright.models.checkpoint import LoadedDetector
 from boxwright.models.detector import full_precision
-from boxwright.models.exported import FIXED, load_exported, to_graph
+from boxwright.models.exported import load_exported, to_graph
 from tests.models.test_detectors import CONFIGS, LARGE, make
 
 QUICK = ("compact", "compact_obb-heading", "faster_rcnn", "dfine", "retinaface", "yolov3")
@@ -38,9 +38,9 @@ def restless(name):
     return model
 
 
-def loaded(model, name="compact"):
+def loaded(model):
     data = {"root": "nowhere.json"}
-    config = check_config({"data": {"train": data, "val": data}, "model": {"name": name}}, "test")
+    config = check_config({"data": {"train": data, "val": data}, "model": {"name": "compact"}}, "test")
     return LoadedDetector(model, config, ["bright", "dark"], {"scale": 0.5})
 
 
@@ -68,12 +68,11 @@ def beside(ours, theirs):
 def test_a_graph_finds_what_the_detector_finds(name, tmp_path):
     model = restless(name)
     side = 320 if name in LARGE else 96
-    kind = name.split("-")[0] if name.split("-")[0] in FIXED else "compact"
-    (tmp_path / "a.onnx").write_bytes(to_graph(loaded(model, kind), (side, side), model.selection))
+    (tmp_path / "a.onnx").write_bytes(to_graph(loaded(model), (side, side), model.selection))
     graph = load_exported(tmp_path / "a.onnx").model
     shapes = [(2, 3, side, side), (1, 3, side, side)]
     shapes += [(3, 3, side // 3, side * 2 // 3)] if side == 96 else []
-    shapes += [] if kind in FIXED or name in LARGE else [(2, 3, 128, 192)]
+    shapes += [] if graph.size is not None or name in LARGE else [(2, 3, 128, 192)]
     for shape in shapes:
         pixels = image(*shape)
         sizes = torch.tensor([[float(shape[3]), float(shape[2])]] * shape[0])
@@ -110,7 +109,7 @@ def test_a_file_knows_what_it_is_and_cuts_what_lies_in_the_padding(tmp_path):
 @torch.no_grad()
 def test_sizes_that_a_fixed_graph_takes(tmp_path):
     model = restless("dfine")
-    (tmp_path / "a.onnx").write_bytes(to_graph(loaded(model, "dfine"), (96, 96), model.selection))
+    (tmp_path / "a.onnx").write_bytes(to_graph(loaded(model), (96, 96), model.selection))
     graph = load_exported(tmp_path / "a.onnx").model
     assert graph(image(1, 3, 64, 32))["boxes"].shape[0] == 1
     with pytest.raises(ConfigError, match="96 x 96 at most"):

@@ -20,6 +20,7 @@ from boxwright.evaluation.tide import NAMES, tide
 from boxwright.reporting.examples import pictures_of
 from boxwright.reporting.judgement import judgement_page
 from boxwright.reporting.page import Section, write_page
+from boxwright.reporting.plots import Axis
 from tests.cli.test_cli import run
 from tests.evaluation.oracles import random_case
 
@@ -172,6 +173,15 @@ def dom_after(page, script):
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={page.parent}", "--dump-dom"]
     command = [browser, *flags, page.resolve().as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+
+
+@pytest.mark.parametrize(("low", "high"), [(20.3, 37.1), (0.9, 1.1), (1.0, 5000.0), (3.0, 12.0)])
+def test_a_logarithmic_axis_has_ticks_however_short_it_is(low, high):
+    axis = Axis("ms", low, high, 0, 100, log=True)
+    ticks = axis.ticks()
+    assert len(ticks) >= 2
+    assert all(low <= tick <= high for tick in ticks)
+    assert (np.diff(axis.place(ticks)) > 0).all()
 
 
 def test_a_click_sorts_a_table_by_number(tmp_path):

@@ -8,9 +8,7 @@ import numpy as np
 EDGE_SIDE = 48  # px at which edges are looked at
 CELLS = 4  # along a side, of edges and of colour
 BINS = 9  # of the direction of an edge
-SIZE_WEIGHT = (
-    0.5  # of an octave of width or height, where the vectors of edges and of white have the length 1
-)
+SIZE_WEIGHT = 0.5  # of an octave of a side, where edges have the length 1, and white too
 
 
 def embed_crops(crops: np.ndarray, sides: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def what_others_drew(suspicions: pl.DataFrame, labels: Tables, others: Mapping[s
     told: list[list[str]] = [[] for _ in range(len(suspicions))]
     for person, own in others.items():
         looked_at = np.array(
-            join_names(labels.images["file_name"].to_list(), own.images["file_name"].to_list())
+            join_names(labels.images["file_name"].to_list(), own.images["file_name"].drop_nulls().to_list())
         )
         known = np.isin(np.arange(len(labels.images)), looked_at)
         there = align(labels, own, scored=False)

@@ -63,12 +63,17 @@ def audit(
     from boxwright.data.formats.files import read_frame
     from boxwright.data.sources import mark_ignored
     from boxwright.errors import import_extra
+    from boxwright.evaluation.pairing import align
 
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
     ignored = ignore.split(",") if ignore else []
     labels = mark_ignored(labels, ignored)
     planted = None if answers is None else read_frame(answers, ANSWER_SCHEMA, "the answers of data corrupt")
     import_extra("sklearn", "audit")
+    paths = others or []
+    drawn = {name: formats.read(path) for name, path in zip(unique_names(paths) if paths else [], paths)}
+    for tables in drawn.values():
+        align(labels, tables, scored=False)  # what doesn't fit is told before anything is trained
     output.mkdir(parents=True, exist_ok=True)
     formats.write(labels, output / LABELS)
     if predictions is None:
@@ -84,8 +89,7 @@ def audit(
     from boxwright.reporting.audit import audit as judge
     from boxwright.reporting.audit_page import summarize
 
-    paths = others or []
-    found = judge(labels, predictions, output, seed, dict(zip(unique_names(paths), paths)) if paths else None)
+    found = judge(labels, predictions, output, seed, drawn)
     print_rows(summarize(found))
     if planted is not None:
         typer.echo("\nOf the planted faults:")

@@ -92,8 +92,10 @@ def label(
     if checkpoint is not None and predictions is not None:
         raise ConfigError("--checkpoint and --predictions: expected one of both.")
     own = _labels_of(source, (format, list_name, images, boxes, layout, angles))
-    predicted = _predicted(own, checkpoint, predictions, output)
     labels = with_classes(own, classes.split(",") if classes else [])
+    if output.is_file() and len(labels.categories):
+        Store(output, labels, draw).close()  # a review of other labels is told before anything is predicted
+    predicted = _predicted(own, checkpoint, predictions, output)
     if not len(labels.categories) and predicted is not None:
         labels = with_classes(labels, predicted.categories["name"].to_list())
     if not len(labels.categories):

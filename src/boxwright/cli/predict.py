@@ -11,7 +11,8 @@ EXAMPLE = "Example: boxwright predict images/ --checkpoint runs/bccd -o predicti
 def predict(
     images: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
     checkpoint: Annotated[
-        list[Path], typer.Option(help="A run folder or a .safetensors file; the boxes of several are fused.")
+        list[Path],
+        typer.Option(help="A run folder, a .safetensors or an exported .onnx file; several are fused."),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="predictions.parquet, or .json for COCO results.")

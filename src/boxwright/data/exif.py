@@ -8,8 +8,7 @@ from typing import Any
 
 from PIL import ExifTags
 
-from boxwright.data.images import open_image
-from boxwright.errors import DataError
+from boxwright.data.images import exif_faults, may_have_exif, open_image
 
 FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d", "%Y%m%d")
 
@@ -34,14 +33,11 @@ def read_taken(path: str | os.PathLike) -> Taken:
     Raises:
         DataError: the picture or its EXIF block can't be read.
     """
-    with open_image(path) as image:
-        if image.format == "PNG" and "exif" not in image.info:
-            return Taken()  # Pillow would decode the whole picture to look behind it
-        try:
-            exif = image.getexif()
-            own, place = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
-        except (OSError, ValueError, SyntaxError, KeyError) as error:
-            raise DataError(f"{path}: its EXIF block can't be read: {error}.") from error
+    with open_image(path) as image, exif_faults(path):
+        if not may_have_exif(image):
+            return Taken()
+        exif = image.getexif()
+        own, place = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
     told = own.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime)
     gps = ExifTags.GPS
     longitude = _degrees(place.get(gps.GPSLongitude), place.get(gps.GPSLongitudeRef), "EW", 180)

@@ -7,6 +7,8 @@ of the file before its turn (then the boxes were drawn there); a truncated file 
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +46,24 @@ def image_size(path: str | os.PathLike) -> tuple[int, int, bool]:
     Raises:
         DataError: no image can be read there.
     """
-    with open_image(path) as image:
+    with open_image(path) as image, exif_faults(path):
         width, height = image.size
-        # Pillow would decode a whole PNG to find an EXIF block behind its pixels.
-        has_exif = image.format != "PNG" or "exif" in image.info
-        try:
-            swapped = has_exif and image.getexif().get(EXIF_ORIENTATION) in SWAPPED
-        except (OSError, ValueError, SyntaxError) as error:
-            raise DataError(f"{path}: its EXIF block can't be read: {error}.") from error
+        swapped = may_have_exif(image) and image.getexif().get(EXIF_ORIENTATION) in SWAPPED
     return (height, width, True) if swapped else (width, height, False)
+
+
+def may_have_exif(image: Image.Image) -> bool:
+    """Whether to look: Pillow would decode a whole PNG to find an EXIF block behind its pixels."""
+    return image.format != "PNG" or "exif" in image.info
+
+
+@contextmanager
+def exif_faults(path: str | os.PathLike) -> Iterator[None]:
+    """What goes wrong while an EXIF block is read, as a DataError."""
+    try:
+        yield
+    except (OSError, ValueError, SyntaxError, KeyError) as error:
+        raise DataError(f"{path}: its EXIF block can't be read: {error}.") from error
 
 
 def is_too_large(path: str | os.PathLike) -> bool:

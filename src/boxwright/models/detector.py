@@ -25,6 +25,7 @@ class Detector(nn.Module, ABC):
         oriented: it finds oriented boxes.
         finds_landmarks: of faces.
         follows_predictions: `assign` depends on the predictions, not on the priors alone.
+        graph_of_any_size: an exported graph takes images of other sizes than the one it was made with.
     """
 
     selection: Selection
@@ -34,6 +35,12 @@ class Detector(nn.Module, ABC):
     oriented = False
     finds_landmarks = False
     follows_predictions = False
+    graph_of_any_size = True
+
+    def padded(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) that images fitted into `size` are padded to at most."""
+        width, height = (-(-max(side, self.least_side) // self.stride) * self.stride for side in size)
+        return width, height
 
     @abstractmethod
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:

@@ -49,6 +49,8 @@ class DETR(Detector):
 
     follows_predictions = True
 
+    graph_of_any_size = False  # because of its positions
+
     def __init__(
         self,
         backbone: TimmBackbone,

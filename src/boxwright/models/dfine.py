@@ -94,6 +94,8 @@ class DFINE(Detector):
 
     follows_predictions = True
 
+    graph_of_any_size = False  # because of its positions
+
     def __init__(
         self,
         backbone: nn.Module,

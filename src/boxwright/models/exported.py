@@ -31,8 +31,6 @@ INPUT = (
     " multiples of stride; boxes: pixels of this input, xyxy or cx, cy, w, h, angle; scores: 0 where there is"
     " no detection"
 )
-# Whose positions or levels become constants of the graph, which then takes images of one size.
-FIXED = ("faster_rcnn", "faster_rcnn_obb", "cascade_rcnn", "detr", "rtdetr", "dfine", "dfine_obb")
 
 
 class WholeDetector(nn.Module):
@@ -59,7 +57,8 @@ def to_graph(loaded: LoadedDetector, size: tuple[int, int], selection: Selection
 
     Args:
         loaded: the detector and what it was trained on.
-        size: (width, height) of images; other sizes can be given to it too, unless it is one of `FIXED`.
+        size: (width, height) that images are fitted into; others can be given to it too, where the detector
+            has a `graph_of_any_size` and takes its candidates from all levels together.
         selection: thresholds and limits.
 
     Raises:
@@ -68,10 +67,11 @@ def to_graph(loaded: LoadedDetector, size: tuple[int, int], selection: Selection
     need_onnx()
     import onnx
 
-    model, fixed = loaded.model, loaded.config.model.name in FIXED or selection.per_level
-    width, height = (-(-max(side, model.least_side) // model.stride) * model.stride for side in size)
+    model = loaded.model
+    width, height = model.padded(size)
+    any_size = model.graph_of_any_size and not selection.per_level
     names = ["boxes", "scores", "labels"] + ["landmarks"] * model.finds_landmarks
-    sides = {} if fixed else {2: "height", 3: "width"}
+    sides = {2: "height", 3: "width"} if any_size else {}
     axes = {"images": {0: "batch"} | sides} | {name: {0: "batch"} for name in names}
     images = torch.randint(0, 255, (3, 3, height, width), dtype=torch.uint8)
     graph = onnx.load_from_string(trace(WholeDetector(model, selection), images, names, axes))
@@ -83,7 +83,7 @@ def to_graph(loaded: LoadedDetector, size: tuple[int, int], selection: Selection
         "operating": json.dumps(loaded.operating.to_dict(), ensure_ascii=False),
         "input": INPUT,
         "image_size": json.dumps(size),
-        "size": json.dumps([width, height] if fixed else None),
+        "size": json.dumps(None if any_size else [width, height]),
         "stride": json.dumps(model.stride),
         "least_side": json.dumps(model.least_side),
         "oriented": json.dumps(model.oriented),
@@ -109,7 +109,7 @@ class ExportedDetector(Detector):
         self.graph, self.size = graph, told["size"]
         self.stride, self.least_side = told["stride"], told["least_side"]
         self.oriented, self.finds_landmarks = told["oriented"], told["landmarks"]
-        self.selection = Selection(max_detections=told["max_detections"])
+        self.selection = Selection(score_threshold=0.0, max_detections=told["max_detections"])
         self.sessions: dict[int, InferenceSession] = {}
         self.lock = Lock()
 
@@ -135,7 +135,7 @@ class ExportedDetector(Detector):
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """What lies in the images' content, (B, 2) width and height."""
         limit = image_sizes[:, None]
-        boxes, there = outputs["boxes"], outputs["scores"] > 0
+        boxes, there = outputs["boxes"], outputs["scores"] > self.selection.score_threshold
         if self.oriented:
             there &= ((boxes[..., :2] >= 0) & (boxes[..., :2] <= limit)).all(-1)
         else:

@@ -59,6 +59,8 @@ class FasterRCNN(Detector):
 
     base_anchors: Tensor
 
+    graph_of_any_size = False  # because of its levels, whose sizes proposals are taken by
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -54,6 +54,8 @@ class RTDETR(Detector):
 
     follows_predictions = True
 
+    graph_of_any_size = False  # because of its positions
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -99,16 +100,14 @@ def benchmark(
         truth = truth_of(loaded, data, images)
         size = image_size or loaded.config.image_size
         dataset = DetectionDataset(truth, size)
-        own = ("file",) if isinstance(loaded.model, ExportedDetector) else runtimes
-        for runtime in own:
+        exported = isinstance(loaded.model, ExportedDetector)
+        for runtime in ("onnx",) if exported else runtimes:
             model, where = prepare(loaded.model, "cpu" if runtime == "onnx" else device, runtime)
-            for count in counts:
+            told = "file" if exported else runtime
+            for count, batch in product(counts, batch_sizes):
                 with _threads(count):
-                    for batch in batch_sizes:
-                        run = _time(
-                            model, where, loaded, dataset, truth, batch, f"{Path(place).name}, {runtime}"
-                        )
-                        found.append(Timing(Path(place).name, runtime, *size, batch, count, *run))
+                    run = _time(model, where, loaded, dataset, truth, batch, f"{Path(place).name}, {told}")
+                found.append(Timing(Path(place).name, told, *size, batch, count, *run))
     return found
 
 
@@ -126,7 +125,7 @@ def _time(
     spent, rows = [], []
     wait: Callable[[], None] = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     detect(model, list({b.images.shape: b for b in batches}.values()), device)
-    _reset_peak()
+    known = _reset_peak()
     with progress_bar(what, len(batches)) as tell:
         for own in batches:
             wait()
@@ -137,7 +136,7 @@ def _time(
             tell(1)
     coco = evaluate(truth, to_tables(rows, truth.images, loaded.categories, "benchmark")).coco
     p50, p95, p99 = (1000 * np.percentile(spent, PERCENTILES)).tolist()
-    return p50, p95, p99, len(dataset) / sum(spent), _peak(), coco["AP"], coco["AP50"]
+    return p50, p95, p99, len(dataset) / sum(spent), _peak() if known else None, coco["AP"], coco["AP50"]
 
 
 @contextmanager
@@ -150,14 +149,16 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _reset_peak() -> None:
-    if RESET.exists():
+def _reset_peak() -> bool:
+    """Forget what the process had at most; whether this system can."""
+    try:
         RESET.write_text("5")
+    except OSError:
+        return False
+    return PEAK.exists()
 
 
-def _peak() -> float | None:
+def _peak() -> float:
     """MiB that the process had at most since `_reset_peak`."""
-    if not PEAK.exists():
-        return None
     lines = dict(line.split(":", 1) for line in PEAK.read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) / 1024

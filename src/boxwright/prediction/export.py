@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import polars as pl
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
@@ -20,6 +21,7 @@ from boxwright.data.tables import Tables
 from boxwright.data.targets import Batch
 from boxwright.data.transforms import PAD_VALUE
 from boxwright.errors import ConfigError, ExportError
+from boxwright.evaluation.comparison import ALONE, OTHER_CLASS, compare
 from boxwright.evaluation.evaluate import evaluate
 from boxwright.models.checkpoint import LoadedDetector, load_detector
 from boxwright.models.detector import Detector, collate_for
@@ -34,6 +36,7 @@ CALIBRATING = 64  # images that tell ranges
 SEEN = 0.05  # score from which a detection counts in the greatest difference
 TIMED = 20  # images, one at a time
 NUMBERS = ("AP50", "AP75", "AP")
+UNLIKE = (ALONE, OTHER_CLASS)  # outcomes of a box that the other one doesn't have
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Export:
         images: that both were judged by; 0: none were.
         numbers: AP50, AP75 and AP of the original and of the file, by name; None where nothing was judged.
         milliseconds: an image, one at a time, of the original and of the file.
-        gap: greatest difference of a box in pixels, and of its score, among what both found.
+        gap: greatest difference of a box in pixels of the image, and of its score, among what both found.
         lost: detections of a score of `SEEN` and more that only one of both found.
     """
 
@@ -131,10 +134,10 @@ def _seen(loaded: LoadedDetector, size: tuple[int, int]) -> Iterator[np.ndarray]
     tables = concat(load_parts(loaded.config.data)[0])
     chosen = np.random.default_rng(0).permutation(len(tables.images))[:CALIBRATING]
     dataset = DetectionDataset(tables.select_images(np.isin(np.arange(len(tables.images)), chosen)), size)
-    whole = tuple(-(-side // loaded.model.stride) * loaded.model.stride for side in size)
+    width, height = loaded.model.padded(size)
     for batch in DataLoader(dataset, 1, collate_fn=collate_for(loaded.model)):
         images = batch.images.round().to(torch.uint8)
-        pad = (0, whole[0] - images.shape[3], 0, whole[1] - images.shape[2])
+        pad = (0, width - images.shape[3], 0, height - images.shape[2])
         yield F.pad(images, pad, value=PAD_VALUE).numpy()
 
 
@@ -142,17 +145,17 @@ def _compare(
     loaded: LoadedDetector, graph: Detector, truth: Tables, size: tuple[int, int], done: Export
 ) -> Export:
     dataset, cpu = DetectionDataset(truth, size), torch.device("cpu")
-    rows, times = [], []
+    batches = list(DataLoader(dataset, 1, collate_fn=collate_for(loaded.model)))
+    tables, times = [], []
     with progress_bar("judge", 2 * len(dataset)) as tell:
         for model in (loaded.model, graph):
-            batches = list(DataLoader(dataset, 1, collate_fn=collate_for(loaded.model)))
             detect(model, batches[:1], cpu)  # warms up
             spent: list[float] = []
-            rows.append([_timed(model, batch, spent, tell) for batch in batches])
+            rows = [_timed(model, batch, spent, tell) for batch in batches]
+            tables.append(to_tables(rows, truth.images, loaded.categories, "export"))
             times.append(1000 * median(spent[:TIMED]))
-    tables = [to_tables(found, truth.images, loaded.categories, "export") for found in rows]
     found = [evaluate(truth, own).coco for own in tables]
-    gap, lost = _gap(*rows)
+    gap, lost = _gap(*tables)
     return replace(
         done,
         images=len(dataset),
@@ -171,21 +174,17 @@ def _timed(model: Detector, batch: Batch, spent: list[float], tell: Callable[[in
     return found
 
 
-def _gap(ours: list[np.ndarray], theirs: list[np.ndarray]) -> tuple[tuple[float, float], int]:
-    """Greatest difference in px and in score of detections that lie next to each other, and how many have
-    none of the same class next to them.
+def _gap(ours: Tables, theirs: Tables) -> tuple[tuple[float, float], int]:
+    """Greatest difference in px and in score of boxes that lie on each other, and how many lie alone; of a
+    score of `SEEN` and more.
     """
-    boxes = scores = 0.0
-    lost = 0
-    for one, other in zip(ours, theirs):
-        for a, b in ((one, other), (other, one)):
-            a = a[a[:, 2] >= SEEN]
-            for row in a:
-                same = b[b[:, 1] == row[1]]
-                off = np.abs(same[:, 3:7] - row[3:7]).max(axis=1, initial=0)
-                if not len(same) or off.min() > max(1.0, 0.1 * np.abs(row[5:7] - row[3:5]).max()):
-                    lost += 1
-                    continue
-                boxes = max(boxes, float(off.min()))
-                scores = max(scores, float(abs(same[off.argmin(), 2] - row[2])))
-    return (boxes, scores), lost
+    found = compare(ours, theirs)
+    same = found.pairs.filter(pl.col("outcome") == "matched")
+    a, b = (t.boxes[same[rows].to_list()] for t, rows in ((found.a, "a_row"), (found.b, "b_row")))
+    seen = ((a["score"] >= SEEN) | (b["score"] >= SEEN)).to_numpy()
+    off = [np.abs((a[name] - b[name]).to_numpy())[seen] for name in ("x", "y", "w", "h", "score")]
+    lost = sum(
+        int((np.isin(outcome, UNLIKE) & (t.boxes["score"].to_numpy() >= SEEN)).sum())
+        for t, outcome in ((found.a, found.outcome_a), (found.b, found.outcome_b))
+    )
+    return (float(np.max(off[:4], initial=0)), float(np.max(off[4], initial=0))), lost

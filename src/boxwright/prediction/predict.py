@@ -122,12 +122,15 @@ def _predict_one(
     views, angles = views or loaded.config.views, sweep_angles(sweep)
     cut = None if tiling is None else tiling.resolve(loaded, max_detections)
     limit = max_detections or (model.selection if cut is None else cut).max_detections
-    if isinstance(model, ExportedDetector) and limit > model.selection.max_detections:
-        most = model.selection.max_detections
+    most = model.selection.max_detections
+    # A graph has chosen already: of a tile it gives as many as of an image, and a full one is told.
+    exported = isinstance(model, ExportedDetector)
+    if exported and cut is None and limit > most:
         raise ConfigError(f"a limit of {limit:,} detections, but {checkpoint} gives {most:,} at most.")
-    model.selection = model.selection.limited_to(limit)
+    if not exported or cut is None:
+        model.selection = model.selection.limited_to(limit)
     if cut is not None:
-        if not sweep and len(views) == 1:  # the boxes of several are fused before
+        if not sweep and len(views) == 1 and not exported:  # the boxes of several are fused before
             model.selection = cut.selection_of(model.selection)
         with progress_bar("predict", count_tiles(table.images, cut, model)) as tell:
             find = partial(sweep_images, angles=angles) if sweep else partial(detect_images, views=views)
@@ -162,8 +165,8 @@ def prepare(model: Detector, device: str | None, runtime: str) -> tuple[Detector
     Raises:
         ConfigError: see `_device`.
     """
-    if isinstance(model, ExportedDetector):
-        return model, _device("cpu" if device is None else device, "onnx")
+    if isinstance(model, ExportedDetector) and runtime in RUNTIMES:
+        return model, _device(device or "cpu", "onnx")
     where = _device(device, runtime)
     model = fold_norms(model).to(where)
     return (OnnxDetector(model) if runtime == "onnx" else model), where

@@ -1,5 +1,6 @@
 """The page of an audit: suspicions by kind, likeliest first, each label before and after."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -77,9 +78,8 @@ def mixed_up(suspicions: pl.DataFrame, labels: Tables) -> list[dict]:
         pl.col("probability").sum().alias("expected"),
         (pl.col("probability") >= LIKELY).sum().alias("likely"),
     )
-    counts = dict(zip(labels.categories["name"], np.bincount(
-        labels.boxes["category_id"].to_numpy(), minlength=len(labels.categories)
-    ).tolist()))  # fmt: skip
+    names = labels.categories["name"].to_list()
+    counts = Counter(names[k] for k in labels.boxes["category_id"].to_list())
     return [
         {"labelled": row["category"], "rather": row["new_category"], "labels": counts[row["category"]]}
         | {name: row[name] for name in ("expected", "likely")}

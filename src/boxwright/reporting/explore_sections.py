@@ -198,8 +198,9 @@ def groups(labels: Tables, kinds: Kinds) -> Section | None:
         counts = Counter(names)
         if not VALUES[0] <= len(counts) <= VALUES[1]:
             continue
+        held_by = np.array(names)
         for name, count in sorted(counts.items(), key=_by_number_or_count):
-            mine = np.array([own == name for own in names])
+            mine = held_by == name
             row: dict[str, Any] = {"by": key, "value": name, "images": count, "boxes": int(boxes[mine].sum())}
             row["boxes an image"] = float(boxes[mine].mean())
             shares = per_class[mine].sum(axis=0) / max(boxes[mine].sum(), 1)

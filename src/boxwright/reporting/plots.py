@@ -46,7 +46,9 @@ class Axis:
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             factors = (1, 2, 5) if len(powers) < 4 else (1,)
-            return [f * 10.0**p for p in powers for f in factors if self.low <= f * 10.0**p <= self.high]
+            found = [f * 10.0**p for p in powers for f in factors if self.low <= f * 10.0**p <= self.high]
+            if len(found) > 1:
+                return found
         rough = (self.high - self.low) / TICKS
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= rough * 0.999)
