@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# A process a core, of one thread each: most tests are too small for two threads to help.
-TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile
+# A process a core, of one thread each: most tests are too small for two threads to help. Files in their order:
+# those of few tests, which xdist would keep for the end, are the long ones.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo docs test test-all lint format bench bench-startup bench-evaluate bench-models bench-tiling bench-audit clean

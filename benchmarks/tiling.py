@@ -37,7 +37,7 @@ from boxwright.models.detector import Detector
 from boxwright.models.folding import fold_norms
 from boxwright.models.onnx import OnnxDetector
 from boxwright.prediction.detect import detect_images, to_tables
-from boxwright.prediction.predict import RUNTIMES
+from boxwright.prediction.predictor import RUNTIMES
 from boxwright.prediction.tiles import detect_tiles
 
 SLICE, LARGE = 512, (3840, 2160)

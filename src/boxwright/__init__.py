@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from boxwright.data.smoothing import smooth_angles as smooth_angles
     from boxwright.data.splitting import split as split
     from boxwright.data.statistics import stats as stats
+    from boxwright.data.traffic import make_traffic as make_traffic
     from boxwright.evaluation.calibrate import calibrate as calibrate
     from boxwright.evaluation.comparison import compare as compare
     from boxwright.evaluation.evaluate import evaluate as evaluate
@@ -30,12 +31,15 @@ if TYPE_CHECKING:
     from boxwright.prediction.predict import predict as predict
     from boxwright.prediction.pseudo import pseudo_label as pseudo_label
     from boxwright.prediction.tiles import TilingOptions as TilingOptions
+    from boxwright.prediction.video import VideoOptions as VideoOptions
     from boxwright.reporting.audit import audit as audit
     from boxwright.reporting.card import card as card
     from boxwright.reporting.explore import explore as explore
     from boxwright.reporting.gallery import show as show
     from boxwright.reporting.report import report as report
     from boxwright.reporting.runs import runs as runs
+    from boxwright.tracking.options import TrackOptions as TrackOptions
+    from boxwright.tracking.track import track as track
     from boxwright.training.assignment import show_assignment as show_assignment
     from boxwright.training.augmented import show_augmented as show_augmented
     from boxwright.training.averaging import average as average
@@ -61,6 +65,9 @@ _HOMES = {
     "smooth_angles": "boxwright.data.smoothing",
     "split": "boxwright.data.splitting",
     "stats": "boxwright.data.statistics",
+    "make_traffic": "boxwright.data.traffic",
+    "TrackOptions": "boxwright.tracking.options",
+    "track": "boxwright.tracking.track",
     "audit": "boxwright.reporting.audit",
     "card": "boxwright.reporting.card",
     "corrupt": "boxwright.auditing.planting",
@@ -79,6 +86,7 @@ _HOMES = {
     "predict": "boxwright.prediction.predict",
     "pseudo_label": "boxwright.prediction.pseudo",
     "TilingOptions": "boxwright.prediction.tiles",
+    "VideoOptions": "boxwright.prediction.video",
     "import_checkpoint": "boxwright.models.importing",
     "report": "boxwright.reporting.report",
     "runs": "boxwright.reporting.runs",
@@ -106,6 +114,7 @@ _EXTRAS = {"sweep": "sweep"} | dict.fromkeys(
         "show_augmented",
         "predict",
         "TilingOptions",
+        "VideoOptions",
         "import_checkpoint",
         "schedule",
         "show_assignment",
@@ -117,6 +126,8 @@ _EXTRAS = {"sweep": "sweep"} | dict.fromkeys(
 )
 __all__ = [
     "TilingOptions",
+    "TrackOptions",
+    "VideoOptions",
     "activations",
     "audit",
     "average",
@@ -135,6 +146,7 @@ __all__ = [
     "import_checkpoint",
     "init",
     "lr_find",
+    "make_traffic",
     "measure",
     "out_of_fold",
     "predict",
@@ -154,6 +166,7 @@ __all__ = [
     "summarize",
     "sweep",
     "threshold",
+    "track",
     "train",
     "write",
 ]

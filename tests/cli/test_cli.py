@@ -47,6 +47,8 @@ COMMANDS = [
         ["show"],
         ["anchors"],
         ["smooth"],
+        ["track"],
+        ["traffic"],
         ["audit"],
         ["corrupt"],
         ["repair"],

@@ -21,7 +21,7 @@ from boxwright.models.checkpoint import save_detector
 from boxwright.models.detections import Detections, Scored, Selection, select_detections
 from boxwright.models.detector import Detector
 from boxwright.prediction import tiles
-from boxwright.prediction.predict import RUNTIMES
+from boxwright.prediction.predictor import RUNTIMES
 from boxwright.prediction.tiles import Tiling, count_tiles, detect_tiles
 from tests.cli.test_cli import run
 from tests.models.test_detectors import make

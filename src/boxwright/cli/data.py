@@ -1,4 +1,4 @@
-"""`boxwright data`: check, audit, explore, convert, split, stats, show, augment, anchors, smooth, formats."""
+"""`boxwright data`: annotations and tables checked, judged, changed, counted and shown."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from boxwright.cli import audit as audit_commands
 from boxwright.cli import explore as explore_command
+from boxwright.cli import track as track_commands
 from boxwright.cli.options import (
     Angles,
     Boxes,
@@ -27,7 +28,7 @@ from boxwright.cli.options import (
 )
 
 app = typer.Typer(
-    help="Check, audit, explore, convert, split, count and show annotations; fit anchors; smooth tracks.",
+    help="Check, audit, explore, convert, split, count and show annotations; fit anchors; track boxes.",
     no_args_is_help=True,
 )
 
@@ -268,3 +269,6 @@ for command in (audit_commands.audit, audit_commands.corrupt, audit_commands.rep
     app.command(epilog=audit_commands.EXAMPLES[command.__name__])(command)
 
 app.command(epilog=explore_command.EXAMPLE)(explore_command.explore)
+
+for command in (track_commands.track, track_commands.traffic):
+    app.command(epilog=track_commands.EXAMPLES[command.__name__])(command)

@@ -9,14 +9,36 @@ EXAMPLE = "Example: boxwright predict images/ --checkpoint runs/bccd -o predicti
 
 
 def predict(
-    images: Annotated[Path, typer.Argument(help="An image or a folder of images.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Images, folders, patterns, lists (.txt); or a video, camera or address."),
+    ],
     checkpoint: Annotated[
         list[Path],
         typer.Option(help="A run folder, a .safetensors or an exported .onnx file; several are fused."),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="predictions.parquet, or .json for COCO results.")
-    ] = Path("predictions.parquet"),
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="By suffix: .parquet, .json (COCO results), .txt (MOT), .mp4 (boxes drawn), a folder"
+            " (pictures with boxes); several are written. predictions.parquet if left out.",
+        ),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(help="Format of the output: yolo, dota-results, mot, pictures ...")
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(help="Boxes below aren't drawn; the class's operating threshold if left out, else 0.3."),
+    ] = None,
+    every: Annotated[int, typer.Option(help="Of a video: predict one of so many frames.", min=1)] = 1,
+    frames: Annotated[int | None, typer.Option(help="Of a video: stop after so many.", min=1)] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(help="Of a video: join boxes to tracks by byte or ocsort; those on none are left out."),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -78,42 +100,53 @@ def predict(
     ] = None,
     merge: Annotated[str | None, typer.Option(help="Of tiles: fuse, nms or soft; fuse if left out.")] = None,
 ) -> None:
-    """Find objects in images.
+    """Find objects in images or in a video.
 
-    The exit code is 1 if an image can't be read.
+    The exit code is 1 if an image can't be read, and 130 after Ctrl-C, which ends a video early and writes
+    what was found.
     """
     from boxwright.cli.options import size_of, views_of
     from boxwright.config.places import find_checkpoint
-    from boxwright.data.images import find_images
+    from boxwright.data.images import list_images
+    from boxwright.data.video import is_video
+    from boxwright.tracking.options import TrackOptions
 
-    # A wrong path is told before torch is imported.
+    # A wrong path or option is told before torch is imported.
     for place in checkpoint:
         find_checkpoint(place)
-    find_images(images)
+    if not any(is_video(place) for place in images):
+        list_images(images)
     seen = views_of(views) if views else None
-
-    from boxwright import TilingOptions
-    from boxwright import predict as predict_files
-
+    tracking = None if track is None else TrackOptions(track)
     given = {"overlap": overlap, "scale": scale, "object_width": object_width, "gsd": gsd, "merge": merge}
     given |= {"size": size_of("--tile-size", tile_size) if tile_size else None}
     given = {name: value for name, value in given.items() if value is not None}
-    tiling = TilingOptions(**given) if tiles or given else None
+    outputs = output or [Path("predictions.parquet")]
+
+    from boxwright import TilingOptions, VideoOptions
+    from boxwright import predict as predict_files
+
     tables = predict_files(
         images,
         checkpoint,
-        output,
+        outputs,
         batch_size,
         device,
         calibration,
         seen,
         max_detections,
-        tiling,
+        TilingOptions(**given) if tiles or given else None,
         sweep,
         runtime,
+        VideoOptions(every, frames, tracking) if (every, frames, track) != (1, None, None) else None,
+        to,
+        min_score,
     )
-    typer.echo(f"{len(tables.boxes):,} boxes in {len(tables.images):,} images: {output}")
+    places = ", ".join(map(str, outputs))
+    typer.echo(f"{len(tables.boxes):,} boxes in {len(tables.images):,} images: {places}")
     for fault in tables.faults:
         typer.echo(f"{'left out: ' if fault.dropped else ''}{fault}", err=True)
+    if any(fault.code == "stopped" for fault in tables.faults):
+        raise typer.Exit(130)
     if any(fault.dropped for fault in tables.faults):
         raise typer.Exit(1)

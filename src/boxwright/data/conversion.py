@@ -5,6 +5,7 @@ import os
 import polars as pl
 
 from boxwright.data import formats
+from boxwright.data.builder import unpack
 from boxwright.data.formats.placing import Placing
 from boxwright.data.tables import Tables
 
@@ -29,8 +30,11 @@ HOLDS: dict[str, set[str]] = {
     "labelstudio": {"angle", "score", "category"},
     "via": {"angle", "category"},
     "wider": {"landmarks", "empty"},
+    "mot": {"score", "ignore", "category"},
     "fiftyone": {"score", "attributes", "category", "empty"},
 }
+# Attributes that formats hold which lose all others.
+ATTRIBUTES = {"mot": {"track_id", "visibility"}}
 # Formats that have categories of their own alone.
 OWN_NAMES = {"odgt": ("person", "head"), "wider": ("face",)}
 
@@ -60,6 +64,7 @@ def convert(
     held, own = HOLDS[name], OWN_NAMES.get(name)
     boxes = tables.boxes
     own_area = (boxes["area"] - boxes["w"] * boxes["h"]).abs() > 1e-6 * boxes["area"].abs()
+    given = boxes["attributes"].drop_nulls()
     counts = {
         "angle": boxes["angle"].len() - boxes["angle"].null_count(),
         "score": boxes["score"].len() - boxes["score"].null_count(),
@@ -68,7 +73,7 @@ def convert(
         "ignore": int(boxes["ignore"].sum()),
         "difficult": int(boxes["difficult"].sum()),
         "area": int(own_area.sum()),
-        "attributes": boxes["attributes"].len() - boxes["attributes"].null_count(),
+        "attributes": sum(bool(unpack(text).keys() - ATTRIBUTES.get(name, set())) for text in given),
         "empty": int(
             (~tables.categories["category_id"].is_in(boxes["category_id"].unique().implode())).sum()
         ),

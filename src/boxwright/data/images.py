@@ -7,8 +7,9 @@ of the file before its turn (then the boxes were drawn there); a truncated file 
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from glob import glob
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,41 @@ def find_images(place: str | os.PathLike) -> list[Path]:
         what = "holds no image" if path.is_dir() else "doesn't exist"
         raise DataError(f"{path} {what}. Expected a file or a folder of {', '.join(IMAGE_SUFFIXES)}.")
     return found
+
+
+def list_images(places: Sequence[str | os.PathLike]) -> list[tuple[str, str]]:
+    """Name and path of every image of files, folders, patterns such as `a/*.png`, and lists (.txt, a path a
+    line, from the list's own folder on).
+
+    Names are relative to a folder given alone, else to the folder that all are in.
+
+    Raises:
+        DataError: there is none at some place, or a list can't be read.
+    """
+    if len(places) == 1 and Path(places[0]).is_dir():
+        root = Path(places[0])
+        return [(str(path.relative_to(root)), str(path)) for path in find_images(root)]
+    paths = list(dict.fromkeys(path for place in places for path in _images_at(place)))
+    root = Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
+    return [(str(Path(os.path.abspath(path)).relative_to(root)), str(path)) for path in paths]
+
+
+def _images_at(place: str | os.PathLike) -> list[Path]:
+    path = Path(place)
+    if not path.exists() and any(mark in path.name for mark in "*?["):
+        found = sorted(
+            Path(p) for p in glob(str(place), recursive=True) if p.lower().endswith(IMAGE_SUFFIXES)
+        )
+        if not found:
+            raise DataError(f"{place} matches no image.")
+        return found
+    if path.is_file() and path.suffix.lower() == ".txt":
+        try:
+            lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: can't be read as a list of images: {error}.") from error
+        return [found for line in lines if line for found in find_images(path.parent / line)]
+    return find_images(path)
 
 
 def image_size(path: str | os.PathLike) -> tuple[int, int, bool]:

@@ -62,11 +62,12 @@ def draw_car_park(canvas: np.ndarray, size: tuple[int, int], rng: np.random.Gene
     slots = []
     for _ in range(round(_units(size))):
         if rng.random() >= 0.3:
-            slots += _draw_bays(canvas, size, rng)
+            slots += draw_bays(canvas, size, rng)
     return slots
 
 
-def _draw_bays(canvas: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> list[tuple]:
+def draw_bays(canvas: np.ndarray, size: tuple[int, int], rng: np.random.Generator) -> list[tuple]:
+    """A car park anywhere; gives places in its bays."""
     angle, center = rng.uniform(0, math.pi), np.array(size) * rng.uniform(0.2, 0.8, 2)
     along = np.array([math.cos(angle), math.sin(angle)])
     across = np.array([-along[1], along[0]])

@@ -149,9 +149,9 @@ def draw_scene(
         if _is_free(vehicle, vehicles, size):
             vehicles.append(vehicle)
     for vehicle in vehicles:
-        _draw_shadow(canvas, vehicle, shadow)
+        draw_shadow(canvas, vehicle, shadow)
     for vehicle in vehicles:
-        _draw_vehicle(canvas, vehicle, rng)
+        draw_vehicle(canvas, vehicle, rng)
     cover = np.zeros((height, width), np.uint8)
     draw_trees(canvas, cover, size, rng, shadow, vehicles, options.occlusion)
     if rng.random() < options.occlusion:
@@ -202,12 +202,12 @@ def _is_free(vehicle: tuple, others: list[tuple], size: tuple[int, int]) -> bool
     )
 
 
-def _draw_shadow(canvas: np.ndarray, vehicle: tuple, shadow: np.ndarray) -> None:
+def draw_shadow(canvas: np.ndarray, vehicle: tuple, shadow: np.ndarray) -> None:
     reach = 3.0 if vehicle[0] == 0 else 5.0
     darken(canvas, corners(vehicle) + shadow * reach)
 
 
-def _draw_vehicle(canvas: np.ndarray, vehicle: tuple, rng: np.random.Generator) -> None:
+def draw_vehicle(canvas: np.ndarray, vehicle: tuple, rng: np.random.Generator) -> None:
     """Body, and what shows the heading: windscreens, a truck's cab, a bus's roof hatches."""
     category, cx, cy, length, width, angle = vehicle
     along = np.array([math.cos(angle), math.sin(angle)])

@@ -148,6 +148,17 @@ class Tables:
             for video, name in zip(named, self.images["file_name"])
         ]
 
+    def frames(self) -> np.ndarray:
+        """(I,) frame of each image in its video: its attribute "frame" where that is a whole number, else its
+        place among the video's images, from 1."""
+        count: dict[str, int] = {}
+        found = np.zeros(len(self.images), dtype=np.int64)
+        for n, (video, text) in enumerate(zip(self.videos(), self.images["attributes"])):
+            count[video] = count.get(video, 0) + 1
+            given = orjson.loads(text).get("frame") if text else None
+            found[n] = given if isinstance(given, int) else count[video]
+        return found
+
     def select_images(self, keep: Sequence[bool] | np.ndarray) -> "Tables":
         """The images where `keep` (I,) bool is true, with their boxes, numbered anew."""
         keep = np.asarray(keep, dtype=bool)

@@ -19,6 +19,16 @@ def cheapest_assignment(cost: np.ndarray) -> np.ndarray:
     return result
 
 
+def best_pairs(worth: np.ndarray) -> np.ndarray:
+    """(K, 2) pairs of a row and a column of `worth` (N, M) whose sum is greatest; none of worth 0 or less."""
+    if 0 in worth.shape:
+        return np.zeros((0, 2), dtype=np.int64)
+    columns = cheapest_assignment(-np.maximum(worth, 0.0))
+    rows = np.flatnonzero(columns >= 0)
+    pairs = np.column_stack([rows, columns[rows]])
+    return pairs[worth[pairs[:, 0], pairs[:, 1]] > 0]
+
+
 @kernel
 def _assign(cost):
     rows, columns = cost.shape

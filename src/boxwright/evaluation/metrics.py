@@ -19,6 +19,7 @@ from boxwright.evaluation.pdq import pdq
 from boxwright.evaluation.reading import Reading
 from boxwright.evaluation.slices import slices
 from boxwright.evaluation.tide import tide
+from boxwright.evaluation.tracks import tracks
 from boxwright.evaluation.tubes import tubes
 from boxwright.evaluation.vehicle import vehicle
 
@@ -39,6 +40,7 @@ METRICS: dict[str, Metric] = {
     "confidence": confidence,
     "pdq": pdq,
     "tubes": tubes,
+    "tracks": tracks,
     "vehicle": vehicle,
     "landmarks": landmarks,
     "accuracy": accuracy,

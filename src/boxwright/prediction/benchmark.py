@@ -21,7 +21,7 @@ from boxwright.models.detector import Detector, collate_for
 from boxwright.models.exported import ExportedDetector
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.prediction.judged import truth_of
-from boxwright.prediction.predict import open_detector, prepare
+from boxwright.prediction.predictor import open_detector, prepare
 from boxwright.progress import progress_bar
 
 PERCENTILES = (50, 95, 99)

@@ -1,9 +1,10 @@
-"""Work on batches while the next ones are made, its results in order."""
+"""Work on batches while the next ones are made and the last ones are written, its results in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
+from types import TracebackType
 from typing import TypeVar
 
 import torch
@@ -45,3 +46,42 @@ def in_order(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)  # what threads to come start with
+
+
+def ahead(items: Iterable[Item], most: int = 2) -> Generator[Item, None, None]:
+    """The items, drawn by a thread of their own that is at most so many ahead."""
+    drawn = iter(items)
+    end = object()
+    pool = ThreadPoolExecutor(1)
+    try:
+        waiting = deque(pool.submit(next, drawn, end) for _ in range(most))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, drawn, end))
+            yield item  # type: ignore[misc]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Behind:
+    """Calls done in order by a thread of their own, at most so many waiting; what one raises is raised by the
+    next, or at the end."""
+
+    def __init__(self, most: int = 2):
+        self._pool, self._most = ThreadPoolExecutor(1), most
+        self._waiting: deque[Future] = deque()
+
+    def do(self, work: Callable[..., None], *arguments: object) -> None:
+        while len(self._waiting) >= self._most:
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(work, *arguments))
+
+    def __enter__(self) -> "Behind":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown()
+        if kind is None:
+            for done in self._waiting:
+                done.result()

@@ -149,6 +149,7 @@ def detect_tiles(
     detect: Detect = detect_images,
     batch_size: int | None = None,
     tell: Callable[[int], None] = lambda count: None,
+    open_image: "Callable[[dict], WindowedImage | PixelWindows] | None" = None,
 ) -> tuple[list[np.ndarray], list[tuple[int, str]], list[int]]:
     """Detections in original pixels.
 
@@ -160,6 +161,7 @@ def detect_tiles(
         detect: finds objects in a batch of tiles.
         batch_size: tiles at a time; None: as many as have `AREA` pixels.
         tell: called with the number of tiles that were looked at, of `count_tiles`.
+        open_image: opens the image of a row; None: the file at its path.
 
     Returns:
         For each image rows of image, label, score, box as `detect` has them; images that can't be read, with
@@ -178,7 +180,7 @@ def detect_tiles(
         rows.append(np.column_stack([np.full(len(merged), float(image)), merged]))
         full.extend([image] if at_limit else [])
 
-    batches = _batches(_tiles_of(images, tiling, model, broken), batch_size)
+    batches = _batches(_tiles_of(images, tiling, model, broken, open_image or _open_file), batch_size)
     for batch, seen in in_order(lambda b: _detect(model, b.tiles, device, detect), batches, device):
         for tile, detections in zip(batch.tiles, seen):
             found.setdefault(tile.image, []).append((tile.window, detections))
@@ -214,20 +216,40 @@ def _batches(tiles: Iterator[_Tile | int], batch_size: int | None) -> Iterator[_
     yield batch
 
 
+class PixelWindows:
+    """An image in memory, (H, W, 3) uint8 RGB, read as `WindowedImage` is."""
+
+    def __init__(self, pixels: np.ndarray):
+        self.pixels = pixels
+
+    def read(self, window: np.ndarray) -> np.ndarray:
+        x1, y1, x2, y2 = (int(v) for v in window)
+        return self.pixels[y1:y2, x1:x2]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _open_file(row: dict) -> WindowedImage:
+    return WindowedImage(row["path"], (row["width"], row["height"]))
+
+
 def _tiles_of(
-    images: pl.DataFrame, tiling: Tiling, model: Detector, broken: list[tuple[int, str]]
+    images: pl.DataFrame, tiling: Tiling, model: Detector, broken: list[tuple[int, str]], open_image: Callable
 ) -> Iterator[_Tile | int]:
     """The tiles of each image, and after them its number."""
     for row in images.iter_rows(named=True):
-        yield from _read_tiles(row, tiling, model, broken)
+        yield from _read_tiles(row, tiling, model, broken, open_image)
         yield row["image_id"]
 
 
-def _read_tiles(row: dict, tiling: Tiling, model: Detector, broken: list[tuple[int, str]]) -> Iterator[_Tile]:
+def _read_tiles(
+    row: dict, tiling: Tiling, model: Detector, broken: list[tuple[int, str]], open_image: Callable
+) -> Iterator[_Tile]:
     size = (row["width"], row["height"])
     width, height = tiling.tile_of(size, model)
     try:
-        source = WindowedImage(row["path"], size)
+        source = open_image(row)
     except DataError as error:
         broken.append((row["image_id"], str(error)))
         return

@@ -10,13 +10,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from boxwright.data.confident import confident
+from boxwright.data.drawing import PALETTE
 from boxwright.data.formats.files import write_atomic
 from boxwright.data.images import load_image
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
-# Colours that stay apart for most kinds of colour blindness (Okabe and Ito, 2008).
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 DOT = 2.5  # px, radius of a landmark
 TILE = 480  # px, longest side of an image in a gallery
 

@@ -165,7 +165,7 @@ def make_sample(format: str, folder: Path) -> tuple[Path, list[Path], ReadOption
         source.write_text(json.dumps(EUROCITY))
     elif format in ("createml", "bdd100k", "imagefolder", "supervisely", "csv", "kitti", "visdrone"):
         source = by_hand(format, tables, folder)
-    elif format in ("labelme", "fiftyone"):
+    elif format in ("labelme", "fiftyone", "mot"):
         source = folder / "labels"
         formats.write(tables, source, format, "copy")
     elif format in ("voc", "yolo", "dota", "dota-results"):

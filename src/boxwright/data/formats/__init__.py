@@ -23,6 +23,7 @@ from boxwright.data.formats import (
     labelme,
     labelstudio,
     markers,
+    mot,
     odgt,
     parquet,
     supervisely,
@@ -67,6 +68,7 @@ READERS: dict[str, Callable[[Path, ReadOptions], Tables]] = {
     "imagefolder": imagefolder.read,
     "fiftyone": fiftyone.read,
     "wider": wider.read,
+    "mot": mot.read,
 }
 WRITERS: dict[str, Callable[[Tables, Path], None]] = {
     "parquet": parquet.write,
@@ -88,6 +90,7 @@ WRITERS: dict[str, Callable[[Tables, Path], None]] = {
     "via": via.write,
     "fiftyone": fiftyone.write,
     "wider": wider.write,
+    "mot": mot.write,
 }
 
 
@@ -136,7 +139,7 @@ def write(
     name = format or format_of_suffix(tables, place)
     if name not in WRITERS:
         raise ConfigError(f"format '{name}' is unknown. {nearest(name, WRITERS)}")
-    total = len(tables.images) if images or name in FOLDERS else 0
+    total = len(tables.images) if images or name in FOLDERS or name == "mot" else 0
     with progress_bar(f"put images into {place}", total) as tell:
         placed = place_images(tables, name, place, images, tell=tell)
     WRITERS[name](placed, place)
@@ -170,7 +173,8 @@ def _guess_file(path: Path) -> str | None:
     if suffix == ".jsonl":
         return "imagefolder"
     if suffix == ".txt":
-        return "wider" if wider.is_wider(_start(path)) else "text"
+        start = _start(path)
+        return "wider" if wider.is_wider(start) else "mot" if mot.is_mot(start) else "text"
     if suffix in (".json", ".gz"):
         return _guess_json(path, _start(path))
     return SUFFIXES.get(suffix)
@@ -201,6 +205,7 @@ def _guess_folder(path: Path) -> str | None:
         "supervisely": lambda: supervisely.is_supervisely(path),
         "fiftyone": lambda: fiftyone.is_fiftyone(path),
         "imagefolder": lambda: imagefolder.is_imagefolder(path),
+        "mot": lambda: mot.is_mot_folder(path),
         "kitti": lambda: (path / "label_2").is_dir() or path.name == "label_2",
         "voc": lambda: voc.is_voc(path),
         "dota": lambda: any((path / name).is_dir() for name in dota.FOLDERS),

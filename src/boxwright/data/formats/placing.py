@@ -7,11 +7,13 @@ that were found; formats whose images stand in a folder of their own get links t
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import polars as pl
 
+from boxwright.data.builder import pack, unpack
 from boxwright.data.formats.files import resolve_image
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
@@ -61,6 +63,8 @@ def place_images(
     Raises:
         DataError: two images would share a name, or another file is in the way.
     """
+    if format == "mot" and target.suffix != ".txt":
+        return _place_frames(tables, target, placing or "link", tell)
     if format not in FOLDERS and format not in NAMED:
         return tables
     base = target if format in OF_FOLDERS else target.parent
@@ -81,6 +85,29 @@ def place_images(
         names[n] = short
         tell(1)
     return _renamed(tables, names, paths)
+
+
+def _place_frames(
+    tables: Tables, target: Path, placing: Placing, tell: Callable[[int], None] = lambda count: None
+) -> Tables:
+    """The tables with each image at VIDEO/img1/FRAME below `target`, where MOT's sequences have them."""
+    names, paths, attributes = [], [], []
+    frames = zip(tables.videos(), tables.frames().tolist(), tables.images.to_dicts(), strict=True)
+    for video, frame, row in frames:
+        folder = video.replace("/", "-") or "video"
+        path = row["path"] if row["path"] is not None and os.path.isfile(row["path"]) else None
+        name = f"{folder}/img1/{frame:06d}{Path(row['file_name'] or '').suffix or '.jpg'}"
+        if path is not None:
+            if not (target / name).resolve().is_relative_to(target.resolve()):
+                raise DataError(f"video '{video}' leads out of {target}.")
+            _put(Path(path), target / name, placing)
+        names.append(name)
+        paths.append(path and str(target / name))
+        attributes.append(pack(unpack(row["attributes"]) | {"video": folder, "frame": frame}))
+        tell(1)
+    placed = _renamed(tables, names, paths)
+    images = placed.images.with_columns(attributes=pl.Series(attributes, dtype=pl.String))
+    return replace(placed, images=images)
 
 
 def _renamed(tables: Tables, names: list[str | None], paths: list[str | None]) -> Tables:

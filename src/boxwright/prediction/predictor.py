@@ -1,0 +1,176 @@
+"""A detector that is ready to predict: a checkpoint opened, put where it runs, its options settled."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from boxwright.config.experiment import View
+from boxwright.config.places import find_checkpoint
+from boxwright.data.samples import Sample
+from boxwright.data.tables import LANDMARKS, Tables
+from boxwright.data.targets import Batch
+from boxwright.data.transforms import fit_matrix, fitted_size, resize
+from boxwright.errors import ConfigError
+from boxwright.models.checkpoint import LoadedDetector, load_detector
+from boxwright.models.detector import Detector, collate_for
+from boxwright.models.exported import ExportedDetector, load_exported
+from boxwright.models.folding import fold_norms
+from boxwright.models.onnx import OnnxDetector
+from boxwright.prediction.detect import detect, detect_images, to_tables
+from boxwright.prediction.sweep import sweep_angles, sweep_images
+from boxwright.prediction.tiles import Detect, PixelWindows, Tiling, TilingOptions, detect_tiles
+
+RUNTIMES = ("torch", "onnx")
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A detector and how it predicts.
+
+    Attributes:
+        name: of its checkpoint's place, the source of its boxes.
+        loaded: what the checkpoint holds.
+        model: as it runs.
+        device: where.
+        views: flips that each image is looked at in.
+        angles: of a sweep, radians; empty: none.
+        tiling: how images are cut up; None: they are fitted whole.
+        limit: detections an image.
+    """
+
+    name: str
+    loaded: LoadedDetector
+    model: Detector
+    device: torch.device
+    views: Sequence[View]
+    angles: Sequence[float]
+    tiling: Tiling | None
+    limit: int
+
+    def find(self, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Rows of each image (H, W, 3) uint8 RGB: image, label, score, box as `detect` has them."""
+        if self.tiling is None:
+            return self.find_whole(batch_of(pixels, self.loaded.config.image_size, self.model))
+        shapes = [(p.shape[1], p.shape[0]) for p in pixels]
+        widths, heights = zip(*shapes)
+        images = pl.DataFrame({"image_id": range(len(pixels)), "width": widths, "height": heights})
+        rows, _, _ = detect_tiles(
+            self.model, images, self.tiling, self.device, self.find_tiles,
+            open_image=lambda row: PixelWindows(pixels[row["image_id"]]),
+        )  # fmt: skip
+        return rows
+
+    def find_whole(self, batch: Batch) -> list[np.ndarray]:
+        """Rows of each image of a batch."""
+        return detect(self.model, [batch], self.device, self.views, angles=self.angles)
+
+    @property
+    def find_tiles(self) -> Detect:
+        """What finds objects in a batch of tiles."""
+        if self.angles:
+            return partial(sweep_images, angles=self.angles)
+        return partial(detect_images, views=self.views)
+
+    def tables(self, rows: list[np.ndarray], images: pl.DataFrame) -> Tables:
+        """Rows as tables over `images`, with the scores that the detector's validation made probabilities."""
+        return self.loaded.operating.apply(to_tables(rows, images, self.loaded.categories, self.name))
+
+
+def open_predictor(
+    checkpoint: str | os.PathLike,
+    device: str | None = None,
+    views: Sequence[View] | None = None,
+    max_detections: int | None = None,
+    tiling: TilingOptions | None = None,
+    sweep: int = 0,
+    runtime: str = "torch",
+) -> Predictor:
+    """A checkpoint ready to predict; arguments as `predict`'s.
+
+    Raises:
+        CheckpointError: it can't be used.
+        ConfigError: options that don't go together, or a runtime that isn't there.
+    """
+    loaded = open_detector(checkpoint)
+    model, where = prepare(loaded.model, device, runtime)
+    if sweep and (views or model.oriented):
+        raise ConfigError("a sweep is for detectors of upright boxes, and has angles in place of views.")
+    if sweep and model.finds_landmarks:
+        raise ConfigError("a sweep makes oriented boxes, which have no landmarks.")
+    views, angles = views or loaded.config.views, sweep_angles(sweep)
+    cut = None if tiling is None else tiling.resolve(loaded, max_detections)
+    limit = max_detections or (model.selection if cut is None else cut).max_detections
+    most = model.selection.max_detections
+    # A graph has chosen already: of a tile it gives as many as of an image, and a full one is told.
+    exported = isinstance(model, ExportedDetector)
+    if exported and cut is None and limit > most:
+        raise ConfigError(f"a limit of {limit:,} detections, but {checkpoint} gives {most:,} at most.")
+    if not exported or cut is None:
+        model.selection = model.selection.limited_to(limit)
+    if (
+        cut is not None and not sweep and len(views) == 1 and not exported
+    ):  # the boxes of several are fused before
+        model.selection = cut.selection_of(model.selection)
+    return Predictor(Path(checkpoint).name, loaded, model, where, views, angles, cut, limit)
+
+
+def open_detector(place: str | os.PathLike) -> LoadedDetector:
+    """The detector of a run, of a .safetensors file, or of an .onnx file that `export` has written.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path = find_checkpoint(place)
+    return load_exported(path) if path.suffix == ".onnx" else load_detector(path)
+
+
+def prepare(model: Detector, device: str | None, runtime: str) -> tuple[Detector, torch.device]:
+    """A detector as it runs, and where.
+
+    Raises:
+        ConfigError: an unknown runtime, or one that isn't for the device.
+    """
+    if isinstance(model, ExportedDetector) and runtime in RUNTIMES:
+        return model, _device(device or "cpu", "onnx")
+    where = _device(device, runtime)
+    model = fold_norms(model).to(where)
+    return (OnnxDetector(model) if runtime == "onnx" else model), where
+
+
+def batch_of(pixels: Sequence[np.ndarray], image_size: tuple[int, int], model: Detector) -> Batch:
+    """Images (H, W, 3) uint8 RGB fitted into `image_size`, without boxes."""
+    none = {
+        "boxes": np.zeros((0, 4)),
+        "rotated": np.zeros((0, 5)),
+        "oriented": np.zeros(0, dtype=bool),
+        "labels": np.zeros(0, dtype=np.int64),
+        "ignore": np.zeros(0, dtype=bool),
+        "landmarks": np.zeros((0, LANDMARKS, 2)),
+    }
+    samples = []
+    for n, image in enumerate(pixels):
+        size = (image.shape[1], image.shape[0])
+        fitted = resize(image, fitted_size(size, image_size))
+        samples.append(Sample(pixels=fitted, **none, index=n, matrix=fit_matrix(size, image_size)))
+    return collate_for(model)(samples)
+
+
+def _device(name: str | None, runtime: str) -> torch.device:
+    """Where the network runs.
+
+    Raises:
+        ConfigError: an unknown runtime, or one that isn't for the device.
+    """
+    if runtime not in RUNTIMES:
+        raise ConfigError(f"runtime '{runtime}', expected one of {', '.join(RUNTIMES)}.")
+    if runtime == "onnx" and (name or "cpu") != "cpu":
+        raise ConfigError(
+            f"the runtime onnx is for the processor; found the device '{name}', expected 'cpu'."
+        )
+    return torch.device(name or ("cuda" if runtime == "torch" and torch.cuda.is_available() else "cpu"))
