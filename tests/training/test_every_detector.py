@@ -10,9 +10,11 @@ from tests.scenes import small_tables
 
 FEW = {"score_threshold": 0.0, "max_detections": 5}
 PER_LEVEL = FEW | {"per_level": True, "candidates": 50}
+# The same detectors with another sampler, loss or head are slow's: their own tests train them.
+NAMES = [pytest.param(n, marks=pytest.mark.slow) if "-" in n else n for n in (*CONFIGS, *LARGE)]
 
 
-@pytest.mark.parametrize("name", [*CONFIGS, *LARGE])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_detector_trains_and_predicts_on_images_that_are_not_square(name, tmp_path):
     tables = small_tables(tmp_path)
     boxwright.write(tables, tmp_path / "truth.parquet")

@@ -1,4 +1,4 @@
-"""400 damaged copies (or 2,000) of each format: an exact error or a counted fault, never a traceback."""
+"""200 damaged copies (or 2,000) of each format: an exact error or a counted fault, never a traceback."""
 
 import gzip
 
@@ -11,7 +11,7 @@ from boxwright.data.builder import TableBuilder
 from boxwright.errors import BoxwrightError, DataError
 from tests.data.formats.samples import damage, make_sample
 
-COPIES = (400, pytest.param(2000, marks=pytest.mark.slow))
+COPIES = (200, pytest.param(2000, marks=pytest.mark.slow))
 
 
 @pytest.mark.parametrize("copies", COPIES)
