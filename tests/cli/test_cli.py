@@ -31,6 +31,7 @@ COMMANDS = [
     ["zoo"],
     ["benchmark"],
     ["export"],
+    ["serve"],
     ["import-checkpoint"],
     ["assign", "show"],
     *(["label", *c] for c in ([], ["open"], ["report"], ["export"], ["import"])),

@@ -27,6 +27,7 @@ from boxwright.cli import (
     report,
     runs,
     schedule,
+    serve,
     sweep,
     threshold,
     train,
@@ -63,6 +64,7 @@ app.command(epilog=report.EXAMPLE)(report.report)
 app.command(epilog=runs.EXAMPLE)(runs.runs)
 app.command(epilog=card.EXAMPLE)(card.card)
 app.command(epilog=export.EXAMPLE)(export.export)
+app.command(epilog=serve.EXAMPLE)(serve.serve)
 app.command(epilog=benchmark.EXAMPLE)(benchmark.benchmark)
 app.command("import-checkpoint", epilog=import_checkpoint.EXAMPLE)(import_checkpoint.import_checkpoint)
 app.command(epilog=zoo.EXAMPLE)(zoo.zoo)

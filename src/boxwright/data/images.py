@@ -5,6 +5,7 @@ a palette is looked up; EXIF turns are applied, as every viewer does, unless the
 of the file before its turn (then the boxes were drawn there); a truncated file is an error.
 """
 
+import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from boxwright.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+UPLOADS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 500_000_000  # an image of 22,000 x 22,000; a larger one needs tiles
 EXIF_ORIENTATION = 0x0112
 SWAPPED = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
@@ -142,6 +144,28 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
             f"{path}: the image is {found[0]} x {found[1]}, its annotation says {size[0]} x {size[1]}."
         )
     return pixels
+
+
+def decode_image(content: bytes, most: int = MAX_PIXELS) -> np.ndarray:
+    """Pixels (H, W, 3) uint8 RGB of a file's content from a stranger: of the usual formats, one picture of at
+    most so many pixels, which its header tells before anything is decoded.
+
+    Raises:
+        DataError: it is none of that.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content), formats=UPLOADS)
+        width, height = image.size
+        if width * height > most:
+            raise DataError(f"an image of {width} x {height}, expected at most {most:,} pixels.")
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:
+        raise DataError(f"not an image, expected {', '.join(UPLOADS)}.") from error
+    except (OSError, ValueError, SyntaxError, KeyError, MemoryError, Image.DecompressionBombError) as error:
+        raise DataError("an image that can't be decoded.") from error
 
 
 def open_image(path: str | os.PathLike) -> Image.Image:

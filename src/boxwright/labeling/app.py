@@ -20,9 +20,9 @@ from boxwright.errors import BoxwrightError, DataError
 from boxwright.labeling.queues import queues
 from boxwright.labeling.store import Change, ChangedMeanwhileError, Store
 from boxwright.labeling.tiles import TILE, Tiles
+from boxwright.serving.listening import LOCAL
 
 PAGE = Path(__file__).with_name("page")
-LOCAL = ("localhost", "127.0.0.1", "[::1]")
 COOKIE = "boxwright-token"
 MOST_BYTES = 65_536  # of a request's body
 PRESENT = 10.0  # seconds since a person's last question, after which they are gone

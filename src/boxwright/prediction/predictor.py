@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class Predictor:
     def find(self, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Rows of each image (H, W, 3) uint8 RGB: image, label, score, box as `detect` has them."""
         if self.tiling is None:
-            return self.find_whole(batch_of(pixels, self.loaded.config.image_size, self.model))
+            return self.find_fitted([self.fitted(image) for image in pixels])
         shapes = [(p.shape[1], p.shape[0]) for p in pixels]
         widths, heights = zip(*shapes)
         images = pl.DataFrame({"image_id": range(len(pixels)), "width": widths, "height": heights})
@@ -65,6 +65,19 @@ class Predictor:
             open_image=lambda row: PixelWindows(pixels[row["image_id"]]),
         )  # fmt: skip
         return rows
+
+    def fitted(self, pixels: np.ndarray) -> Sample:
+        """An image (H, W, 3) uint8 RGB fitted into the network's input, without boxes."""
+        into, size = self.loaded.config.image_size, (pixels.shape[1], pixels.shape[0])
+        none = {"boxes": np.zeros((0, 4)), "rotated": np.zeros((0, 5)), "labels": np.zeros(0, dtype=np.int64)}
+        none |= {"landmarks": np.zeros((0, LANDMARKS, 2))}
+        none |= {name: np.zeros(0, dtype=bool) for name in ("oriented", "ignore")}
+        return Sample(resize(pixels, fitted_size(size, into)), **none, index=0, matrix=fit_matrix(size, into))
+
+    def find_fitted(self, samples: Sequence[Sample]) -> list[np.ndarray]:
+        """Rows of each image of `fitted`."""
+        numbered = [replace(sample, index=n) for n, sample in enumerate(samples)]
+        return self.find_whole(collate_for(self.model)(numbered))
 
     def find_whole(self, batch: Batch) -> list[np.ndarray]:
         """Rows of each image of a batch."""
@@ -141,24 +154,6 @@ def prepare(model: Detector, device: str | None, runtime: str) -> tuple[Detector
     where = _device(device, runtime)
     model = fold_norms(model).to(where)
     return (OnnxDetector(model) if runtime == "onnx" else model), where
-
-
-def batch_of(pixels: Sequence[np.ndarray], image_size: tuple[int, int], model: Detector) -> Batch:
-    """Images (H, W, 3) uint8 RGB fitted into `image_size`, without boxes."""
-    none = {
-        "boxes": np.zeros((0, 4)),
-        "rotated": np.zeros((0, 5)),
-        "oriented": np.zeros(0, dtype=bool),
-        "labels": np.zeros(0, dtype=np.int64),
-        "ignore": np.zeros(0, dtype=bool),
-        "landmarks": np.zeros((0, LANDMARKS, 2)),
-    }
-    samples = []
-    for n, image in enumerate(pixels):
-        size = (image.shape[1], image.shape[0])
-        fitted = resize(image, fitted_size(size, image_size))
-        samples.append(Sample(pixels=fitted, **none, index=n, matrix=fit_matrix(size, image_size)))
-    return collate_for(model)(samples)
 
 
 def _device(name: str | None, runtime: str) -> torch.device:

@@ -1,0 +1,1 @@
+"""Detectors behind an address: batching across requests, limits, and a page to try them on."""

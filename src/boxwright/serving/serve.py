@@ -1,0 +1,99 @@
+"""`boxwright.serve`: detectors behind an address, until somebody stops it."""
+
+import logging
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+
+from boxwright.errors import ConfigError
+from boxwright.models.onnx import need_onnx
+from boxwright.prediction.predictor import open_predictor
+from boxwright.progress import console
+from boxwright.serving.app import create_app
+from boxwright.serving.limits import Limits
+from boxwright.serving.listening import LOCAL, is_local, listen
+from boxwright.serving.served import Served
+
+
+def serve(
+    checkpoints: Sequence[str | os.PathLike],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str | None = None,
+    runtime: str | None = None,
+    max_detections: int | None = None,
+    limits: Limits | None = None,
+    token: str | None = None,
+) -> None:
+    """Answer requests for boxes; Ctrl-C or SIGTERM ends it once what has begun is answered.
+
+    Args:
+        checkpoints: as of `predict`, or NAME=CHECKPOINT; the name is the checkpoint's own if left out.
+        host: address to listen at; another than this machine's wants a token, made where none is given.
+        port: to listen at.
+        device: "cpu", "cuda" ...; None: a GPU where there is one.
+        runtime: "torch" or "onnx"; None: onnx on a processor.
+        max_detections: an image; None: the experiment's.
+        limits: of requests.
+        token: that every request must bring.
+
+    Raises:
+        CheckpointError: a checkpoint can't be used.
+        ConfigError: two models of one name, an address that can't be listened at, or a missing runtime.
+    """
+    limits = limits or Limits()
+    if not is_local(host) and token is None:
+        token = secrets.token_urlsafe(24)
+    with listen(host, port) as (listening, address):
+        models = open_models(checkpoints, device, runtime, max_detections, limits)
+        hosts = (*LOCAL, host) if is_local(host) else ("*",)
+        app = create_app(models, limits, token, hosts)
+        console.print(f"{address}  {', '.join(models)}", soft_wrap=True)
+        if token is not None:
+            console.print(f"Authorization: Bearer {token}", soft_wrap=True)
+        _log_to_stderr()
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False,
+            timeout_graceful_shutdown=round(limits.seconds), timeout_keep_alive=10,
+        )  # fmt: skip
+        uvicorn.Server(config).run(sockets=[listening])
+        for served in models.values():
+            served.batcher.close()
+
+
+def open_models(
+    checkpoints: Sequence[str | os.PathLike],
+    device: str | None,
+    runtime: str | None,
+    max_detections: int | None,
+    limits: Limits,
+) -> dict[str, Served]:
+    """Models by name, each having seen one image, so that the first request doesn't wait."""
+    if not checkpoints:
+        raise ConfigError("no checkpoint is given, expected one at least.")
+    models = {}
+    for given in map(str, checkpoints):
+        name, _, place = given.rpartition("=")
+        name = name or Path(place).stem
+        if name in models:
+            raise ConfigError(f"two models named '{name}'; NAME=CHECKPOINT gives them others.")
+        kind = runtime or ("torch" if device not in (None, "cpu") else "onnx")
+        if kind == "onnx":
+            need_onnx()
+        predictor = open_predictor(place, device or "cpu", max_detections=max_detections, runtime=kind)
+        width, height = predictor.loaded.config.image_size
+        predictor.find([np.zeros((height, width, 3), np.uint8)])
+        models[name] = Served(predictor, limits)
+    return models
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("boxwright.serving")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

@@ -1,0 +1,296 @@
+"""The service: right boxes in every notation, and no way to make it stumble."""
+
+import base64
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+import boxwright
+from boxwright.data.images import decode_image
+from boxwright.errors import DataError
+from boxwright.serving.app import create_app
+from boxwright.serving.limits import Limits
+from boxwright.serving.served import Served
+from tests.prediction.test_video import finder, moving_square, save_random
+
+LIMITS = Limits(bytes=300_000, pixels=200_000, images=3, seconds=5.0)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+SQUARE = encoded(moving_square(5))  # x 23, y 40, 24 px wide and high
+
+
+@pytest.fixture(scope="module")
+def client():
+    served = Served(finder(), LIMITS)
+    with TestClient(create_app({"bright": served}, LIMITS), raise_server_exceptions=False) as made:
+        yield made
+    served.batcher.close()
+
+
+def is_square(box: dict) -> bool:
+    return box["class"] == "square" and [box[k] for k in "xywh"] == pytest.approx([23, 40, 24, 24], abs=1e-4)
+
+
+def test_a_picture_in_every_way_that_it_can_come(client):
+    raw = client.post("/predict", content=SQUARE, headers={"Content-Type": "image/png"}).json()
+    files = [("images", ("a.png", SQUARE, "image/png")), ("images", ("b.png", SQUARE, "image/png"))]
+    form = client.post("/predict?model=bright", files=files).json()
+    texts = [base64.b64encode(SQUARE).decode(), "data:image/png;base64," + base64.b64encode(SQUARE).decode()]
+    told = client.post("/predict", json={"images": texts}).json()
+    assert raw["model"] == "bright"
+    assert (raw["images"][0]["width"], raw["images"][0]["height"]) == (192, 128)
+    for answer, count in ((raw, 1), (form, 2), (told, 2)):
+        assert len(answer["images"]) == count
+        assert all(len(i["boxes"]) == 1 and is_square(i["boxes"][0]) for i in answer["images"])
+
+
+def test_answers_in_every_notation(client):
+    coco = client.post("/predict?format=coco", content=SQUARE).json()
+    assert coco[0]["category_id"] == 1
+    assert coco[0]["bbox"] == pytest.approx([23, 40, 24, 24], abs=1e-4)
+    picture = client.post("/predict?format=picture", content=SQUARE)
+    assert picture.headers["content-type"] == "image/jpeg"
+    pixels = np.asarray(Image.open(io.BytesIO(picture.content))).astype(int)
+    assert pixels.shape == (128, 192, 3)
+    assert np.ptp(pixels[52, 22:25], axis=1).max() > 40  # the outline has a colour, the picture none
+    assert client.post("/predict?score=0.95", content=SQUARE).json()["images"][0]["boxes"] == []
+
+
+def test_what_the_service_tells_of_itself(client):
+    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/ready").status_code == 200
+    assert client.get("/models").json()["bright"]["classes"] == ["square"]
+    assert "/predict" in client.get("/openapi.json").json()["paths"]
+    assert 'boxwright_requests_total{path="/health",status="200"}' in client.get("/metrics").text
+    page = client.get("/")
+    assert "script" in page.text
+    assert "default-src 'self'" in page.headers["content-security-policy"]
+    assert len({client.get("/health").headers["x-request-id"] for _ in range(3)}) == 3
+
+
+def bomb(side: int = 60_000) -> bytes:
+    """A PNG whose header announces more pixels than a machine holds."""
+    whole = bytearray(SQUARE)
+    whole[16:24] = side.to_bytes(4, "big") * 2
+    whole[29:33] = zlib.crc32(whole[12:29]).to_bytes(4, "big")
+    return bytes(whole)
+
+
+HOSTILE = [
+    ({"content": b""}, 422),
+    ({"content": b"text"}, 422),
+    ({"content": SQUARE[:200]}, 422),
+    ({"content": bomb()}, 422),
+    ({"content": encoded(np.zeros((500, 500, 3), np.uint8))}, 422),  # too many pixels
+    ({"content": encoded(np.zeros((10, 10, 3), np.uint8), "GIF")}, 422),
+    ({"content": b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>"}, 422),
+    ({"content": bytes(400_000)}, 413),
+    ({"content": iter([bytes(100_000)] * 4)}, 413),  # without a length
+    ({"files": [("images", ("a.png", SQUARE))] * 4}, 413),
+    ({"files": [("images", ("../../etc/passwd", b"root"))]}, 422),
+    ({"content": b"--x", "headers": {"Content-Type": "multipart/form-data"}}, 422),
+    ({"content": b"--x\r\n\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=y"}}, 422),
+    ({"data": {"images": "file:///etc/passwd"}, "files": {"other": ("", b"")}}, 422),
+    ({"json": {"images": ["file:///etc/passwd"]}}, 422),
+    ({"json": {"images": ["http://169.254.169.254/latest"]}}, 422),
+    ({"json": {"images": "x"}}, 422),
+    ({"json": {"images": []}}, 422),
+    ({"json": [1, 2]}, 422),
+    ({"json": {"images": [base64.b64encode(bomb()).decode()]}}, 422),
+    ({"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}}, 422),
+    ({"content": b'{"images": [NaN]}', "headers": {"Content-Type": "application/json"}}, 422),
+    ({"content": b"a=b", "headers": {"Content-Type": "application/x-www-form-urlencoded"}}, 415),
+    ({"content": SQUARE, "params": {"model": "../bright"}}, 404),
+    ({"content": SQUARE, "params": {"score": "nan"}}, 422),
+    ({"content": SQUARE, "params": {"score": "2"}}, 422),
+    ({"content": SQUARE, "params": {"format": "xml"}}, 422),
+]
+
+
+@pytest.mark.parametrize(("asked", "status"), HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_request_is_refused_and_harms_nobody(client, asked, status):
+    answer = client.post("/predict", **asked)
+    assert answer.status_code == status, answer.text
+    assert not any(word in answer.text for word in ("Traceback", "site-packages", "/src/", "PIL"))
+    assert is_square(client.post("/predict", content=SQUARE).json()["images"][0]["boxes"][0])
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/docs"]
+)
+def test_nothing_beside_the_page_is_served(client, path):
+    assert client.get(path).status_code == 404
+
+
+def test_random_damage_is_never_a_fault_of_the_service(client):
+    rng = np.random.default_rng(0)
+    for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF"):
+        whole = encoded(moving_square(3), kind)
+        for _ in range(40):
+            damaged = bytearray(whole)
+            for at in rng.integers(0, len(damaged), int(rng.integers(1, 20))):
+                damaged[at] = int(rng.integers(256))
+            answer = client.post("/predict", content=bytes(damaged[: int(rng.integers(1, len(damaged) + 1))]))
+            assert answer.status_code in (200, 422), answer.text
+
+
+def test_a_token_is_wanted_where_there_is_one():
+    served = Served(finder(), LIMITS)
+    client = TestClient(create_app({"bright": served}, LIMITS, "secret", ("testserver",)))
+    assert client.get("/health").status_code == 200
+    assert client.get("/models").status_code == 401
+    assert (
+        client.post("/predict", content=SQUARE, headers={"Authorization": "Bearer wrong"}).status_code == 401
+    )
+    good = {"Authorization": "Bearer secret"}
+    assert client.post("/predict", content=SQUARE, headers=good).status_code == 200
+    assert client.get("/models", headers=good | {"Host": "evil.example"}).status_code == 400
+    served.batcher.close()
+
+
+def test_a_full_queue_says_when_to_come_back():
+    limits, go = Limits(queue=1, batch=1, wait=0.0), threading.Event()
+    served = Served(finder(), limits)
+    work = served.batcher._work
+    served.batcher._work = lambda items: (go.wait(10), work(items))[1]
+    client = TestClient(create_app({"bright": served}, limits))
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(client.post, "/predict", content=SQUARE) for _ in range(12)]
+        while sum(a.done() for a in asked) < 9:
+            threading.Event().wait(0.01)
+        go.set()
+        answers = [a.result(20) for a in asked]
+    refused = [a for a in answers if a.status_code == 429]
+    assert len(refused) >= 9
+    assert all(a.headers["retry-after"] == "1" for a in refused)
+    assert all(a.status_code in (200, 429) for a in answers)
+    assert any(a.status_code == 200 for a in answers)
+    served.batcher.close()
+
+
+def test_a_header_is_believed_before_pixels_are_decoded():
+    with pytest.raises(DataError, match="20000 x 20000, expected at most 1,000 pixels"):
+        decode_image(bomb(20_000), 1000)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((4, 9, 3), np.uint8)).save(buffer, "JPEG", exif=exif)
+    assert decode_image(buffer.getvalue()).shape == (9, 4, 3)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """`boxwright serve` as a person starts it, and its address."""
+    folder = tmp_path_factory.mktemp("served")
+    save_random(folder / "random.safetensors")
+    command = [
+        sys.executable,
+        "-m",
+        "boxwright",
+        "serve",
+        f"mine={folder / 'random.safetensors'}",
+        "--port",
+        "0",
+    ]
+    process = subprocess.Popen(
+        [*command, "--max-detections", "5"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    told = []
+    for line in process.stdout:
+        told.append(line)
+        if line.startswith("http://localhost:"):
+            break
+    assert told[-1].startswith("http://localhost:"), told
+    yield process, told[-1].split()[0], folder
+    process.kill()
+    process.wait()
+
+
+def test_the_command_answers_as_predict_does(server, tmp_path):
+    _, address, folder = server
+    (tmp_path / "square.png").write_bytes(SQUARE)
+    expected = boxwright.predict(
+        tmp_path / "square.png", folder / "random.safetensors", max_detections=5, runtime="onnx"
+    ).boxes
+    with ThreadPoolExecutor(8) as pool:
+        url = f"{address}/predict?score=0"
+        answers = list(pool.map(lambda _: httpx.post(url, content=SQUARE, timeout=30), range(24)))
+    for answer in answers:
+        boxes = answer.json()["images"][0]["boxes"]
+        assert [b["score"] for b in boxes] == pytest.approx(expected["score"].to_list(), abs=1e-4)
+        assert [b["x"] for b in boxes] == pytest.approx(expected["x"].to_list(), abs=0.05)
+    assert answers[0].json()["images"][0]["at_limit"]
+
+
+def until(page, condition: str) -> None:
+    """Wait for a condition; the page's policy forbids Playwright's own way."""
+    end = time.monotonic() + 30
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, page.evaluate("document.getElementById('told').textContent")
+        page.wait_for_timeout(50)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_page_draws_boxes_in_a_browser(server, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    _, address, _ = server
+    (tmp_path / "square.png").write_bytes(SQUARE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        faults = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.goto(address)
+        until(page, "document.getElementById('model').value === 'mine'")
+        page.set_input_files("#file", str(tmp_path / "square.png"))
+        until(page, "document.getElementById('told').textContent.endsWith('reached')")
+        page.evaluate("score.value = 0; score.dispatchEvent(new Event('input'))")
+        counts = page.evaluate(
+            "[...document.querySelectorAll('#counts tr')].map((r) => +r.cells[1].textContent)"
+        )
+        assert sum(counts) == 5
+        page.evaluate("score.value = 1; score.dispatchEvent(new Event('input'))")
+        assert page.evaluate("document.querySelectorAll('#counts tr').length") == 0
+        (tmp_path / "no.png").write_text("no picture")
+        page.set_input_files("#file", str(tmp_path / "no.png"))
+        until(page, "document.getElementById('told').className === 'error'")
+        assert not faults, faults
+        browser.close()
+
+
+def test_a_stop_is_graceful(server):
+    process, address, _ = server
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(httpx.post, f"{address}/predict", content=SQUARE, timeout=30) for _ in range(4)]
+        assert all(a.result().status_code == 200 for a in asked)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(40) in (0, -signal.SIGTERM)
+    lines = [line for line in process.stdout.read().splitlines() if line.startswith("{")]
+    assert json.loads(lines[-1])["status"] == 200
