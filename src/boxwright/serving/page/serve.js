@@ -70,8 +70,11 @@ function draw() {
     }
     context.restore();
     context.font = `${Math.round(8 * line)}px system-ui`;
+    const text = `${box.class} ${box.score.toFixed(2)}`, y = Math.max(8 * line, box.y - line);
+    context.strokeStyle = "white";
+    context.strokeText(text, box.x, y);
     context.fillStyle = color;
-    context.fillText(`${box.class} ${box.score.toFixed(2)}`, box.x, Math.max(8 * line, box.y - line));
+    context.fillText(text, box.x, y);
   }
   find("counts").replaceChildren(...[...counts].sort().map(([name, count]) => {
     const row = document.createElement("tr");
