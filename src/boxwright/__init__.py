@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from boxwright.reporting.gallery import show as show
     from boxwright.reporting.report import report as report
     from boxwright.reporting.runs import runs as runs
+    from boxwright.serving.serve import serve as serve
     from boxwright.tracking.options import TrackOptions as TrackOptions
     from boxwright.tracking.track import track as track
     from boxwright.training.assignment import show_assignment as show_assignment
@@ -89,6 +90,7 @@ _HOMES = {
     "VideoOptions": "boxwright.prediction.video",
     "import_checkpoint": "boxwright.models.importing",
     "report": "boxwright.reporting.report",
+    "serve": "boxwright.serving.serve",
     "runs": "boxwright.reporting.runs",
     "train": "boxwright.training.train",
     "out_of_fold": "boxwright.training.folds",
@@ -103,7 +105,7 @@ _HOMES = {
     "filters": "boxwright.training.inspection",
 }
 # Modules above that need an extra, by name.
-_EXTRAS = {"sweep": "sweep"} | dict.fromkeys(
+_EXTRAS = {"sweep": "sweep", "serve": "serve"} | dict.fromkeys(
     (
         "average",
         "benchmark",
@@ -157,6 +159,7 @@ __all__ = [
     "report",
     "runs",
     "schedule",
+    "serve",
     "show",
     "show_assignment",
     "show_augmented",

@@ -35,7 +35,7 @@ def serve(
         checkpoints: as of `predict`, or NAME=CHECKPOINT; the name is the checkpoint's own if left out.
         host: address to listen at; another than this machine's wants a token, made where none is given.
         port: to listen at.
-        device: "cpu", "cuda" ...; None: a GPU where there is one.
+        device: "cpu", "cuda" ...; None: the processor.
         runtime: "torch" or "onnx"; None: onnx on a processor.
         max_detections: an image; None: the experiment's.
         limits: of requests.
@@ -44,6 +44,9 @@ def serve(
     Raises:
         CheckpointError: a checkpoint can't be used.
         ConfigError: two models of one name, an address that can't be listened at, or a missing runtime.
+
+    Example:
+        >>> boxwright.serve(["runs/bccd"], port=8000)
     """
     limits = limits or Limits()
     if not is_local(host) and token is None:
