@@ -74,7 +74,7 @@ def test_evaluate_prints_models_side_by_side_and_writes_page_and_numbers(files, 
 
 
 def test_every_metric_that_these_tables_can_be_asked_runs(files):
-    for name in METRICS.keys() - {"pdq", "tubes", "landmarks", "accuracy"}:
+    for name in METRICS.keys() - {"pdq", "tubes", "tracks", "landmarks", "accuracy"}:
         reading = measure(files / "truth.parquet", files / "first.parquet", name)
         assert json.loads(json.dumps(reading.to_dict()))["title"]
         assert reading.rows or reading.overall
