@@ -27,7 +27,7 @@ from boxwright.serving.limits import Limits
 from boxwright.serving.served import Served
 from tests.prediction.test_video import finder, moving_square, save_random
 
-LIMITS = Limits(bytes=300_000, pixels=200_000, images=3, seconds=5.0)
+LIMITS = Limits(bytes=300_000, pixels=200_000, images=3, seconds=60.0)
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
