@@ -1,7 +1,7 @@
 """Videos predicted, drawn and written: boxes as of their frames as images, damage told, nothing lost."""
 
-import contextlib
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -133,6 +133,25 @@ def test_damage_in_the_middle_is_told_and_passed(clip, tmp_path):
     assert tables.frames().max() > 45
 
 
+def test_a_turned_video_is_seen_as_players_show_it(clip, tmp_path):
+    """A phone's: its matrix turns what was filmed by a quarter, clockwise."""
+    content = bytearray(clip.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    (tmp_path / "turned.mp4").write_bytes(content)
+    flat, turned = VideoReader(clip), VideoReader(tmp_path / "turned.mp4")
+    assert turned.size == (SIZE[1], SIZE[0])
+    assert np.array_equal(next(iter(turned)).pixels, np.rot90(next(iter(flat)).pixels, -1))
+
+
+def test_a_file_keeps_its_suffix_beside_a_folder_of_another_format(tmp_path):
+    given = open_outputs([tmp_path / "a.parquet", tmp_path / "out"], "yolo")
+    assert given.tables == ((tmp_path / "a.parquet", None), (tmp_path / "out", "yolo"))
+    given = open_outputs([tmp_path / "a.txt", tmp_path / "out", tmp_path / "b.mp4"], "pictures")
+    assert (given.tables, given.pictures) == (((tmp_path / "a.txt", "mot"),), (tmp_path / "out",))
+    assert open_outputs(tmp_path / "a.json", "coco").tables == ((tmp_path / "a.json", "coco"),)
+
+
 def test_what_is_no_video_is_told(clip, tmp_path):
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "cut.mp4").write_bytes(clip.read_bytes()[:600])
@@ -183,19 +202,20 @@ def test_an_interrupt_leaves_what_was_found(tmp_path):
         tmp_path / "random.safetensors",
     ]
     command += ["-o", tmp_path / "found.parquet", "-o", tmp_path / "seen.mp4", "--max-detections", "5"]
-    process = subprocess.Popen([str(w) for w in command], stderr=subprocess.PIPE, text=True)
+    # What a shell starts in the background ignores Ctrl-C, and so would all that it starts.
+    process = subprocess.Popen(
+        [str(w) for w in command],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     part = tmp_path / ".seen.part.mp4"
     until = time.monotonic() + 120
     while not part.exists() and time.monotonic() < until:
         time.sleep(0.1)
     time.sleep(1.0)
-    while process.poll() is None and time.monotonic() < until:
-        process.send_signal(
-            signal.SIGINT
-        )  # one that comes while Polars works is lost: a person presses again
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-    errors = process.stderr.read()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "stopped after" in errors
     assert "Traceback" not in errors

@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import boxwright
-from boxwright.data.images import decode_image
+from boxwright.data.images import decode_upload, open_upload
 from boxwright.errors import DataError
 from boxwright.serving.app import create_app
 from boxwright.serving.limits import Limits
@@ -189,14 +189,43 @@ def test_a_full_queue_says_when_to_come_back():
     served.batcher.close()
 
 
+def test_pixels_of_all_requests_are_held_within_a_limit():
+    limits, go = Limits(held=30_000, batch=1, wait=0.0), threading.Event()  # one picture of 192 x 128
+    served = Served(finder(), limits)
+    work = served.batcher._work
+    served.batcher._work = lambda items: (go.wait(10), work(items))[1]
+    client = TestClient(create_app({"bright": served}, limits))
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(client.post, "/predict", content=SQUARE) for _ in range(4)]
+        while sum(a.done() for a in asked) < 3:
+            threading.Event().wait(0.01)
+        go.set()
+        assert sorted(a.result(20).status_code for a in asked) == [200, 429, 429, 429]
+    two = [("images", ("a.png", SQUARE)), ("images", ("b.png", SQUARE))]
+    assert client.post("/predict", files=two).status_code == 413
+    assert client.post("/predict", content=SQUARE).status_code == 200  # nothing is held any more
+    served.batcher.close()
+
+
+def test_a_fault_of_ours_is_logged_and_told_without_its_traceback(caplog):
+    served = Served(finder(), LIMITS)
+    served.batcher._work = lambda items: 1 / 0
+    client = TestClient(create_app({"bright": served}, LIMITS), raise_server_exceptions=False)
+    answer = client.post("/predict", content=SQUARE)
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "something went wrong here", "request": answer.headers["x-request-id"]}
+    assert "ZeroDivisionError" in caplog.text
+    served.batcher.close()
+
+
 def test_a_header_is_believed_before_pixels_are_decoded():
     with pytest.raises(DataError, match="20000 x 20000, expected at most 1,000 pixels"):
-        decode_image(bomb(20_000), 1000)
+        open_upload(bomb(20_000), 1000)
     exif = Image.Exif()
     exif[0x0112] = 6
     buffer = io.BytesIO()
     Image.fromarray(np.zeros((4, 9, 3), np.uint8)).save(buffer, "JPEG", exif=exif)
-    assert decode_image(buffer.getvalue()).shape == (9, 4, 3)
+    assert decode_upload(open_upload(buffer.getvalue())).shape == (9, 4, 3)
 
 
 @pytest.fixture(scope="module")

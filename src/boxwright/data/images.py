@@ -146,22 +146,37 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
     return pixels
 
 
-def decode_image(content: bytes, most: int = MAX_PIXELS) -> np.ndarray:
-    """Pixels (H, W, 3) uint8 RGB of a file's content from a stranger: of the usual formats, one picture of at
-    most so many pixels, which its header tells before anything is decoded.
+def open_upload(content: bytes, most: int = MAX_PIXELS) -> Image.Image:
+    """The image of a file's content from a stranger, of the usual formats, whose header alone is read.
 
     Raises:
-        DataError: it is none of that.
+        DataError: it is none, or one of more pixels.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content), formats=UPLOADS)
-        width, height = image.size
-        if width * height > most:
-            raise DataError(f"an image of {width} x {height}, expected at most {most:,} pixels.")
+    with upload_faults(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(content), formats=UPLOADS)
+    width, height = image.size
+    if width * height > most:
+        raise DataError(f"an image of {width} x {height}, expected at most {most:,} pixels.")
+    return image
+
+
+def decode_upload(image: Image.Image) -> np.ndarray:
+    """Pixels (H, W, 3) uint8 RGB of an image of `open_upload`, turned as EXIF says.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    with upload_faults():
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def upload_faults() -> Iterator[None]:
+    """What Pillow raises, as a DataError that tells a stranger nothing of this machine."""
+    try:
+        yield
     except UnidentifiedImageError as error:
         raise DataError(f"not an image, expected {', '.join(UPLOADS)}.") from error
     except (OSError, ValueError, SyntaxError, KeyError, MemoryError, Image.DecompressionBombError) as error:

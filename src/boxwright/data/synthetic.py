@@ -28,7 +28,7 @@ from boxwright.data.scenery import (
     rectangle,
 )
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
-from boxwright.errors import ConfigError
+from boxwright.errors import ConfigError, DataError
 
 CLASSES = ("car", "truck", "big truck", "bus")
 SHARES = (0.3, 0.25, 0.2, 0.25)
@@ -96,7 +96,7 @@ def make_scenes(
     for n in range(count):
         pixels, vehicles, hidden = draw_scene(size, np.random.default_rng([seed, n]), options)
         path = Path(folder) / f"{n:05d}.png"
-        cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        write_png(path, pixels)
         images.append((path.name, str(path), *size))
         rows += [(n, *vehicle, share) for vehicle, share in zip(vehicles, hidden)]
         tell(1)
@@ -104,13 +104,8 @@ def make_scenes(
     image_columns = {"file_name": names, "path": paths, "width": widths, "height": heights}
     table = np.array(rows, dtype=np.float64).reshape(-1, 8)
     _, category, cx, cy, length, width, angle, hidden = table.T
-    box_columns = {"image_id": table[:, 0].astype(np.int64), "category_id": category.astype(np.int32)} | {
-        "x": cx - length / 2,
-        "y": cy - width / 2,
-        "w": length,
-        "h": width,
-        "angle": angle,
-        "area": length * width,
+    box_columns = vehicle_columns(category, cx, cy, length, width, angle) | {
+        "image_id": table[:, 0].astype(np.int64),
         "ignore": hidden >= HIDDEN,
         "source": ["synthetic"] * len(table),
     }
@@ -119,6 +114,29 @@ def make_scenes(
         frame(BOX_SCHEMA, box_columns),
         frame(CATEGORY_SCHEMA, {"category_id": np.arange(len(CLASSES)), "name": CLASSES}),
     )
+
+
+def vehicle_columns(category, cx, cy, length, width, angle) -> dict[str, np.ndarray]:
+    """Columns of a box table of vehicles, each argument (N,)."""
+    return {
+        "category_id": category.astype(np.int32),
+        "x": cx - length / 2,
+        "y": cy - width / 2,
+        "w": length,
+        "h": width,
+        "angle": angle,
+        "area": length * width,
+    }
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write an image (H, W, 3) uint8 RGB.
+
+    Raises:
+        DataError: it can't be written.
+    """
+    if not cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)):
+        raise DataError(f"{path}: can't be written.")
 
 
 def draw_scene(

@@ -7,6 +7,7 @@ drawn as in `synthetic`, lengths are pixels where a car is 27 long.
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,16 @@ import numpy as np
 
 from boxwright.data.builder import pack
 from boxwright.data.scenery import SUPERSAMPLE, draw_bays, draw_texture
-from boxwright.data.synthetic import CLASSES, SHARES, SIZES, corners, draw_shadow, draw_vehicle
+from boxwright.data.synthetic import (
+    CLASSES,
+    SHARES,
+    SIZES,
+    corners,
+    draw_shadow,
+    draw_vehicle,
+    vehicle_columns,
+    write_png,
+)
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
 from boxwright.data.video import VIDEO_SUFFIXES, VideoWriter
 from boxwright.errors import ConfigError
@@ -70,7 +80,7 @@ def make_traffic(
 
     Raises:
         ConfigError: no frame, or a size too small for a road.
-        DataError: a video can't be written.
+        DataError: a file can't be written.
     """
     if count < 1 or min(size) < 100:
         raise ConfigError(
@@ -78,20 +88,17 @@ def make_traffic(
         )
     path = Path(place)
     as_video = path.suffix.lower() in VIDEO_SUFFIXES
-    rows, writer = [], VideoWriter(path, size, RATE) if as_video else None
-    if writer is None:
+    rows = []
+    if not as_video:
         path.mkdir(parents=True, exist_ok=True)
-    try:
+    with VideoWriter(path, size, RATE) if as_video else nullcontext() as writer:
         for n, (pixels, vehicles) in enumerate(drive(count, size, seed)):
             if writer is not None:
                 writer.write(pixels)
             else:
-                cv2.imwrite(str(path / f"{n + 1:06d}.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+                write_png(path / f"{n + 1:06d}.png", pixels)
             rows += [(n, *vehicle) for vehicle in vehicles]
             tell(1)
-    finally:
-        if writer is not None:
-            writer.close()
     return _tables(path, as_video, count, size, np.array(rows, dtype=np.float64).reshape(-1, 9))
 
 
@@ -214,7 +221,7 @@ def _view(world: _World, size: tuple[int, int], n: int) -> tuple[np.ndarray, flo
 
 
 def _seen(vehicle: tuple, view: np.ndarray, turn: float) -> tuple[tuple, tuple]:
-    """A vehicle as it is on the ground, and in the picture."""
+    """A vehicle as it is on the ground, and as in the picture."""
     category, cx, cy, length, width, angle = vehicle
     x, y = view @ (cx, cy, 1.0)
     heading = (angle + turn + math.pi) % (2 * math.pi) - math.pi
@@ -240,13 +247,7 @@ def _tables(path: Path, as_video: bool, count: int, size: tuple[int, int], rows:
     }
     boxes = {
         "image_id": image.astype(np.int64),
-        "category_id": category.astype(np.int32),
-        "x": cx - length / 2,
-        "y": cy - width / 2,
-        "w": length,
-        "h": width,
-        "angle": angle,
-        "area": length * width,
+        **vehicle_columns(category, cx, cy, length, width, angle),
         "ignore": (cx < 0) | (cy < 0) | (cx >= size[0]) | (cy >= size[1]),
         "source": ["traffic"] * len(rows),
         "attributes": [

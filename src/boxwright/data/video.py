@@ -261,8 +261,13 @@ class VideoWriter:
 
     def close(self) -> None:
         """Finish the file and give it its name."""
-        self._mux(None)
-        self._container.close()
+        try:
+            self._mux(None)
+        except DataError:
+            self._part.unlink(missing_ok=True)
+            raise
+        finally:
+            self._container.close()
         os.replace(self._part, self.path)
 
     def _mux(self, frame) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -16,10 +17,10 @@ from boxwright.data.images import load_image
 from boxwright.data.tables import Tables
 from boxwright.data.transforms import resize
 from boxwright.data.video import VIDEO_SUFFIXES, VideoWriter
-from boxwright.errors import ConfigError, DataError, nearest
+from boxwright.errors import ConfigError, DataError, Fault, nearest
 from boxwright.progress import track
 
-TABLES = {".parquet": "parquet", ".json": "coco-results", ".txt": "mot", ".odgt": "odgt"}
+TABLES = {".txt": "mot"} | dict.fromkeys((".parquet", ".json", ".odgt"))  # None: as `formats.write` has it
 PICTURES = "pictures"
 RATE = 25  # frames a second of a video made of images
 
@@ -29,13 +30,13 @@ class Outputs:
     """What is written.
 
     Attributes:
-        tables: paths and their formats.
+        tables: paths and their formats; None: told from the suffix.
         videos: files that are drawn on.
         pictures: folders of drawn images.
         min_score: boxes below aren't drawn; None: below their operating thresholds.
     """
 
-    tables: tuple[tuple[Path, str], ...] = ()
+    tables: tuple[tuple[Path, str | None], ...] = ()
     videos: tuple[Path, ...] = ()
     pictures: tuple[Path, ...] = ()
     min_score: float | None = None
@@ -48,18 +49,20 @@ class Outputs:
         for path, name in self.tables:
             formats.write(tables, path, name)
 
-    def draw_images(self, tables: Tables) -> None:
-        """Draw every image of the tables whose file can be read."""
+    def draw_images(self, tables: Tables) -> list[Fault]:
+        """Draw every image of the tables; gives those that can't be."""
         if not self.drawn:
-            return
-        annotator = Annotator(self.min_score)
+            return []
+        annotator, faults = Annotator(self.min_score), []
         with Canvases(self, Fraction(RATE)) as canvases:
             for row in track("draw", tables.images.to_dicts()):
                 try:
                     pixels = load_image(row["path"], (row["width"], row["height"]))
-                except DataError:
-                    continue  # among the tables' faults already
+                except DataError as error:
+                    faults.append(Fault("not-drawn", "warning", row["file_name"], str(error)))
+                    continue
                 canvases.write(row["file_name"], annotator.draw(pixels, of_image(tables, row["image_id"])))
+        return faults
 
 
 def open_outputs(
@@ -81,20 +84,15 @@ def open_outputs(
         suffix = path.suffix.lower()
         if suffix in VIDEO_SUFFIXES:
             videos.append(path)
+        elif suffix in TABLES and (to is None or to == PICTURES or to in OF_FOLDERS):
+            tables.append((path, TABLES[suffix]))  # a file beside the folder that `to` is for
         elif to == PICTURES or (to is None and not suffix):
             pictures.append(path)
-        elif to is None and suffix not in TABLES:
+        elif to is None:
             known = ", ".join([*TABLES, *VIDEO_SUFFIXES])
-            raise ConfigError(
-                f"{path}: can't tell what to write from '{suffix}'. Expected one of {known}, or a folder."
-            )
+            raise ConfigError(f"{path}: can't tell what to write; expected a folder, or one of {known}.")
         else:
-            tables.append(
-                (
-                    path,
-                    to if to is not None and not (suffix in TABLES and to in OF_FOLDERS) else TABLES[suffix],
-                )
-            )
+            tables.append((path, to))
     return Outputs(tuple(tables), tuple(videos), tuple(pictures), min_score)
 
 
@@ -104,6 +102,7 @@ class Canvases:
     def __init__(self, outputs: Outputs, rate: Fraction):
         self.outputs, self.rate = outputs, rate
         self.writers: list[VideoWriter] = []
+        self._open = ExitStack()
 
     def write(self, name: str, pixels: np.ndarray, seconds: float | None = None) -> None:
         """Add a drawn frame.
@@ -113,7 +112,8 @@ class Canvases:
         """
         if not self.writers:
             size = (pixels.shape[1], pixels.shape[0])
-            self.writers = [VideoWriter(path, size, self.rate) for path in self.outputs.videos]
+            for path in self.outputs.videos:
+                self.writers.append(self._open.enter_context(VideoWriter(path, size, self.rate)))
         for writer in self.writers:
             # Images of other sizes are fitted to the first one's.
             same = pixels.shape[0] // 2 * 2 == writer.size[1] and pixels.shape[1] // 2 * 2 == writer.size[0]
@@ -130,5 +130,4 @@ class Canvases:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for writer in self.writers:
-            writer.close()
+        self._open.close()

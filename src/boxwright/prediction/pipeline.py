@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from types import TracebackType
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 
@@ -50,14 +50,13 @@ def in_order(
 
 def ahead(items: Iterable[Item], most: int = 2) -> Generator[Item, None, None]:
     """The items, drawn by a thread of their own that is at most so many ahead."""
-    drawn = iter(items)
-    end = object()
+    drawn, end = iter(items), object()
     pool = ThreadPoolExecutor(1)
     try:
         waiting = deque(pool.submit(next, drawn, end) for _ in range(most))
         while (item := waiting.popleft().result()) is not end:
             waiting.append(pool.submit(next, drawn, end))
-            yield item  # type: ignore[misc]
+            yield cast(Item, item)
     finally:
         pool.shutdown(cancel_futures=True)
 

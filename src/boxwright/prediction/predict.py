@@ -109,7 +109,7 @@ def predict(
             tables = with_positions(tables)
         if correction is not None:
             tables = correction.apply(tables)
-        outputs.draw_images(tables)
+        tables = replace(tables, faults=(*tables.faults, *outputs.draw_images(tables)))
     outputs.write_tables(tables)
     return tables
 

@@ -126,9 +126,8 @@ def open_predictor(
         raise ConfigError(f"a limit of {limit:,} detections, but {checkpoint} gives {most:,} at most.")
     if not exported or cut is None:
         model.selection = model.selection.limited_to(limit)
-    if (
-        cut is not None and not sweep and len(views) == 1 and not exported
-    ):  # the boxes of several are fused before
+    # The boxes of several views or angles are fused before those of tiles.
+    if cut is not None and not sweep and len(views) == 1 and not exported:
         model.selection = cut.selection_of(model.selection)
     return Predictor(Path(checkpoint).name, loaded, model, where, views, angles, cut, limit)
 

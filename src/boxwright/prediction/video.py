@@ -6,7 +6,7 @@ Memory is that of the frames between them, and of the boxes found (some 70 bytes
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from boxwright.tracking.options import TrackOptions
 from boxwright.tracking.track import Follower, with_tracks
 
 PIXELS = 16_000_000  # of the frames of a batch: eight of 1080p, two of 4K
+TOGETHER = 256  # batches whose boxes are put into one table: each alone would take far more than its boxes
 KEPT = ("image_id", "category_id", *"xywh", "angle", "score", "landmarks")  # what differs between boxes
 
 
@@ -49,19 +50,6 @@ class VideoOptions:
     def __post_init__(self) -> None:
         if self.every < 1 or (self.most is not None and self.most < 1):
             raise ConfigError(f"{self}: expected 1 or more of frames.")
-
-
-@dataclass
-class _Found:
-    """What was found so far: frames (number, seconds), boxes of each batch, keys of their tracks."""
-
-    frames: list[tuple[int, float]] = field(default_factory=list)
-    boxes: list[pl.DataFrame] = field(default_factory=list)
-    keys: list[np.ndarray] = field(default_factory=list)
-    full: int = 0
-    stopped: bool = False
-    categories: pl.DataFrame = field(default_factory=lambda: frame(CATEGORY_SCHEMA, {}))
-    source: str = ""
 
 
 def predict_video(
@@ -90,32 +78,35 @@ def predict_video(
     Raises:
         DataError: no video can be read, or a file can't be written.
     """
-    found, name = _Found(), name_of(place)
     with closing(VideoReader(place, options.every)) as reader:
-        worker = _Worker(found, name, reader.size, predictors, correction, options.track, max_detections)
+        found = _Found(name_of(place), reader.size, predictors, correction, options.track, max_detections)
         few = max(1, min(8, PIXELS // (reader.size[0] * reader.size[1])))
         size = batch_size or (1 if reader.live else few)
         total = min((n for n in (reader.count, options.most) if n), default=None)
-        start, annotator = time.perf_counter(), Annotator(outputs.min_score)
+        stopped, start, annotator = False, time.perf_counter(), Annotator(outputs.min_score)
         try:
-            with (
-                closing(ahead(_batches(reader, size, options.most))) as batches,
-                closing(_results(predictors, batches)) as results,
-                Canvases(outputs, reader.rate / options.every) as canvases,
-                Behind() as behind,
-                live_figures(name, total) as tell,
-            ):
-                for batch, rows in results:
-                    tables = worker.take(batch, rows)
-                    if outputs.drawn:
-                        behind.do(_draw, canvases, annotator, batch, tables)
-                    rate = len(found.frames) / (time.perf_counter() - start)
-                    boxes = sum(map(len, found.boxes))
-                    tell(len(batch), f"{rate:.1f} frames/s, {boxes:,} boxes, {reader.broken} broken")
+            try:
+                with (
+                    closing(ahead(_batches(reader, size, options.most))) as batches,
+                    closing(_results(predictors, batches)) as results,
+                    Canvases(outputs, reader.rate / options.every) as canvases,
+                    Behind() as behind,
+                    live_figures(found.name, total) as tell,
+                ):
+                    for batch, rows in results:
+                        tables = found.take(batch, rows)
+                        if outputs.drawn:
+                            behind.do(_draw, canvases, annotator, batch, tables)
+                        rate = len(found.frames) / (time.perf_counter() - start)
+                        tell(
+                            len(batch), f"{rate:.1f} frames/s, {found.count:,} boxes, {reader.broken} broken"
+                        )
+            except KeyboardInterrupt:
+                stopped = True
+                time.sleep(0.01)  # where Polars has raised it, Python's own is still to come
         except KeyboardInterrupt:
-            found.stopped = True
-        faults = _faults(place, reader, found)
-    return _whole(found, name, reader.size, worker, faults, options.track)
+            stopped = True
+        return found.tables(_faults(reader, found, stopped))
 
 
 def name_of(place: str) -> str:
@@ -147,12 +138,17 @@ def _results(
         yield from in_order(find, batches, predictors[0].device)
 
 
-class _Worker:
-    """Rows of a batch to tables, with tracks where they are wanted; what was found goes into `found`."""
+class _Found:
+    """Rows of batches to tables, with tracks where they are wanted, and everything found so far.
+
+    Attributes:
+        frames: number and seconds of each.
+        count: of boxes.
+        full: frames that reached a limit of detections.
+    """
 
     def __init__(
         self,
-        found: _Found,
         name: str,
         size: tuple[int, int],
         predictors: Sequence[Predictor],
@@ -160,39 +156,63 @@ class _Worker:
         options: TrackOptions | None,
         max_detections: int | None,
     ):
-        self.found, self.name, self.size = found, name, size
-        self.predictors, self.correction, self.max_detections = predictors, correction, max_detections
-        self.options, self.follower = options, None
+        self.name, self.size, self.predictors = name, size, predictors
+        self.correction, self.options, self.max_detections = correction, options, max_detections
+        self.frames: list[tuple[int, float]] = []
+        self.count = self.full = 0
+        self._boxes: list[pl.DataFrame] = []  # of many batches each, and of one
+        self._latest: list[pl.DataFrame] = []
+        self._keys: list[np.ndarray] = []  # of the boxes' tracks
+        self._categories, self._source = frame(CATEGORY_SCHEMA, {}), ""
+        self._follower: Follower | None = None
 
     def take(self, batch: list[Frame], rows: list[list[np.ndarray]]) -> Tables:
+        """The tables of a batch, with the tracks that count by now; `rows` of each predictor."""
         images = image_table(self.name, self.size, [(f.number, f.seconds) for f in batch])
         members = [p.tables(own, images) for p, own in zip(self.predictors, rows)]
         tables = members[0] if len(members) == 1 else fuse_tables(members, self.max_detections)
         if self.correction is not None:
             tables = self.correction.apply(tables)
-        found, limit = self.found, self.predictors[0].limit
-        found.full += sum(any(len(r) >= limit for r in own) for own in zip(*rows))
-        found.categories, boxes = tables.categories, tables.boxes
-        if len(boxes):
-            found.source = boxes["source"][0]
-        first = len(found.frames)
-        found.frames += [(f.number, f.seconds) for f in batch]
-        found.boxes.append(boxes.select(KEPT).with_columns(pl.col("image_id") + first))
-        return tables if self.options is None else self._follow(tables, batch, self.options)
+        limits = [p.limit for p in self.predictors]
+        self.full += sum(any(len(r) >= most for r, most in zip(own, limits)) for own in zip(*rows))
+        boxes, shown = tables.boxes, tables
+        if self.options is not None:
+            shown = self._follow(tables, batch, self.options)
+        # Frames last: what an interrupt leaves without its frames isn't counted.
+        self._categories = tables.categories
+        self._source = boxes["source"][0] if len(boxes) else self._source
+        self._latest.append(boxes.select(KEPT).with_columns(pl.col("image_id") + len(self.frames)))
+        if len(self._latest) == TOGETHER:
+            self._boxes.append(pl.concat(self._latest, rechunk=True))
+            self._latest.clear()
+        self.count += len(boxes)
+        self.frames += [(f.number, f.seconds) for f in batch]
+        return shown
 
     def _follow(self, tables: Tables, batch: list[Frame], options: TrackOptions) -> Tables:
-        """The tables with the tracks that count by now."""
-        if self.follower is None:
-            self.follower = Follower(
-                options, tables.categories, any(p.model.oriented for p in self.predictors)
-            )
+        if self._follower is None:
+            oriented = any(p.model.oriented or p.angles for p in self.predictors)
+            self._follower = Follower(options, tables.categories, oriented)
         rotated, rows = tables.rotated(), tables.rows_by_image()
         score, category = (tables.boxes[c].to_numpy() for c in ("score", "category_id"))
         keys = np.full(len(rotated), -1, dtype=np.int64)
         for one, own in zip(batch, rows):
-            keys[own] = self.follower.step(one.number, rotated[own], score[own], category[own])
-        self.found.keys.append(keys)
-        return with_tracks(tables, self.follower.numbers(keys), across_classes=False)
+            keys[own] = self._follower.step(one.number, rotated[own], score[own], category[own])
+        self._keys.append(keys)
+        return with_tracks(tables, self._follower.numbers(keys), across_classes=False)
+
+    def tables(self, faults: tuple[Fault, ...]) -> Tables:
+        """Of all frames."""
+        kept = pl.concat([frame(BOX_SCHEMA, {}).select(KEPT), *self._boxes, *self._latest])
+        kept = kept.filter(pl.col("image_id") < len(self.frames))
+        columns = {column: kept[column] for column in KEPT} | {"area": kept["w"] * kept["h"]}
+        boxes = frame(BOX_SCHEMA, columns | {"source": [self._source] * len(kept)})
+        images = image_table(self.name, self.size, self.frames)
+        tables = Tables(images, boxes, self._categories, faults)
+        if self.options is None or self._follower is None:
+            return tables
+        numbers = self._follower.numbers(np.concatenate(self._keys)[: len(kept)])
+        return with_tracks(tables, numbers, self.options.across_classes)
 
 
 def _draw(canvases: Canvases, annotator: Annotator, batch: list[Frame], tables: Tables) -> None:
@@ -214,36 +234,17 @@ def image_table(name: str, size: tuple[int, int], frames: Sequence[tuple[int, fl
     return frame(IMAGE_SCHEMA, columns)
 
 
-def _faults(place: str, reader: VideoReader, found: _Found) -> tuple[Fault, ...]:
-    name, faults = name_of(place), []
-    if reader.broken:
-        message = f"{reader.broken:,} frames can't be decoded; those after them were."
-        faults.append(Fault("broken-frames", "warning", name, message))
-    if reader.dropped:
-        message = f"{reader.dropped:,} frames came faster than they could be predicted, and are left out."
-        faults.append(Fault("dropped-frames", "warning", name, message))
-    if found.full:
-        message = f"{found.full:,} frames reached the limit of detections; see --max-detections."
-        faults.append(Fault("detection-limit", "warning", name, message))
-    if found.stopped:
-        faults.append(Fault("stopped", "warning", name, f"stopped after {len(found.frames):,} frames."))
+def _faults(reader: VideoReader, found: _Found, stopped: bool) -> tuple[Fault, ...]:
+    told = {
+        "broken-frames": (reader.broken, "frames can't be decoded; those after them were."),
+        "dropped-frames": (
+            reader.dropped,
+            "frames came faster than they could be predicted, and are left out.",
+        ),
+        "detection-limit": (found.full, "frames reached the limit of detections; see --max-detections."),
+    }
+    faults = [Fault(c, "warning", found.name, f"{n:,} {text}") for c, (n, text) in told.items() if n]
+    if stopped:
+        message = f"stopped after {len(found.frames):,} frames."
+        faults.append(Fault("stopped", "warning", found.name, message))
     return tuple(faults)
-
-
-def _whole(
-    found: _Found,
-    name: str,
-    size: tuple[int, int],
-    worker: _Worker,
-    faults: tuple[Fault, ...],
-    options: TrackOptions | None,
-) -> Tables:
-    """The tables of all frames."""
-    kept = pl.concat(found.boxes) if found.boxes else frame(BOX_SCHEMA, {}).select(KEPT)
-    columns = {column: kept[column] for column in KEPT} | {"area": kept["w"] * kept["h"]}
-    boxes = frame(BOX_SCHEMA, columns | {"source": [found.source] * len(kept)})
-    images = image_table(name, size, found.frames)
-    tables = Tables(images, boxes, found.categories, faults)
-    if options is None or worker.follower is None:
-        return tables
-    return with_tracks(tables, worker.follower.numbers(np.concatenate(found.keys)), options.across_classes)

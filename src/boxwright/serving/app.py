@@ -7,7 +7,8 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from boxwright.data.drawing import Annotator
-from boxwright.data.images import decode_image
+from boxwright.data.images import decode_upload, open_upload
 from boxwright.errors import DataError
 from boxwright.serving.batching import QueueFullError
 from boxwright.serving.limits import Limits
@@ -85,7 +86,7 @@ def create_app(
         hosts: names by which the service may be asked for, so that no page elsewhere has one of its own.
     """
     app = FastAPI(title="boxwright", docs_url=None, redoc_url=None, version="1")
-    meters = _make_meters(models)
+    meters, hold = _make_meters(models), _holding(limits.held)
 
     @app.middleware("http")
     async def watch(request: Request, call_next: Any) -> Response:
@@ -146,19 +147,25 @@ def create_app(
     async def predict(
         request: Request, model: str | None = None, score: float | None = None, format: Kind = "boxes"
     ) -> Response:
-        served = models.get(next(iter(models)) if model is None else model)
+        name = next(iter(models)) if model is None else model
+        served = models.get(name)
         if served is None:
             raise HTTPException(404, f"no such model; there are {', '.join(models)}")
         if score is not None and not 0 <= score <= 1:
             raise HTTPException(422, "score must be 0 to 1")
         try:
             async with asyncio.timeout(limits.seconds):
-                contents = await _images_of(request, limits)
-                found = await asyncio.gather(*(_find(served, content, limits) for content in contents))
+                images = [open_upload(c, limits.pixels) for c in await _images_of(request, limits)]
+                with hold(sum(image.width * image.height for image in images)):
+                    found = await asyncio.gather(*(_find(served, image) for image in images))
+                    meters.images.labels(name).inc(len(found))
+                    return await run_in_threadpool(_answer, served, name, found, score, format)
         except TimeoutError as error:
             raise HTTPException(408, f"not done within {limits.seconds:g} s") from error
-        meters.images.labels(model or next(iter(models))).inc(len(found))
-        return await run_in_threadpool(_answer, served, model or next(iter(models)), found, score, format)
+        except DataError as error:
+            raise HTTPException(422, str(error)) from error
+        except QueueFullError as error:
+            raise HTTPException(429, REFUSALS[429], {"Retry-After": "1"}) from error
 
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     app.mount("/static", StaticFiles(directory=PAGE))
@@ -213,9 +220,8 @@ async def _images_of(request: Request, limits: Limits) -> list[bytes]:
             form = await request.form(max_files=limits.images, max_fields=FIELDS)
         except HTTPException as error:
             many = "Maximum number of files" in str(error.detail)
-            raise HTTPException(
-                413 if many else 422, "a form that can't be read" if not many else _many(limits)
-            ) from error
+            refusal = (413, _many(limits)) if many else (422, "a form that can't be read")
+            raise HTTPException(*refusal) from error
         contents = [await part.read() for _, part in form.multi_items() if not isinstance(part, str)]
     elif kind == "application/json":
         contents = _from_json(body)
@@ -258,19 +264,33 @@ def _from_json(body: bytes) -> list[bytes]:
         raise HTTPException(422, 'expected {"images": [base64, ...]}') from error
 
 
-async def _find(served: Served, content: bytes, limits: Limits) -> tuple[np.ndarray, np.ndarray]:
+def _holding(most: int) -> Callable[[int], AbstractContextManager[None]]:
+    """What keeps the pixels that are decoded at a time within `most`; used from the event loop alone."""
+    held = 0
+
+    @contextmanager
+    def hold(pixels: int) -> Iterator[None]:
+        nonlocal held
+        if pixels > most:
+            raise HTTPException(413, f"{pixels:,} pixels, expected at most {most:,} in a request")
+        if held + pixels > most:
+            raise QueueFullError
+        held += pixels
+        try:
+            yield
+        finally:
+            held -= pixels
+
+    return hold
+
+
+async def _find(served: Served, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
     """Pixels and rows of one image."""
-    if served.batcher.waiting >= limits.queue:  # before anything is decoded
-        raise HTTPException(429, REFUSALS[429], {"Retry-After": "1"})
-    try:
-        pixels = await run_in_threadpool(decode_image, content, limits.pixels)
-        sample = await run_in_threadpool(served.predictor.fitted, pixels)
-        rows = await asyncio.wrap_future(served.batcher.submit(sample))
-    except DataError as error:
-        raise HTTPException(422, str(error)) from error
-    except QueueFullError as error:
-        raise HTTPException(429, REFUSALS[429], {"Retry-After": "1"}) from error
-    return pixels, rows
+    if served.batcher.full:  # before anything is decoded
+        raise QueueFullError
+    pixels = await run_in_threadpool(decode_upload, image)
+    sample = await run_in_threadpool(served.predictor.fitted, pixels)
+    return pixels, await asyncio.wrap_future(served.batcher.submit(sample))
 
 
 def _answer(

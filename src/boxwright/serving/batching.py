@@ -46,6 +46,10 @@ class Batcher:
     def waiting(self) -> int:
         return self._waiting.qsize()
 
+    @property
+    def full(self) -> bool:
+        return self._waiting.full()
+
     def close(self) -> None:
         """Finish what waits, then end."""
         self._waiting.put(None)

@@ -10,7 +10,6 @@ import numpy as np
 import uvicorn
 
 from boxwright.errors import ConfigError
-from boxwright.models.onnx import need_onnx
 from boxwright.prediction.predictor import open_predictor
 from boxwright.progress import console
 from boxwright.serving.app import create_app
@@ -85,8 +84,6 @@ def open_models(
         if name in models:
             raise ConfigError(f"two models named '{name}'; NAME=CHECKPOINT gives them others.")
         kind = runtime or ("torch" if device not in (None, "cpu") else "onnx")
-        if kind == "onnx":
-            need_onnx()
         predictor = open_predictor(place, device or "cpu", max_detections=max_detections, runtime=kind)
         width, height = predictor.loaded.config.image_size
         predictor.find([np.zeros((height, width, 3), np.uint8)])

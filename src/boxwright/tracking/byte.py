@@ -7,8 +7,7 @@ algorithm 1; thresholds of its published code. The camera's motion isn't estimat
 import numpy as np
 
 from boxwright.tracking import motion
-from boxwright.tracking.options import TrackOptions
-from boxwright.tracking.pairs import overlaps, pair
+from boxwright.tracking.pairs import associate, overlaps
 
 WEAK_OVERLAP = 0.5  # of a weak box with its track
 NEW_OVERLAP = 0.3  # of a box with a track that was seen once
@@ -20,12 +19,12 @@ class ByteTracker:
     """The tracks of one class in one video.
 
     Args:
-        options: thresholds; `high` must be given.
         dimensions: 4 for upright boxes, 5 for oriented ones.
+        high, low, overlap, lost: as `TrackOptions` has them.
     """
 
-    def __init__(self, options: TrackOptions, dimensions: int):
-        self.options, self.dimensions = options, dimensions
+    def __init__(self, dimensions: int, high: float, low: float, overlap: float, lost: int):
+        self.high, self.low, self.overlap, self.lost = high, low, overlap, lost
         self.state = np.zeros((0, 5, dimensions))
         self.ids, self.seen = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         self.begun, self.sure = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
@@ -38,34 +37,25 @@ class ByteTracker:
 
         A track counts once it is among `confirmed`.
         """
-        options, first, high = self.options, self._frame is None, self.options.high or 0.0
-        before, self._frame = self._frame, frame
+        first, before, self._frame = self._frame is None, self._frame, frame
         lost = self.seen < (frame if before is None else before)
         self.state = motion.predict(self.state, 0 if before is None else frame - before, rigid=lost)
         ious = overlaps(self.state[:, 0], boxes)
-        # The other boxes are weighted, so that of two on one object the better one is taken.
-        worth = ious * scores
-        strong, weak = scores >= high, (scores >= options.low) & (scores < high)
+        worth = ious * scores  # of two boxes on an object the surer one is taken
+        strong, weak = scores >= self.high, (scores >= self.low) & (scores < self.high)
         found = np.full(len(boxes), -1)
-        self._associate(found, worth, options.overlap, self.sure, strong)
-        self._associate(found, ious, WEAK_OVERLAP, self.sure & ~lost, weak)
-        self._associate(found, worth, NEW_OVERLAP, ~self.sure, strong)
+        associate(found, worth, self.overlap, self.sure, strong)
+        associate(found, ious, WEAK_OVERLAP, self.sure & ~lost, weak)
+        associate(found, worth, NEW_OVERLAP, ~self.sure, strong)
         hit = found >= 0
         self._update(found[hit], boxes[hit], frame)
-        kept = (self.seen == frame) | (self.sure & (frame - self.seen <= options.lost))
+        kept = (self.seen == frame) | (self.sure & (frame - self.seen <= self.lost))
         kept &= ~self._twins(frame)
         ids = np.where(hit, self.ids[found] if len(self.ids) else -1, -1)
         self._keep(kept)
-        new = np.flatnonzero(strong & ~hit & (scores >= high + BEGINS))
+        new = np.flatnonzero(strong & ~hit & (scores >= self.high + BEGINS))
         ids[new] = self._begin(boxes[new], frame, sure=first)
         return ids
-
-    def _associate(self, found, worth, least, tracks, boxes) -> None:
-        """Pairs of tracks (T,) bool and boxes (N,) bool that are free, into `found`."""
-        free = np.ones(len(self.ids), dtype=bool)
-        free[found[found >= 0]] = False
-        pairs = pair(worth, least, np.flatnonzero(tracks & free), np.flatnonzero(boxes & (found < 0)))
-        found[pairs[:, 1]] = pairs[:, 0]
 
     def _update(self, tracks: np.ndarray, boxes: np.ndarray, frame: int) -> None:
         seen = motion.spelled_as(boxes, self.state[tracks, 0])

@@ -2,26 +2,27 @@
 
 The direction in which a track was seen to move weighs in (momentum), a track that comes back is filtered
 again over the frames in which nobody saw it (re-update), and what is left over is compared with where tracks
-were seen last (recovery).
+were seen last (recovery). Weak boxes go on a track as ByteTrack's do, an option of the published code.
 Source: Cao et al., Observation-Centric SORT, CVPR 2023, sections 4.1 to 4.3.
 """
 
 import numpy as np
 
 from boxwright.tracking import motion
-from boxwright.tracking.options import TrackOptions
-from boxwright.tracking.pairs import overlaps, pair
+from boxwright.tracking.pairs import associate, overlaps
 
 SPAN = 3  # frames over which a direction is measured
 INERTIA = 0.2  # weight of a direction beside an IoU
+WEAK_OVERLAP = 0.5  # of a weak box with its track
 HITS = 3  # frames in a row after which a track counts
 
 
 class OcSortTracker:
     """The tracks of one class in one video; arguments and `step` as `ByteTracker`'s."""
 
-    def __init__(self, options: TrackOptions, dimensions: int):
-        self.options, self.dimensions = options, dimensions
+    def __init__(self, dimensions: int, high: float, low: float, overlap: float, lost: int):
+        self.dimensions = dimensions
+        self.high, self.low, self.overlap, self.lost = high, low, overlap, lost
         self.state = np.zeros((0, 5, dimensions))
         self.at_last = self.state.copy()  # the state when last seen
         # Boxes in the last frames, the newest last; NaN: not seen.
@@ -36,22 +37,22 @@ class OcSortTracker:
 
     def step(self, frame: int, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """See `ByteTracker.step`."""
-        options = self.options
         before, self._frame = self._frame, frame
         self._steps += 1
         self.state = motion.predict(self.state, 0 if before is None else frame - before)
-        strong = scores >= options.high
+        strong = scores >= self.high
         found = np.full(len(boxes), -1)
         ious = overlaps(self.state[:, 0], boxes)
-        worth = np.where(ious >= options.overlap, ious + self._momentum(boxes, scores), 0.0)
-        self._associate(found, worth, 1e-9, strong)
-        self._associate(found, ious, 0.5, (scores >= options.low) & ~strong)
-        self._associate(found, overlaps(self.last, boxes), options.overlap, strong)
+        worth = np.where(ious >= self.overlap, ious + self._momentum(boxes, scores), 0.0)
+        every = np.ones(len(self.ids), dtype=bool)
+        associate(found, worth, 0.0, every, strong)
+        associate(found, ious, WEAK_OVERLAP, every, (scores >= self.low) & ~strong)
+        associate(found, overlaps(self.last, boxes), self.overlap, every, strong)
         hit = found >= 0
         if before is not None:
             self._update(found[hit], boxes[hit], frame, before)
         ids = np.where(hit, self.ids[found] if len(self.ids) else -1, -1)
-        self._keep(frame - self.seen <= options.lost)
+        self._keep(frame - self.seen <= self.lost)
         new = np.flatnonzero(strong & ~hit)
         ids[new] = self._begin(boxes[new], frame)
         self.confirmed.update(self.ids[(self.hits >= HITS) | (self._steps <= HITS)].tolist())
@@ -69,13 +70,6 @@ class OcSortTracker:
         angle = np.arccos(np.clip((way * self.direction[:, None]).sum(axis=2), -1, 1))
         known = (self.direction != 0).any(axis=1)[:, None]
         return np.where(known, INERTIA * (np.pi / 2 - angle) / np.pi * scores, 0.0)
-
-    def _associate(self, found, worth, least, boxes) -> None:
-        """Pairs of tracks and boxes (N,) bool that are free, into `found`."""
-        free = np.ones(len(self.ids), dtype=bool)
-        free[found[found >= 0]] = False
-        pairs = pair(worth, least, np.flatnonzero(free), np.flatnonzero(boxes & (found < 0)))
-        found[pairs[:, 1]] = pairs[:, 0]
 
     def _update(self, tracks: np.ndarray, boxes: np.ndarray, frame: int, before: int) -> None:
         seen = motion.spelled_as(boxes, self.state[tracks, 0])

@@ -24,8 +24,13 @@ def _buffered(boxes: np.ndarray) -> np.ndarray:
     return grown
 
 
-def pair(worth: np.ndarray, least: float, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(K, 2) rows and columns of the pairs whose worth beyond `least` is greatest in all, each above it; of
-    the given rows and columns (indices) alone."""
+def associate(
+    found: np.ndarray, worth: np.ndarray, least: float, tracks: np.ndarray, boxes: np.ndarray
+) -> None:
+    """Tracks for boxes that have none yet, into `found` (N,): the pairs whose worth (T, N) beyond `least` is
+    greatest in all, each above it; of the tracks (T,) bool and boxes (N,) bool alone."""
+    free = tracks.copy()
+    free[found[found >= 0]] = False
+    rows, columns = np.flatnonzero(free), np.flatnonzero(boxes & (found < 0))
     pairs = best_pairs(worth[np.ix_(rows, columns)] - least)
-    return np.column_stack([rows[pairs[:, 0]], columns[pairs[:, 1]]])
+    found[columns[pairs[:, 1]]] = rows[pairs[:, 0]]

@@ -1,7 +1,5 @@
 """`boxwright.track`: boxes of videos to tracks."""
 
-from dataclasses import replace
-
 import numpy as np
 import polars as pl
 
@@ -106,8 +104,8 @@ class Follower:
 def _make_tracker(options: TrackOptions, dimensions: int, high: float) -> ByteTracker | OcSortTracker:
     """A tracker of one class; `high` where the options leave it open."""
     overlap = OVERLAPS[options.method] if options.overlap is None else options.overlap
-    settled = replace(options, high=high if options.high is None else options.high, overlap=overlap)
-    return TRACKERS[options.method](settled, dimensions)
+    high = high if options.high is None else options.high
+    return TRACKERS[options.method](dimensions, high, options.low, overlap, options.lost)
 
 
 def _check_frames(tables: Tables, images: np.ndarray, frame_of: np.ndarray, video: str) -> None:
