@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from boxwright.serving.batching import Batcher, QueueFullError
+from boxwright.serving.batching import Batcher
+from boxwright.serving.limits import BusyError
 
 
 def test_what_comes_together_is_worked_on_together():
@@ -46,7 +47,7 @@ def test_too_many_are_refused_and_an_error_reaches_everyone_of_its_batch():
     while batcher.waiting:
         time.sleep(0.001)
     second, bad = batcher.submit("second"), batcher.submit("bad")
-    with pytest.raises(QueueFullError):
+    with pytest.raises(BusyError):
         batcher.submit("fourth")
     assert second.cancel()
     go.set()

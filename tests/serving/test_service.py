@@ -24,6 +24,7 @@ from boxwright.data.images import decode_upload, open_upload
 from boxwright.errors import DataError
 from boxwright.serving.app import create_app
 from boxwright.serving.limits import Limits
+from boxwright.serving.serve import open_served
 from boxwright.serving.served import Served
 from tests.prediction.test_video import finder, moving_square, save_random
 
@@ -45,7 +46,7 @@ def client():
     served = Served(finder(), LIMITS)
     with TestClient(create_app({"bright": served}, LIMITS), raise_server_exceptions=False) as made:
         yield made
-    served.batcher.close()
+    served.close()
 
 
 def is_square(box: dict) -> bool:
@@ -75,6 +76,32 @@ def test_answers_in_every_notation(client):
     assert pixels.shape == (128, 192, 3)
     assert np.ptp(pixels[52, 22:25], axis=1).max() > 40  # the outline has a colour, the picture none
     assert client.post("/predict?score=0.95", content=SQUARE).json()["images"][0]["boxes"] == []
+
+
+def test_a_large_picture_in_tiles():
+    """Fitted whole into 192 x 128 the square has two pixels."""
+    pixels = np.zeros((1280, 1920, 3), np.uint8)
+    pixels[900:924, 1000:1024] = 255
+    served = Served(finder(), Limits())
+    client = TestClient(create_app({"bright": served}, Limits()))
+    box = client.post("/predict?tiles=true", content=encoded(pixels)).json()["images"][0]["boxes"][0]
+    assert [box[k] for k in "xywh"] == pytest.approx([1000, 900, 24, 24], abs=1e-4)
+    assert client.post("/predict?tiles=maybe", content=SQUARE).status_code == 422
+    served.close()
+
+
+def test_images_of_any_shape_need_few_graphs(tmp_path):
+    save_random(tmp_path / "random.safetensors")
+    served = open_served(str(tmp_path / "random.safetensors"), None, None, None, Limits(wait=0.2))
+    client = TestClient(create_app({"random": served}, Limits()))
+    for width, height in ((192, 128), (100, 200), (70, 200), (60, 200), (300, 100), (300, 90), (10, 500)):
+        picture = encoded(np.full((height, width, 3), 90, np.uint8))
+        answer = client.post("/predict?score=0", content=picture).json()["images"][0]
+        assert (answer["width"], answer["height"]) == (width, height)
+        assert all(b["x"] >= 0 and b["x"] + b["w"] <= width + 1e-6 for b in answer["boxes"])
+    sizes = {key[:2] for key in served.predictor.model.sessions}
+    assert sizes <= {(h, w) for h in (32, 64, 96, 128) for w in (64, 128, 192)}
+    served.close()
 
 
 def test_what_the_service_tells_of_itself(client):
@@ -166,7 +193,7 @@ def test_a_token_is_wanted_where_there_is_one():
     good = {"Authorization": "Bearer secret"}
     assert client.post("/predict", content=SQUARE, headers=good).status_code == 200
     assert client.get("/models", headers=good | {"Host": "evil.example"}).status_code == 400
-    served.batcher.close()
+    served.close()
 
 
 def test_a_full_queue_says_when_to_come_back():
@@ -186,11 +213,11 @@ def test_a_full_queue_says_when_to_come_back():
     assert all(a.headers["retry-after"] == "1" for a in refused)
     assert all(a.status_code in (200, 429) for a in answers)
     assert any(a.status_code == 200 for a in answers)
-    served.batcher.close()
+    served.close()
 
 
-def test_pixels_of_all_requests_are_held_within_a_limit():
-    limits, go = Limits(held=30_000, batch=1, wait=0.0), threading.Event()  # one picture of 192 x 128
+def test_bodies_and_pixels_of_all_requests_are_held_within_a_limit():
+    limits, go = Limits(memory=90_000, batch=1, wait=0.0), threading.Event()  # one picture of 192 x 128
     served = Served(finder(), limits)
     work = served.batcher._work
     served.batcher._work = lambda items: (go.wait(10), work(items))[1]
@@ -204,7 +231,7 @@ def test_pixels_of_all_requests_are_held_within_a_limit():
     two = [("images", ("a.png", SQUARE)), ("images", ("b.png", SQUARE))]
     assert client.post("/predict", files=two).status_code == 413
     assert client.post("/predict", content=SQUARE).status_code == 200  # nothing is held any more
-    served.batcher.close()
+    served.close()
 
 
 def test_a_fault_of_ours_is_logged_and_told_without_its_traceback(caplog):
@@ -215,7 +242,7 @@ def test_a_fault_of_ours_is_logged_and_told_without_its_traceback(caplog):
     assert answer.status_code == 500
     assert answer.json() == {"error": "something went wrong here", "request": answer.headers["x-request-id"]}
     assert "ZeroDivisionError" in caplog.text
-    served.batcher.close()
+    served.close()
 
 
 def test_a_header_is_believed_before_pixels_are_decoded():
@@ -307,6 +334,9 @@ def test_the_page_draws_boxes_in_a_browser(server, tmp_path):
         assert sum(counts) == 5
         page.evaluate("score.value = 1; score.dispatchEvent(new Event('input'))")
         assert page.evaluate("document.querySelectorAll('#counts tr').length") == 0
+        page.evaluate("score.value = 0; tiles.click()")  # asks again
+        until(page, "!document.getElementById('told').textContent.endsWith('asked')")
+        assert page.evaluate("boxes.length") == 5
         (tmp_path / "no.png").write_text("no picture")
         page.set_input_files("#file", str(tmp_path / "no.png"))
         until(page, "document.getElementById('told').className === 'error'")

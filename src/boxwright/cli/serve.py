@@ -28,15 +28,22 @@ def serve(
     queue: Annotated[int, typer.Option(help="Images that may wait; then 429.", min=1)] = 64,
     max_bytes: Annotated[int, typer.Option(help="Of a request.", min=1)] = 20_000_000,
     max_pixels: Annotated[int, typer.Option(help="Of an image.", min=1)] = 50_000_000,
-    held_pixels: Annotated[
-        int, typer.Option(help="Of all requests that are decoded at a time, 3 bytes each; then 429.", min=1)
-    ] = 200_000_000,
+    max_memory: Annotated[
+        int, typer.Option(help="Bytes of bodies and pixels of all requests at a time; then 429.", min=1)
+    ] = 600_000_000,
     max_images: Annotated[int, typer.Option(help="Of a request.", min=1)] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds for a request.", min=0.1)] = 30.0,
     token: Annotated[
         str | None,
         typer.Option(envvar="BOXWRIGHT_TOKEN", help="That requests must bring; made where one is needed."),
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder whose images GET /predict?image=PATH may name.")
+    ] = None,
+    fetch: Annotated[
+        list[str] | None, typer.Option(help="Host whose addresses it may name; repeat it for more.")
+    ] = None,
+    watch: Annotated[bool, typer.Option(help="Load checkpoints that change, while requests go on.")] = False,
 ) -> None:
     """Answer requests for boxes over HTTP: POST /predict, and a page to try it on.
 
@@ -53,7 +60,9 @@ def serve(
     import_extra("fastapi", "serve")
     import_extra("multipart", "serve")
     limits = import_extra("boxwright.serving.limits", "serve").Limits(
-        max_bytes, max_pixels, held_pixels, max_images, queue, batch, wait / 1000, timeout
+        max_bytes, max_pixels, max_memory, max_images, queue, batch, wait / 1000, timeout
     )
     serving = import_extra("boxwright.serving.serve", "serve")
-    serving.serve(checkpoints, host, port, device, runtime, max_detections, limits, token)
+    serving.serve(
+        checkpoints, host, port, device, runtime, max_detections, limits, token, images, fetch or (), watch
+    )

@@ -223,10 +223,17 @@ class DetectionDataset(Dataset):
             return error
 
 
-def collate(samples: list[Sample], stride: int = 32, least: int = 0) -> Batch:
-    """Pad samples to one size, a multiple of `stride` from `least` on, and their boxes to one number."""
-    sides = (max(least, *(s.pixels.shape[axis] for s in samples)) for axis in (0, 1))
-    height, width = (-(-side // stride) * stride for side in sides)
+def collate(
+    samples: list[Sample], stride: int = 32, least: int = 0, size: tuple[int, int] | None = None
+) -> Batch:
+    """Pad samples to one size, a multiple of `stride` from `least` on, or (width, height) `size`, and their
+    boxes to one number.
+    """
+    if size is None:
+        sides = (max(least, *(s.pixels.shape[axis] for s in samples)) for axis in (1, 0))
+        width, height = (-(-side // stride) * stride for side in sides)
+    else:
+        width, height = size
     pixels = np.full((len(samples), height, width, 3), PAD_VALUE, dtype=np.uint8)
     most = max(len(s.boxes) for s in samples)
     boxes, rotated = (np.zeros((len(samples), most, k), dtype=np.float32) for k in (4, 5))

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from boxwright.assign import Assignment
 from boxwright.data.dataset import collate
-from boxwright.data.samples import Sample
 from boxwright.data.targets import Batch, Targets
 from boxwright.errors import ConfigError
 from boxwright.models.detections import Detections, Scored, Selection, select_detections
@@ -100,6 +99,6 @@ def weigh(outputs: dict[str, Tensor], weights: Tensor) -> None:
             output.register_hook(lambda gradient, factor=factor: gradient * factor.to(gradient.dtype))
 
 
-def collate_for(model: Detector) -> Callable[[list[Sample]], Batch]:
+def collate_for(model: Detector) -> Callable[..., Batch]:
     """What makes batches of the sizes that a detector takes; it travels to a loader's workers without it."""
     return partial(collate, stride=model.stride, least=model.least_side)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 OPSET = 19
+TRACING = Lock()  # the exporter's state is the process's
 KEPT = 8  # graphs, one for each height, width and number of threads that was met lately
 
 
@@ -112,7 +113,7 @@ def need_onnx() -> None:
 def trace(module: nn.Module, images: Tensor, names: list[str], axes: dict[str, dict[int, str]]) -> bytes:
     """The graph of a module of `images`, with outputs of these names, and axes of any size by name."""
     target = io.BytesIO()
-    with warnings.catch_warnings():
+    with TRACING, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that shapes become constants, as they are meant to
         torch.onnx.export(
             module.eval(), (images,), cast(Any, target), dynamo=False, opset_version=OPSET,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -74,10 +75,24 @@ class Predictor:
         none |= {name: np.zeros(0, dtype=bool) for name in ("oriented", "ignore")}
         return Sample(resize(pixels, fitted_size(size, into)), **none, index=0, matrix=fit_matrix(size, into))
 
-    def find_fitted(self, samples: Sequence[Sample]) -> list[np.ndarray]:
-        """Rows of each image of `fitted`."""
+    def find_fitted(self, samples: Sequence[Sample], size: tuple[int, int] | None = None) -> list[np.ndarray]:
+        """Rows of each image of `fitted`, padded to (width, height); None: to the largest of them."""
         numbered = [replace(sample, index=n) for n, sample in enumerate(samples)]
-        return self.find_whole(collate_for(self.model)(numbered))
+        return self.find_whole(collate_for(self.model)(numbered, size=size))
+
+    def tiled(self, options: TilingOptions, max_detections: int | None = None) -> "Predictor":
+        """The same network over images cut up.
+
+        Raises:
+            ConfigError: a tiling that can't be meant.
+        """
+        cut, model = options.resolve(self.loaded, max_detections), copy(self.model)
+        # A graph has chosen already. The boxes of several views or angles are fused before those of tiles.
+        if not isinstance(model, ExportedDetector):
+            fused = bool(self.angles) or len(self.views) > 1
+            limited = model.selection.limited_to(cut.max_detections)
+            model.selection = limited if fused else cut.selection_of(model.selection)
+        return replace(self, model=model, tiling=cut, limit=cut.max_detections)
 
     def find_whole(self, batch: Batch) -> list[np.ndarray]:
         """Rows of each image of a batch."""
@@ -117,19 +132,17 @@ def open_predictor(
     if sweep and model.finds_landmarks:
         raise ConfigError("a sweep makes oriented boxes, which have no landmarks.")
     views, angles = views or loaded.config.views, sweep_angles(sweep)
-    cut = None if tiling is None else tiling.resolve(loaded, max_detections)
-    limit = max_detections or (model.selection if cut is None else cut).max_detections
-    most = model.selection.max_detections
-    # A graph has chosen already: of a tile it gives as many as of an image, and a full one is told.
-    exported = isinstance(model, ExportedDetector)
-    if exported and cut is None and limit > most:
-        raise ConfigError(f"a limit of {limit:,} detections, but {checkpoint} gives {most:,} at most.")
-    if not exported or cut is None:
+    whole = Predictor(
+        Path(checkpoint).name, loaded, model, where, views, angles, None, model.selection.max_detections
+    )
+    if tiling is not None:
+        return whole.tiled(tiling, max_detections)
+    limit, most = max_detections or whole.limit, whole.limit
+    if not isinstance(model, ExportedDetector):
         model.selection = model.selection.limited_to(limit)
-    # The boxes of several views or angles are fused before those of tiles.
-    if cut is not None and not sweep and len(views) == 1 and not exported:
-        model.selection = cut.selection_of(model.selection)
-    return Predictor(Path(checkpoint).name, loaded, model, where, views, angles, cut, limit)
+    elif limit > most:
+        raise ConfigError(f"a limit of {limit:,} detections, but {checkpoint} gives {most:,} at most.")
+    return replace(whole, limit=limit)
 
 
 def open_detector(place: str | os.PathLike) -> LoadedDetector:

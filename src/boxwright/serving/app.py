@@ -1,14 +1,12 @@
 """The service: pictures in, boxes out, within limits that hold against strangers."""
 
 import asyncio
-import base64
-import binascii
 import json
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
@@ -27,37 +24,19 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from boxwright.data.drawing import Annotator
 from boxwright.data.images import decode_upload, open_upload
 from boxwright.errors import DataError
-from boxwright.serving.batching import QueueFullError
-from boxwright.serving.limits import Limits
+from boxwright.serving.fetching import Sources
+from boxwright.serving.limits import Budget, BusyError, Held, Limits, TooLargeError
+from boxwright.serving.reading import images_of
+from boxwright.serving.reloading import Reloader
+from boxwright.serving.schema import BODY, EXAMPLE, REFUSALS
 from boxwright.serving.served import Served, boxes_of, coco_of
 
 PAGE = Path(__file__).with_name("page")
 OPEN = ("/health", "/ready")  # to everyone, for whoever watches over the service
 POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
-FIELDS = 16  # of a form, beside its files
 Kind = Literal["boxes", "coco", "picture"]
+Found = tuple[np.ndarray, np.ndarray]  # pixels and rows
 logger = logging.getLogger("boxwright.serving")
-EXAMPLE = {
-    "model": "bccd",
-    "images": [
-        {
-            "width": 640,
-            "height": 480,
-            "boxes": [
-                {
-                    "class": "RBC",
-                    "category_id": 1,
-                    "score": 0.93,
-                    "x": 62.5,
-                    "y": 218.0,
-                    "w": 104.1,
-                    "h": 99.7,
-                }
-            ],
-            "at_limit": False,
-        }
-    ],
-}
 
 
 @dataclass(frozen=True)
@@ -76,6 +55,8 @@ def create_app(
     limits: Limits,
     token: str | None = None,
     hosts: tuple[str, ...] = ("*",),
+    sources: Sources | None = None,
+    reloader: Reloader | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -84,9 +65,23 @@ def create_app(
         limits: of requests.
         token: that every request must bring, as `Authorization: Bearer ...`; None: none.
         hosts: names by which the service may be asked for, so that no page elsewhere has one of its own.
+        sources: of images that requests name; None: they bring them.
+        reloader: of models, while the application runs; None: they stay.
     """
-    app = FastAPI(title="boxwright", docs_url=None, redoc_url=None, version="1")
-    meters, hold = _make_meters(models), _holding(limits.held)
+    sources = sources or Sources()
+
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[None]:
+        looking = None if reloader is None else asyncio.create_task(reloader.run())
+        yield
+        if looking is not None:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+        await sources.close()
+
+    app = FastAPI(title="boxwright", docs_url=None, redoc_url=None, version="1", lifespan=run)
+    meters, budget = _make_meters(models), Budget(limits.memory)
 
     @app.middleware("http")
     async def watch(request: Request, call_next: Any) -> Response:
@@ -135,7 +130,7 @@ def create_app(
     @app.get("/metrics", include_in_schema=False)
     async def measure() -> Response:
         for name, served in models.items():
-            meters.waiting.labels(name).set(served.batcher.waiting)
+            meters.waiting.labels(name).set(served.waiting)
         return Response(generate_latest(meters.registry), media_type="text/plain; version=0.0.4")
 
     answers: dict[int | str, dict[str, Any]] = {
@@ -143,28 +138,55 @@ def create_app(
         **{code: {"description": text} for code, text in REFUSALS.items()},
     }
 
-    @app.post("/predict", summary="Boxes of one or several images.", responses=answers, openapi_extra=BODY)
+    @app.post("/predict", summary="Boxes of images.", responses=answers, openapi_extra=BODY)
     async def predict(
-        request: Request, model: str | None = None, score: float | None = None, format: Kind = "boxes"
+        request: Request,
+        model: str | None = None,
+        score: float | None = None,
+        tiles: bool = False,
+        format: Kind = "boxes",
+    ) -> Response:
+        return await answer(lambda held: images_of(request, limits, held), model, score, tiles, format)
+
+    @app.get("/predict", summary="Boxes of a named image, where that is allowed.", responses=answers)
+    async def predict_named(
+        image: str,
+        model: str | None = None,
+        score: float | None = None,
+        tiles: bool = False,
+        format: Kind = "boxes",
+    ) -> Response:
+        async def read(held: Held) -> list[bytes]:
+            return [await sources.read(image, held)]
+
+        return await answer(read, model, score, tiles, format)
+
+    async def answer(
+        read: Callable[[Held], Awaitable[list[bytes]]],
+        model: str | None,
+        score: float | None,
+        tiles: bool,
+        kind: Kind,
     ) -> Response:
         name = next(iter(models)) if model is None else model
-        served = models.get(name)
-        if served is None:
+        if name not in models:
             raise HTTPException(404, f"no such model; there are {', '.join(models)}")
         if score is not None and not 0 <= score <= 1:
             raise HTTPException(422, "score must be 0 to 1")
         try:
-            async with asyncio.timeout(limits.seconds):
-                images = [open_upload(c, limits.pixels) for c in await _images_of(request, limits)]
-                with hold(sum(image.width * image.height for image in images)):
-                    found = await asyncio.gather(*(_find(served, image) for image in images))
+            with budget.held() as held, models[name].leased() as served:
+                async with asyncio.timeout(limits.seconds):
+                    contents = await read(held)
+                    found = await _all([_find(served, c, limits, tiles, held) for c in contents])
                     meters.images.labels(name).inc(len(found))
-                    return await run_in_threadpool(_answer, served, name, found, score, format)
+                    return await asyncio.to_thread(_answer, served, name, found, score, tiles, kind)
         except TimeoutError as error:
             raise HTTPException(408, f"not done within {limits.seconds:g} s") from error
         except DataError as error:
             raise HTTPException(422, str(error)) from error
-        except QueueFullError as error:
+        except TooLargeError as error:
+            raise HTTPException(413, str(error)) from error
+        except BusyError as error:
             raise HTTPException(429, REFUSALS[429], {"Retry-After": "1"}) from error
 
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
@@ -173,128 +195,30 @@ def create_app(
 
 
 PATHS = ("/", "/health", "/ready", "/models", "/metrics", "/predict", "/openapi.json")
-REFUSALS = {
-    401: "a token is wanted",
-    404: "no such model",
-    408: "the body or the answer took too long",
-    413: "a body, or a number of images, beyond the limit",
-    415: "neither an image, a form nor JSON",
-    422: "no image, or one that can't be decoded or has too many pixels",
-    429: "too much is waiting; Retry-After says when to come back",
-}
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "image/jpeg": {"schema": {"type": "string", "format": "binary"}},
-            "image/png": {"schema": {"type": "string", "format": "binary"}},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "images": {"type": "array", "items": {"type": "string", "format": "binary"}}
-                    },
-                }
-            },
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "images": {"type": "array", "items": {"type": "string", "format": "byte"}}
-                    },
-                    "required": ["images"],
-                }
-            },
-        },
-    }
-}
 
 
-async def _images_of(request: Request, limits: Limits) -> list[bytes]:
-    """The files of a request: a raw body, a form's, or base64 in JSON."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = await _body(request, limits.bytes)
-    if kind == "multipart/form-data":
-        request._body = body  # read already, within the limit; the form is parsed from it
-        try:
-            form = await request.form(max_files=limits.images, max_fields=FIELDS)
-        except HTTPException as error:
-            many = "Maximum number of files" in str(error.detail)
-            refusal = (413, _many(limits)) if many else (422, "a form that can't be read")
-            raise HTTPException(*refusal) from error
-        contents = [await part.read() for _, part in form.multi_items() if not isinstance(part, str)]
-    elif kind == "application/json":
-        contents = _from_json(body)
-    elif kind.startswith("image/") or kind in ("application/octet-stream", ""):
-        contents = [body]
-    else:
-        raise HTTPException(415, "expected an image, multipart/form-data or application/json")
-    if not any(contents):
-        raise HTTPException(422, "no image in it")
-    if len(contents) > limits.images:
-        raise HTTPException(413, _many(limits))
-    return contents
-
-
-def _many(limits: Limits) -> str:
-    return f"more than {limits.images} images"
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """The body, unless it is larger than allowed."""
-    told = request.headers.get("content-length", "")
-    if told.isdigit() and int(told[:18]) > most:
-        raise HTTPException(413, f"more than {most:,} bytes")
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise HTTPException(413, f"more than {most:,} bytes")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _from_json(body: bytes) -> list[bytes]:
+async def _all(works: list[Coroutine[Any, Any, Found]]) -> list[Found]:
+    """Results of all; where one fails, the others end."""
+    tasks = [asyncio.create_task(work) for work in works]
     try:
-        texts = json.loads(body)["images"]
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise TypeError
-        return [base64.b64decode(text.rpartition("base64,")[2], validate=True) for text in texts]
-    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
-        raise HTTPException(422, 'expected {"images": [base64, ...]}') from error
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
-def _holding(most: int) -> Callable[[int], AbstractContextManager[None]]:
-    """What keeps the pixels that are decoded at a time within `most`; used from the event loop alone."""
-    held = 0
-
-    @contextmanager
-    def hold(pixels: int) -> Iterator[None]:
-        nonlocal held
-        if pixels > most:
-            raise HTTPException(413, f"{pixels:,} pixels, expected at most {most:,} in a request")
-        if held + pixels > most:
-            raise QueueFullError
-        held += pixels
-        try:
-            yield
-        finally:
-            held -= pixels
-
-    return hold
-
-
-async def _find(served: Served, image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+async def _find(served: Served, content: bytes, limits: Limits, tiles: bool, held: Held) -> Found:
     """Pixels and rows of one image."""
-    if served.batcher.full:  # before anything is decoded
-        raise QueueFullError
-    pixels = await run_in_threadpool(decode_upload, image)
-    sample = await run_in_threadpool(served.predictor.fitted, pixels)
-    return pixels, await asyncio.wrap_future(served.batcher.submit(sample))
+    if served.full(tiles):  # before anything is decoded
+        raise BusyError
+    image = open_upload(content, limits.pixels)
+    held.take(3 * image.width * image.height)
+    pixels = await asyncio.to_thread(decode_upload, image)
+    return pixels, await served.find(pixels, tiles)
 
 
 def _answer(
-    served: Served, name: str, found: list[tuple[np.ndarray, np.ndarray]], score: float | None, kind: Kind
+    served: Served, name: str, found: list[Found], score: float | None, tiles: bool, kind: Kind
 ) -> Response:
     sizes = [(pixels.shape[1], pixels.shape[0]) for pixels, _ in found]
     tables = [served.tables(rows, size, score) for (_, rows), size in zip(found, sizes)]
@@ -304,12 +228,12 @@ def _answer(
         buffer = BytesIO()
         Image.fromarray(Annotator(score).draw(found[0][0], tables[0])).save(buffer, "JPEG", quality=90)
         return Response(buffer.getvalue(), media_type="image/jpeg")
-    limit = served.predictor.limit
+    limit = (served.tiled if tiles else served.predictor).limit
     images = [
         {"width": w, "height": h, "boxes": boxes_of(own), "at_limit": len(rows) >= limit}
         for (w, h), own, (_, rows) in zip(sizes, tables, found)
     ]
-    return JSONResponse({"model": name, "images": images})
+    return JSONResponse({"model": name, "digest": served.digest, "images": images})
 
 
 def _allowed(request: Request, token: str) -> bool:

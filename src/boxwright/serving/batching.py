@@ -7,9 +7,7 @@ from queue import Empty, Full, Queue
 from threading import Thread
 from typing import Any
 
-
-class QueueFullError(Exception):
-    """More is waiting than may."""
+from boxwright.serving.limits import BusyError
 
 
 class Batcher:
@@ -33,18 +31,22 @@ class Batcher:
         """The result that is to come.
 
         Raises:
-            QueueFullError: as many are waiting as may.
+            BusyError: as many are waiting as may.
         """
         future: Future = Future()
         try:
             self._waiting.put_nowait((item, future))
         except Full as error:
-            raise QueueFullError from error
+            raise BusyError from error
         return future
 
     @property
     def waiting(self) -> int:
         return self._waiting.qsize()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
 
     @property
     def full(self) -> bool:

@@ -1,9 +1,13 @@
 """An application at an address of this machine, until somebody stops it."""
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from boxwright.errors import ConfigError
 
@@ -36,3 +40,35 @@ def listen(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
             ) from error
         shown = "localhost" if host in LOCAL else f"[{host}]" if ":" in host else host
         yield listening, f"http://{shown}:{listening.getsockname()[1]}"
+
+
+def protocol(seconds: float) -> type[H11Protocol]:
+    """HTTP by uvicorn, which alone would wait for the head of a request for ever."""
+
+    class Timely(H11Protocol):
+        deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.watch_head()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self.watch_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self.forget_head()
+
+        def watch_head(self) -> None:
+            if self.conn.their_state is not h11.IDLE:
+                self.forget_head()  # it is whole; the application watches over the rest
+            elif self.deadline is None:
+                self.deadline = self.loop.call_later(seconds, self.transport.abort)
+
+        def forget_head(self) -> None:
+            if self.deadline is not None:
+                self.deadline.cancel()
+                self.deadline = None
+
+    return Timely

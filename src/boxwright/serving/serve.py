@@ -4,17 +4,21 @@ import logging
 import os
 import secrets
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import uvicorn
 
+from boxwright.config.places import find_checkpoint
 from boxwright.errors import ConfigError
 from boxwright.prediction.predictor import open_predictor
 from boxwright.progress import console
 from boxwright.serving.app import create_app
+from boxwright.serving.fetching import Sources
 from boxwright.serving.limits import Limits
-from boxwright.serving.listening import LOCAL, is_local, listen
+from boxwright.serving.listening import LOCAL, is_local, listen, protocol
+from boxwright.serving.reloading import Reloader
 from boxwright.serving.served import Served
 
 
@@ -27,6 +31,9 @@ def serve(
     max_detections: int | None = None,
     limits: Limits | None = None,
     token: str | None = None,
+    images: str | os.PathLike | None = None,
+    fetch: Sequence[str] = (),
+    watch: bool = False,
 ) -> None:
     """Answer requests for boxes; Ctrl-C or SIGTERM ends it once what has begun is answered.
 
@@ -39,6 +46,9 @@ def serve(
         max_detections: an image; None: the experiment's.
         limits: of requests.
         token: that every request must bring.
+        images: folder whose images `GET /predict?image=` may name; None: none.
+        fetch: hosts whose addresses it may name; private addresses are never asked.
+        watch: checkpoints that change are loaded again, while requests go on.
 
     Raises:
         CheckpointError: a checkpoint can't be used.
@@ -50,16 +60,24 @@ def serve(
     limits = limits or Limits()
     if not is_local(host) and token is None:
         token = secrets.token_urlsafe(24)
+    places = named(checkpoints)
+    sources = Sources(None if images is None else Path(images), fetch, limits.bytes)
+
+    def open_model(place: str) -> Served:
+        return open_served(place, device, runtime, max_detections, limits)
+
     with listen(host, port) as (listening, address):
-        models = open_models(checkpoints, device, runtime, max_detections, limits)
+        models: dict[str, Served] = {}
+        reloader = Reloader(models, places, open_model) if watch else None  # knows them as they are loaded
+        models.update({name: open_model(place) for name, place in places.items()})
         hosts = (*LOCAL, host) if is_local(host) else ("*",)
-        app = create_app(models, limits, token, hosts)
+        app = create_app(models, limits, token, hosts, sources, reloader)
         console.print(f"{address}  {', '.join(models)}", soft_wrap=True)
         if token is not None:
             console.print(f"Authorization: Bearer {token}", soft_wrap=True)
         _log_to_stderr()
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False,
+            app, http=protocol(limits.seconds), log_level="warning", access_log=False, server_header=False,
             timeout_graceful_shutdown=round(limits.seconds), timeout_keep_alive=10,
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[listening])
@@ -67,28 +85,34 @@ def serve(
             served.batcher.close()
 
 
-def open_models(
-    checkpoints: Sequence[str | os.PathLike],
-    device: str | None,
-    runtime: str | None,
-    max_detections: int | None,
-    limits: Limits,
-) -> dict[str, Served]:
-    """Models by name, each having seen one image, so that the first request doesn't wait."""
+def named(checkpoints: Sequence[str | os.PathLike]) -> dict[str, str]:
+    """Places of checkpoints by their names.
+
+    Raises:
+        ConfigError: none, or two of one name.
+    """
     if not checkpoints:
         raise ConfigError("no checkpoint is given, expected one at least.")
-    models = {}
+    places = {}
     for given in map(str, checkpoints):
         name, _, place = given.rpartition("=")
         name = name or Path(place).stem
-        if name in models:
+        if name in places:
             raise ConfigError(f"two models named '{name}'; NAME=CHECKPOINT gives them others.")
-        kind = runtime or ("torch" if device not in (None, "cpu") else "onnx")
-        predictor = open_predictor(place, device or "cpu", max_detections=max_detections, runtime=kind)
-        width, height = predictor.loaded.config.image_size
-        predictor.find([np.zeros((height, width, 3), np.uint8)])
-        models[name] = Served(predictor, limits)
-    return models
+        places[name] = place
+    return places
+
+
+def open_served(
+    place: str, device: str | None, runtime: str | None, max_detections: int | None, limits: Limits
+) -> Served:
+    """A checkpoint that has seen one image, so that the first request doesn't wait."""
+    digest = sha256(find_checkpoint(place).read_bytes()).hexdigest()[:16]
+    kind = runtime or ("torch" if device not in (None, "cpu") else "onnx")
+    predictor = open_predictor(place, device or "cpu", max_detections=max_detections, runtime=kind)
+    width, height = predictor.loaded.config.image_size
+    predictor.find([np.zeros((height, width, 3), np.uint8)])
+    return Served(predictor, limits, digest, max_detections)
 
 
 def _log_to_stderr() -> None:

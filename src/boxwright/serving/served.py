@@ -1,6 +1,8 @@
 """A detector that answers requests: its batches, and boxes as plain values."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -8,23 +10,73 @@ import numpy as np
 from boxwright.data.confident import confident
 from boxwright.data.samples import Sample
 from boxwright.data.tables import Tables
+from boxwright.models.onnx import OnnxDetector
 from boxwright.prediction.predictor import Predictor
+from boxwright.prediction.tiles import TilingOptions
 from boxwright.prediction.video import image_table
 from boxwright.serving.batching import Batcher
 from boxwright.serving.limits import Limits
 
+STEPS = 4  # sizes of a side that batches are padded to: a graph is made for each, as late as it is wanted
+
 
 class Served:
-    """A predictor of whole images behind a batcher.
+    """A predictor behind batchers, one of whole images and one of images in tiles.
 
     Args:
-        predictor: ready.
+        predictor: of whole images, ready.
         limits: size of batches, how long they wait, and how many may.
+        digest: of its checkpoint.
+        max_detections: of an image in tiles; None: `Tiling`'s.
     """
 
-    def __init__(self, predictor: Predictor, limits: Limits):
-        self.predictor = predictor
+    def __init__(
+        self, predictor: Predictor, limits: Limits, digest: str = "", max_detections: int | None = None
+    ):
+        self.predictor, self.digest = predictor, digest
+        self.tiled = predictor.tiled(TilingOptions(), max_detections)
         self.batcher = Batcher(self._find, limits.batch, limits.wait, limits.queue)
+        self.tiler = Batcher(self.tiled.find, 1, 0.0, limits.queue)
+        self._users, self._retired = 0, False
+
+    @property
+    def waiting(self) -> int:
+        return self.batcher.waiting + self.tiler.waiting
+
+    def full(self, tiles: bool) -> bool:
+        """Whether no image is taken now."""
+        return (self.tiler if tiles else self.batcher).full
+
+    @contextmanager
+    def leased(self) -> Iterator["Served"]:
+        """Used by a request, of the event loop: what is retired meanwhile ends after it."""
+        self._users += 1
+        try:
+            yield self
+        finally:
+            self._users -= 1
+            self._end()
+
+    def retire(self) -> None:
+        """End once nobody uses it."""
+        self._retired = True
+        self._end()
+
+    def close(self) -> None:
+        """Finish what waits, then end."""
+        self.batcher.close()
+        self.tiler.close()
+
+    async def find(self, pixels: np.ndarray, tiles: bool) -> np.ndarray:
+        """Rows of an image, as `Predictor.find`'s.
+
+        Raises:
+            BusyError: too much waits.
+        """
+        if tiles:
+            return await asyncio.wrap_future(self.tiler.submit(pixels))
+        sample = await asyncio.to_thread(self.predictor.fitted, pixels)
+        return await asyncio.wrap_future(self.batcher.submit(sample))
 
     def describe(self) -> dict[str, Any]:
         """What a client should know."""
@@ -37,6 +89,7 @@ class Served:
             "image_size": list(loaded.config.image_size),
             "thresholds": thresholds,
             "max_detections": self.predictor.limit,
+            "digest": self.digest,
         }
 
     def tables(self, rows: np.ndarray, size: tuple[int, int], min_score: float | None) -> Tables:
@@ -46,8 +99,24 @@ class Served:
         tables = self.predictor.tables([rows], image_table("request", size, [(1, 0.0)]))
         return tables.with_boxes(tables.boxes.filter(confident(tables, min_score)))
 
+    def _end(self) -> None:
+        if self._retired and not self._users:
+            asyncio.get_running_loop().run_in_executor(None, self.close)
+
     def _find(self, samples: Sequence[Sample]) -> list[np.ndarray]:
-        return self.predictor.find_fitted(samples)
+        return self.predictor.find_fitted(samples, self._size_of(samples))
+
+    def _size_of(self, samples: Sequence[Sample]) -> tuple[int, int] | None:
+        """(width, height) to pad to where each has a graph of its own: strangers' images have any."""
+        model = self.predictor.model
+        if not isinstance(model, OnnxDetector):
+            return None
+        sides = []
+        for axis, most in zip((1, 0), model.padded(self.predictor.loaded.config.image_size)):
+            step = -(-most // (STEPS * model.stride)) * model.stride
+            side = max(model.least_side, *(s.pixels.shape[axis] for s in samples))
+            sides.append(min(most, -(-side // step) * step))
+        return sides[0], sides[1]
 
 
 def boxes_of(tables: Tables) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 const COLORS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999"];
 const find = (id) => document.getElementById(id);
 const canvas = find("canvas"), context = canvas.getContext("2d");
-let models = {}, picture = null, boxes = [];
+let models = {}, file = null, picture = null, boxes = [];
 
 function tell(text, wrong = false) {
   find("told").textContent = text;
@@ -31,13 +31,14 @@ function choose() {
   find("score").value = known.length ? Math.min(...known) : 0.3;
 }
 
-async function send(file) {
+async function send(chosen = file) {
+  file = chosen;
   tell(`${file.name}: asked`);
   picture = await createImageBitmap(file);
   boxes = [];
   draw();
   const start = performance.now();
-  const query = new URLSearchParams({ model: find("model").value, score: 0.01 });
+  const query = new URLSearchParams({ model: find("model").value, score: 0.01, tiles: find("tiles").checked });
   const found = await ask(`/predict?${query}`, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
   boxes = found.images[0].boxes;
   draw();
@@ -85,6 +86,7 @@ function draw() {
 
 const shown = (work) => work.catch((error) => tell(error.message, true));
 find("file").addEventListener("change", (event) => event.target.files[0] && shown(send(event.target.files[0])));
+find("tiles").addEventListener("change", () => file && shown(send()));
 find("score").addEventListener("input", draw);
 find("model").addEventListener("change", () => { choose(); draw(); });
 find("token").addEventListener("change", () => shown(load()));
