@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-all lint format bench bench-startup bench-evaluate bench-models bench-tiling bench-audit clean
+.PHONY: help install demo docs test test-all lint format bench bench-startup bench-evaluate bench-models bench-tiling bench-audit bench-serving clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
@@ -68,6 +68,10 @@ bench-audit: install  ## what an audit finds of planted faults, beside cleanlab'
 	$(BIN)/python -m benchmarks.audit bccd
 	$(BIN)/python -m benchmarks.audit hituav
 	$(BIN)/python -m benchmarks.audit scenes
+
+bench-serving: install  ## the service beside LitServe: make bench-serving CHECKPOINT=runs/bccd IMAGES=folder
+	$(BIN)/uv sync --frozen --inexact --extra serve --extra bench --group dev
+	$(BIN)/python -m benchmarks.serving --checkpoint $(CHECKPOINT) --images $(IMAGES)
 
 bench-models: install  ## training and inference beside torchvision's detectors
 	$(BIN)/python -m benchmarks.models

@@ -12,6 +12,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -22,10 +23,11 @@ from PIL import Image
 import boxwright
 from boxwright.data.images import decode_upload, open_upload
 from boxwright.errors import DataError
+from boxwright.evaluation.operating import Operating, OperatingPoint
 from boxwright.serving.app import create_app
 from boxwright.serving.limits import Limits
 from boxwright.serving.serve import open_served
-from boxwright.serving.served import Served
+from boxwright.serving.served import Served, coco_of
 from tests.prediction.test_video import finder, moving_square, save_random
 
 LIMITS = Limits(bytes=300_000, pixels=200_000, images=3, seconds=60.0)
@@ -76,6 +78,33 @@ def test_answers_in_every_notation(client):
     assert pixels.shape == (128, 192, 3)
     assert np.ptp(pixels[52, 22:25], axis=1).max() > 40  # the outline has a colour, the picture none
     assert client.post("/predict?score=0.95", content=SQUARE).json()["images"][0]["boxes"] == []
+
+
+@pytest.mark.parametrize("kind", ["upright", "oriented", "landmarks"])
+@pytest.mark.parametrize("score", [None, 0.0, 0.5])
+def test_boxes_are_those_of_the_tables_that_predict_makes(kind, score):
+    known = finder()
+    point = OperatingPoint(0.4, 0.9, 0.9, 0.9, slope=0.5, shift=0.3)
+    loaded = replace(known.loaded, categories=["a", "b"], operating=Operating({"b": point}))
+    served = Served(replace(known, loaded=loaded), LIMITS)
+    rng = np.random.default_rng(0)
+    boxes = rng.uniform(-20, 200, (40, 4))
+    boxes[:, 2:] = boxes[:, :2] + rng.uniform(1, 90, (40, 2))  # many of them beyond the borders
+    more = {"upright": 0, "oriented": 1, "landmarks": 10}[kind]
+    columns = [np.full(40, 3.0), rng.integers(0, 2, 40), rng.uniform(0.01, 0.99, 40), boxes]
+    rows = np.column_stack([*columns, rng.uniform(-3, 3, (40, more))])
+    tables = served.tables(rows, (192, 128), score)
+    found = served.boxes(rows, (192, 128), score)
+    expected = tables.boxes.sort("score", descending=True)
+    assert 0 < len(found) <= 40
+    names = ["a", "b"]
+    assert [b["class"] for b in found] == [names[k] for k in expected["category_id"]]
+    for name in ("score", *"xywh", *({"oriented": ["angle"], "landmarks": ["landmarks"]}.get(kind, []))):
+        assert np.allclose([b[name] for b in found], expected[name].to_list(), atol=1e-12)
+    hulls = tables.with_boxes(expected).upright()
+    assert np.allclose([r["bbox"] for r in coco_of(found, 0)], hulls, atol=1e-9)
+    assert served.boxes(rows[:0], (192, 128), score) == []
+    served.close()
 
 
 def test_a_large_picture_in_tiles():

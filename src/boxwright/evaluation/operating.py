@@ -4,6 +4,7 @@ Tables of predictions keep every detection, for judging; pictures and reports sh
 which travel in the checkpoint and, as attributes of the categories, in the tables.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -50,15 +51,20 @@ class Operating:
     def apply(self, tables: Tables) -> Tables:
         """Predictions with calibrated scores, and categories that know their thresholds."""
         boxes, names = tables.boxes, tables.categories["name"].to_list()
-        category, score = boxes["category_id"].to_numpy(), boxes["score"].to_numpy()
-        known = np.array([name in self.points for name in names], dtype=bool)[category] if len(boxes) else []
-        curves = [self.points.get(name, OperatingPoint(0, 0, 0, 0)) for name in names]
-        slope, shift = (np.array([getattr(c, key) for c in curves])[category] for key in ("slope", "shift"))
-        score = np.where(known, probability(score, slope, shift), score)
+        score = self.calibrated(names, boxes["category_id"].to_numpy(), boxes["score"].to_numpy())
         boxes = boxes.with_columns(score=pl.Series(score, dtype=pl.Float64))
         thresholds = {name: point.threshold for name, point in self.points.items()}
         categories = with_thresholds(tables.categories, thresholds)
         return Tables(tables.images, boxes, categories, tables.faults)
+
+    def calibrated(self, names: Sequence[str], category: np.ndarray, score: np.ndarray) -> np.ndarray:
+        """Scores (N,) of boxes of classes (N,), which count from 0 in `names`, as probabilities."""
+        if not len(score):
+            return score
+        known = np.array([name in self.points for name in names])[category]
+        curves = [self.points.get(name, OperatingPoint(0, 0, 0, 0)) for name in names]
+        slope, shift = (np.array([getattr(c, key) for c in curves])[category] for key in ("slope", "shift"))
+        return np.where(known, probability(score, slope, shift), score)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

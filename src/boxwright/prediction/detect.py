@@ -99,23 +99,30 @@ def to_tables(rows: list[np.ndarray], images: pl.DataFrame, categories: list[str
     stacked = np.concatenate([r for r in rows if len(r)] or [np.zeros((0, 7))])
     stacked = stacked[np.lexsort((-stacked[:, 2], stacked[:, 0]))]
     image_id = stacked[:, 0].astype(np.int64)
-    columns = {
-        "image_id": image_id,
-        "category_id": stacked[:, 1].astype(np.int32),
-        "score": stacked[:, 2],
-        "source": [source] * len(stacked),
-    }
-    if stacked.shape[1] == WITH_ANGLE:
-        size, start = stacked[:, 5:7], stacked[:, 3:5] - stacked[:, 5:7] / 2
-        columns["angle"] = stacked[:, 7]
-    else:
-        limit = np.stack(
-            [images[side].cast(pl.Float64).fill_null(np.inf).to_numpy() for side in ("width", "height")], 1
-        )
-        corners = np.clip(stacked[:, 3:7], 0, np.tile(limit, 2)[image_id])
-        start, size = corners[:, :2], corners[:, 2:] - corners[:, :2]
-    if stacked.shape[1] > WITH_ANGLE:
-        columns["landmarks"] = stacked[:, 7:].tolist()
-    columns |= dict(zip("xywh", [*start.T, *size.T])) | {"area": size.prod(axis=1)}
+    sides = [images[side].cast(pl.Float64).fill_null(np.inf).to_numpy() for side in ("width", "height")]
+    columns: dict = to_columns(stacked, np.stack(sides, axis=1)[image_id])
+    if "landmarks" in columns:
+        columns["landmarks"] = columns["landmarks"].tolist()
+    columns |= {"image_id": image_id, "source": [source] * len(stacked), "area": columns["w"] * columns["h"]}
     named = {"category_id": np.arange(len(categories)), "name": categories}
     return Tables(images, frame(BOX_SCHEMA, columns), frame(CATEGORY_SCHEMA, named))
+
+
+def to_columns(rows: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
+    """Class, score, place, and angle or landmarks of rows of `detect`, named as in box tables.
+
+    Args:
+        rows: (N, K).
+        sizes: (N, 2) widths and heights of their images, whose borders upright boxes are cut at.
+    """
+    more = {}
+    if rows.shape[1] == WITH_ANGLE:
+        size, start = rows[:, 5:7], rows[:, 3:5] - rows[:, 5:7] / 2
+        more["angle"] = rows[:, 7]
+    else:
+        corners = np.clip(rows[:, 3:7], 0, np.tile(sizes, 2))
+        start, size = corners[:, :2], corners[:, 2:] - corners[:, :2]
+    if rows.shape[1] > WITH_ANGLE:
+        more["landmarks"] = rows[:, 7:]
+    columns = {"category_id": rows[:, 1].astype(np.int32), "score": rows[:, 2]}
+    return columns | dict(zip("xywh", [*start.T, *size.T])) | more

@@ -1,13 +1,8 @@
 """The service: pictures in, boxes out, within limits that hold against strangers."""
 
 import asyncio
-import json
-import logging
-import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +12,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import generate_latest
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 
 from boxwright.data.drawing import Annotator
 from boxwright.data.images import decode_upload, open_upload
@@ -29,25 +25,12 @@ from boxwright.serving.limits import Budget, BusyError, Held, Limits, TooLargeEr
 from boxwright.serving.reading import images_of
 from boxwright.serving.reloading import Reloader
 from boxwright.serving.schema import BODY, EXAMPLE, REFUSALS
-from boxwright.serving.served import Served, boxes_of, coco_of
+from boxwright.serving.served import Served, coco_of
+from boxwright.serving.watching import Meters, Watch
 
 PAGE = Path(__file__).with_name("page")
-OPEN = ("/health", "/ready")  # to everyone, for whoever watches over the service
-POLICY = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'; base-uri 'none'"
 Kind = Literal["boxes", "coco", "picture"]
 Found = tuple[np.ndarray, np.ndarray]  # pixels and rows
-logger = logging.getLogger("boxwright.serving")
-
-
-@dataclass(frozen=True)
-class _Meters:
-    """What Prometheus reads."""
-
-    registry: CollectorRegistry
-    requests: Counter
-    seconds: Histogram
-    images: Counter
-    waiting: Gauge
 
 
 def create_app(
@@ -81,31 +64,7 @@ def create_app(
         await sources.close()
 
     app = FastAPI(title="boxwright", docs_url=None, redoc_url=None, version="1", lifespan=run)
-    meters, budget = _make_meters(models), Budget(limits.memory)
-
-    @app.middleware("http")
-    async def watch(request: Request, call_next: Any) -> Response:
-        number, start = secrets.token_hex(8), time.perf_counter()
-        if token is not None and request.url.path not in OPEN and not _allowed(request, token):
-            response: Response = JSONResponse(
-                {"error": "a token is wanted"}, 401, {"WWW-Authenticate": "Bearer"}
-            )
-        else:
-            try:
-                response = await call_next(request)
-            except Exception:
-                logger.exception("request %s", number)
-                response = JSONResponse({"error": "something went wrong here", "request": number}, 500)
-        seconds = time.perf_counter() - start
-        response.headers["X-Request-Id"] = number
-        response.headers["Content-Security-Policy"] = POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        path = request.url.path if request.url.path in PATHS else "other"
-        meters.requests.labels(path, str(response.status_code)).inc()
-        meters.seconds.labels(path).observe(seconds)
-        told = {"request": number, "method": request.method, "path": path, "status": response.status_code}
-        logger.info(json.dumps(told | {"ms": round(1000 * seconds, 2)}))
-        return response
+    meters, budget = Meters.of(models), Budget(limits.memory)
 
     @app.exception_handler(HTTPException)
     async def refuse(request: Request, error: HTTPException) -> JSONResponse:
@@ -180,6 +139,8 @@ def create_app(
                     found = await _all([_find(served, c, limits, tiles, held) for c in contents])
                     meters.images.labels(name).inc(len(found))
                     return await asyncio.to_thread(_answer, served, name, found, score, tiles, kind)
+        except ClientDisconnect as error:
+            raise HTTPException(400, "a body that ends early") from error
         except TimeoutError as error:
             raise HTTPException(408, f"not done within {limits.seconds:g} s") from error
         except DataError as error:
@@ -190,11 +151,9 @@ def create_app(
             raise HTTPException(429, REFUSALS[429], {"Retry-After": "1"}) from error
 
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    app.add_middleware(Watch, meters=meters, token=token)
     app.mount("/static", StaticFiles(directory=PAGE))
     return app
-
-
-PATHS = ("/", "/health", "/ready", "/models", "/metrics", "/predict", "/openapi.json")
 
 
 async def _all(works: list[Coroutine[Any, Any, Found]]) -> list[Found]:
@@ -221,35 +180,17 @@ def _answer(
     served: Served, name: str, found: list[Found], score: float | None, tiles: bool, kind: Kind
 ) -> Response:
     sizes = [(pixels.shape[1], pixels.shape[0]) for pixels, _ in found]
-    tables = [served.tables(rows, size, score) for (_, rows), size in zip(found, sizes)]
-    if kind == "coco":
-        return JSONResponse([row for n, own in enumerate(tables) for row in coco_of(own, n)])
     if kind == "picture":
-        buffer = BytesIO()
-        Image.fromarray(Annotator(score).draw(found[0][0], tables[0])).save(buffer, "JPEG", quality=90)
+        buffer, (pixels, rows) = BytesIO(), found[0]
+        drawn = Annotator(score).draw(pixels, served.tables(rows, sizes[0], score))
+        Image.fromarray(drawn).save(buffer, "JPEG", quality=90)
         return Response(buffer.getvalue(), media_type="image/jpeg")
+    boxes = [served.boxes(rows, size, score) for (_, rows), size in zip(found, sizes)]
+    if kind == "coco":
+        return JSONResponse([row for n, own in enumerate(boxes) for row in coco_of(own, n)])
     limit = (served.tiled if tiles else served.predictor).limit
     images = [
-        {"width": w, "height": h, "boxes": boxes_of(own), "at_limit": len(rows) >= limit}
-        for (w, h), own, (_, rows) in zip(sizes, tables, found)
+        {"width": w, "height": h, "boxes": own, "at_limit": len(rows) >= limit}
+        for (w, h), own, (_, rows) in zip(sizes, boxes, found)
     ]
     return JSONResponse({"model": name, "digest": served.digest, "images": images})
-
-
-def _allowed(request: Request, token: str) -> bool:
-    given = request.headers.get("authorization", "")
-    return secrets.compare_digest(given.encode(), f"Bearer {token}".encode())
-
-
-def _make_meters(models: Mapping[str, Served]) -> _Meters:
-    registry = CollectorRegistry()
-    meters = _Meters(
-        registry,
-        Counter("boxwright_requests", "Requests answered.", ["path", "status"], registry=registry),
-        Histogram("boxwright_request_seconds", "Time to the answer.", ["path"], registry=registry),
-        Counter("boxwright_images", "Images predicted.", ["model"], registry=registry),
-        Gauge("boxwright_waiting", "Images that wait for a batch.", ["model"], registry=registry),
-    )
-    for name in models:
-        meters.images.labels(name)
-    return meters

@@ -11,21 +11,31 @@ from boxwright.serving.limits import BusyError
 
 
 class Batcher:
-    """A thread that works on what was submitted, in batches.
+    """Threads that work on what was submitted, in batches.
 
     Args:
         work: items to results, one each.
         most: items of a batch.
         wait: seconds that the first of a batch waits for others, at most.
         queue: items that may wait; more are refused.
+        workers: threads, each with a batch of its own.
+        prepare: called in each of them first.
     """
 
-    def __init__(self, work: Callable[[Sequence[Any]], Sequence[Any]], most: int, wait: float, queue: int):
+    def __init__(
+        self,
+        work: Callable[[Sequence[Any]], Sequence[Any]],
+        most: int,
+        wait: float,
+        queue: int,
+        workers: int = 1,
+        prepare: Callable[[], None] = lambda: None,
+    ):
         self._work, self._most, self._wait = work, most, wait
         self._waiting: Queue[tuple[Any, Future] | None] = Queue(queue)
-        self._thread = Thread(target=self._run, daemon=True)
-        self._thread.start()
-        self.batches = self.items = 0
+        self._threads = [Thread(target=self._run, args=(prepare,), daemon=True) for _ in range(workers)]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, item: Any) -> Future:
         """The result that is to come.
@@ -46,7 +56,7 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return any(thread.is_alive() for thread in self._threads)
 
     @property
     def full(self) -> bool:
@@ -55,9 +65,11 @@ class Batcher:
     def close(self) -> None:
         """Finish what waits, then end."""
         self._waiting.put(None)
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _run(self) -> None:
+    def _run(self, prepare: Callable[[], None]) -> None:
+        prepare()
         last = False
         while not last:
             batch, last = self._next()
@@ -65,7 +77,6 @@ class Batcher:
             batch = [(item, future) for item, future in batch if future.set_running_or_notify_cancel()]
             if not batch:
                 continue
-            self.batches, self.items = self.batches + 1, self.items + len(batch)
             try:
                 results = self._work([item for item, _ in batch])
             except Exception as error:  # told to everyone of the batch; the thread goes on
@@ -74,6 +85,7 @@ class Batcher:
             else:
                 for (_, future), result in zip(batch, results, strict=True):
                     future.set_result(result)
+        self._waiting.put(None)  # the others end too
 
     def _next(self) -> tuple[list[tuple[Any, Future]], bool]:
         """The next batch, and whether it is the last one."""

@@ -4,6 +4,8 @@ import logging
 import os
 import secrets
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import uvicorn
 
 from boxwright.config.places import find_checkpoint
 from boxwright.errors import ConfigError
+from boxwright.models.exported import ExportedDetector
 from boxwright.prediction.predictor import open_predictor
 from boxwright.progress import console
 from boxwright.serving.app import create_app
@@ -111,8 +114,14 @@ def open_served(
     kind = runtime or ("torch" if device not in (None, "cpu") else "onnx")
     predictor = open_predictor(place, device or "cpu", max_detections=max_detections, runtime=kind)
     width, height = predictor.loaded.config.image_size
-    predictor.find([np.zeros((height, width, 3), np.uint8)])
-    return Served(predictor, limits, digest, max_detections)
+    sample = predictor.fitted(np.zeros((height, width, 3), np.uint8))
+    if not isinstance(predictor.model, ExportedDetector):
+        sure = copy(predictor.model)  # that boxes are found, and what works on them is loaded too
+        sure.selection = replace(sure.selection, score_threshold=0.0)
+        replace(predictor, model=sure).find_fitted([sample])
+    served = Served(predictor, limits, digest, max_detections)
+    served.batcher.submit(sample).result()
+    return served
 
 
 def _log_to_stderr() -> None:
