@@ -89,7 +89,8 @@ def test_boxes_are_those_of_the_tables_that_predict_makes(kind, score):
     served = Served(replace(known, loaded=loaded), LIMITS)
     rng = np.random.default_rng(0)
     boxes = rng.uniform(-20, 200, (40, 4))
-    boxes[:, 2:] = boxes[:, :2] + rng.uniform(1, 90, (40, 2))  # many of them beyond the borders
+    size = rng.uniform(1, 90, (40, 2))
+    boxes[:, 2:] = size if kind == "oriented" else boxes[:, :2] + size  # many of them beyond the borders
     more = {"upright": 0, "oriented": 1, "landmarks": 10}[kind]
     columns = [np.full(40, 3.0), rng.integers(0, 2, 40), rng.uniform(0.01, 0.99, 40), boxes]
     rows = np.column_stack([*columns, rng.uniform(-3, 3, (40, more))])
