@@ -22,6 +22,7 @@ import tempfile
 import time
 import zlib
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -73,16 +74,17 @@ def start(folder: Path) -> tuple[subprocess.Popen, str]:
     command = [sys.executable, "-m", "boxwright", "serve", str(folder / "random.safetensors"), "--port", "0"]
     command += ["--images", str(folder / "images"), "--timeout", "5", "--max-bytes", "300000"]
     command += ["--fetch", "localhost", "--fetch", "127.0.0.1", "--max-detections", "20"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=(folder / "log").open("w"), text=True, bufsize=1
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("http://"):
-            return process, line.split()[0]
-    raise SystemExit((folder / "log").read_text())
+    log = folder / "log"
+    process = subprocess.Popen(command, stdout=log.open("w"), stderr=subprocess.STDOUT)
+    while process.poll() is None:
+        found = re.search(r"^http://\S+", log.read_text(), re.MULTILINE)
+        if found:
+            return process, found[0]
+        time.sleep(0.1)
+    raise SystemExit(log.read_text())
 
 
+@cache
 def picture(kind: str = "PNG", size: tuple[int, int] = SIZE) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     buffer = io.BytesIO()
@@ -247,6 +249,7 @@ def examine(address: str) -> None:
             "2000",
         ],
         check=True,
+        cwd=tempfile.gettempdir(),  # where it leaves notes
     )
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from boxwright.models.importing import import_checkpoint as import_checkpoint
     from boxwright.prediction.benchmark import benchmark as benchmark
     from boxwright.prediction.export import export as export
+    from boxwright.prediction.on_ray import predict_on_ray as predict_on_ray
     from boxwright.prediction.predict import predict as predict
     from boxwright.prediction.pseudo import pseudo_label as pseudo_label
     from boxwright.prediction.tiles import TilingOptions as TilingOptions
@@ -85,6 +86,7 @@ _HOMES = {
     "benchmark": "boxwright.prediction.benchmark",
     "export": "boxwright.prediction.export",
     "predict": "boxwright.prediction.predict",
+    "predict_on_ray": "boxwright.prediction.on_ray",
     "pseudo_label": "boxwright.prediction.pseudo",
     "TilingOptions": "boxwright.prediction.tiles",
     "VideoOptions": "boxwright.prediction.video",
@@ -105,7 +107,7 @@ _HOMES = {
     "filters": "boxwright.training.inspection",
 }
 # Modules above that need an extra, by name.
-_EXTRAS = {"sweep": "sweep", "serve": "serve"} | dict.fromkeys(
+_EXTRAS = {"sweep": "sweep", "serve": "serve", "predict_on_ray": "cluster"} | dict.fromkeys(
     (
         "average",
         "benchmark",
@@ -152,6 +154,7 @@ __all__ = [
     "measure",
     "out_of_fold",
     "predict",
+    "predict_on_ray",
     "pretrain",
     "pseudo_label",
     "read",

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+SHOWN = 20  # faults of a prediction in parts
 EXAMPLE = "Example: boxwright predict images/ --checkpoint runs/bccd -o predictions.parquet"
 
 
@@ -99,6 +100,18 @@ def predict(
         typer.Option(help="Metres of ground a pixel; sets the scale, by the experiment's data.gsd."),
     ] = None,
     merge: Annotated[str | None, typer.Option(help="Of tiles: fuse, nms or soft; fuse if left out.")] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="ray: on a cluster, of images in folders, .tar or .parquet shards; -o is a folder."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Of --on ray: processes; one a GPU or a core if left out.", min=1)
+    ] = None,
+    part_size: Annotated[
+        int | None, typer.Option(help="Of --on ray: images of a part; 256 if left out.", min=1)
+    ] = None,
 ) -> None:
     """Find objects in images or in a video.
 
@@ -114,34 +127,51 @@ def predict(
     # A wrong path or option is told before torch is imported.
     for place in checkpoint:
         find_checkpoint(place)
-    if not any(is_video(place) for place in images):
+    if on is None and not any(is_video(place) for place in images):
         list_images(images)
     seen = views_of(views) if views else None
     tracking = None if track is None else TrackOptions(track)
     given = {"overlap": overlap, "scale": scale, "object_width": object_width, "gsd": gsd, "merge": merge}
     given |= {"size": size_of("--tile-size", tile_size) if tile_size else None}
     given = {name: value for name, value in given.items() if value is not None}
-    outputs = output or [Path("predictions.parquet")]
+    cut = given if tiles or given else None
+    of_videos = {"--frames": frames, "--track": track, "--every": None if every == 1 else every}
+    options = {
+        "batch_size": batch_size, "device": device, "calibration": calibration, "views": seen,
+        "max_detections": max_detections, "sweep": sweep, "runtime": runtime,
+    }  # fmt: skip
+    if on is not None:
+        others = of_videos | {"--to": to, "--min-score": min_score}
+        found = [name for name, value in others.items() if value is not None]
+        if on != "ray" or found or len(output or []) > 1:
+            raise typer.BadParameter(
+                f"--on {on} with {', '.join(found) or 'these outputs'}: expected --on ray, one folder -o, and"
+                " nothing that is for videos or pictures."
+            )
+        folder = output[0] if output else Path("predictions")
+        parts = {"workers": workers} | ({"part_size": part_size} if part_size else {})
+        _predict_on_ray(images, checkpoint, folder, cut, options | parts)
+    elif workers or part_size:
+        raise typer.BadParameter("--workers and --part-size are for --on ray.")
+    else:
+        video = None if set(of_videos.values()) == {None} else (every, frames, tracking)
+        outputs = output or [Path("predictions.parquet")]
+        _predict_here(images, checkpoint, outputs, cut, video, options | {"to": to, "min_score": min_score})
 
+
+def _predict_here(
+    images: list[str],
+    checkpoint: list[Path],
+    outputs: list[Path],
+    cut: dict | None,
+    video: tuple | None,
+    options: dict,
+) -> None:
     from boxwright import TilingOptions, VideoOptions
     from boxwright import predict as predict_files
 
-    tables = predict_files(
-        images,
-        checkpoint,
-        outputs,
-        batch_size,
-        device,
-        calibration,
-        seen,
-        max_detections,
-        TilingOptions(**given) if tiles or given else None,
-        sweep,
-        runtime,
-        VideoOptions(every, frames, tracking) if (every, frames, track) != (1, None, None) else None,
-        to,
-        min_score,
-    )
+    tiling, of_video = cut if cut is None else TilingOptions(**cut), video and VideoOptions(*video)
+    tables = predict_files(images, checkpoint, outputs, tiling=tiling, video=of_video, **options)
     places = ", ".join(map(str, outputs))
     typer.echo(f"{len(tables.boxes):,} boxes in {len(tables.images):,} images: {places}")
     for fault in tables.faults:
@@ -149,4 +179,24 @@ def predict(
     if any(fault.code == "stopped" for fault in tables.faults):
         raise typer.Exit(130)
     if any(fault.dropped for fault in tables.faults):
+        raise typer.Exit(1)
+
+
+def _predict_on_ray(
+    images: list[str], checkpoint: list[Path], output: Path, cut: dict | None, options: dict
+) -> None:
+    from boxwright.errors import import_extra
+
+    import_extra("ray", "cluster")
+    from boxwright import TilingOptions, predict_on_ray
+
+    tiling = cut if cut is None else TilingOptions(**cut)
+    done = predict_on_ray(images, checkpoint, output, tiling=tiling, **options)
+    rate = f", {done.images / done.seconds:,.1f} images/s" if done.images else "; nothing was missing"
+    typer.echo(f"{done.boxes:,} boxes in {done.images:,} images: {done.folder}{rate}")
+    for fault in done.faults[:SHOWN]:
+        typer.echo(f"{'left out: ' if fault.dropped else ''}{fault}", err=True)
+    if len(done.faults) > SHOWN:
+        typer.echo(f"... and {len(done.faults) - SHOWN:,} more: {done.folder / 'faults.csv'}", err=True)
+    if any(fault.dropped for fault in done.faults):
         raise typer.Exit(1)

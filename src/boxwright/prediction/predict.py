@@ -19,12 +19,12 @@ from boxwright.data.targets import Batch
 from boxwright.data.video import is_video
 from boxwright.data.windows import large_image_size, with_positions
 from boxwright.errors import ConfigError, DataError, Fault
-from boxwright.evaluation.calibration import load_calibration
+from boxwright.evaluation.calibration import Calibration, load_calibration
 from boxwright.models.detector import collate_for
 from boxwright.prediction.ensemble import fuse_tables
 from boxwright.prediction.outputs import open_outputs
 from boxwright.prediction.pipeline import in_order
-from boxwright.prediction.predictor import open_predictor
+from boxwright.prediction.predictor import Predictor, open_predictor
 from boxwright.prediction.tiles import TilingOptions, count_tiles, detect_tiles
 from boxwright.prediction.video import VideoOptions, predict_video
 from boxwright.progress import progress_bar
@@ -103,12 +103,11 @@ def predict(
             raise ConfigError(
                 f"{video} is for videos, and images are given; `boxwright data track` joins their boxes."
             )
-        members = [_predict_one(images, place, batch_size, **options) for place in places]
-        tables = members[0] if len(members) == 1 else fuse_tables(members, max_detections)
-        if tiling is not None:
-            tables = with_positions(tables)
-        if correction is not None:
-            tables = correction.apply(tables)
+        found = list_places(images)
+        predictors = [open_predictor(place, **options) for place in places]
+        tables = predict_images(found, predictors, batch_size, max_detections, correction)
+        if not len(tables.images):
+            raise DataError(f"none of {len(found):,} images can be read; first: {tables.faults[0]}")
         tables = replace(tables, faults=(*tables.faults, *outputs.draw_images(tables)))
     outputs.write_tables(tables)
     return tables
@@ -129,15 +128,23 @@ def _video_of(images: str | os.PathLike | Sequence[str | os.PathLike] | Tables) 
     return videos[0] if videos else None
 
 
-def _predict_one(
-    images: str | os.PathLike | Sequence[str | os.PathLike] | Tables,
-    checkpoint: str | os.PathLike,
-    batch_size: int | None,
-    **options: Any,
+def predict_images(
+    places: Sequence[tuple[str, str]],
+    predictors: Sequence[Predictor],
+    batch_size: int | None = None,
+    max_detections: int | None = None,
+    correction: Calibration | None = None,
 ) -> Tables:
+    """What predictors find in images, fused where there are several; `places` are names and paths."""
+    members = [_predict_one(places, predictor, batch_size) for predictor in predictors]
+    tables = members[0] if len(members) == 1 else fuse_tables(members, max_detections)
+    if predictors[0].tiling is not None:
+        tables = with_positions(tables)
+    return tables if correction is None else correction.apply(tables)
+
+
+def _predict_one(places: Sequence[tuple[str, str]], predictor: Predictor, batch_size: int | None) -> Tables:
     """What a detector finds, with the scores that its own validation has made probabilities."""
-    places = _places(images)
-    predictor = open_predictor(checkpoint, **options)
     model, cut, where = predictor.model, predictor.tiling, predictor.device
     table, faults = _image_table(places, large=cut is not None)
     names = table.images["file_name"]
@@ -202,7 +209,7 @@ def _collate_readable(
     return (collate(good) if good else None), [s for s in samples if not isinstance(s, Sample)]
 
 
-def _places(images: str | os.PathLike | Sequence[str | os.PathLike] | Tables) -> list[tuple[str, str]]:
+def list_places(images: str | os.PathLike | Sequence[str | os.PathLike] | Tables) -> list[tuple[str, str]]:
     """Name and path of each image.
 
     Raises:
@@ -216,11 +223,7 @@ def _places(images: str | os.PathLike | Sequence[str | os.PathLike] | Tables) ->
 
 
 def _image_table(places: Sequence[tuple[str, str]], large: bool = False) -> tuple[Tables, list[Fault]]:
-    """Tables of images without boxes; `large`: those that don't fit into memory too.
-
-    Raises:
-        DataError: none can be read.
-    """
+    """Tables of images without boxes, and what can't be read; `large`: those beyond memory too."""
     rows, faults = [], []
     for name, path in places:
         try:
@@ -228,9 +231,7 @@ def _image_table(places: Sequence[tuple[str, str]], large: bool = False) -> tupl
             rows.append((name, path, *size))
         except DataError as error:
             faults.append(Fault("unreadable-image", "error", path, str(error), dropped=True))
-    if not rows:
-        raise DataError(f"none of {len(places):,} images can be read; first: {faults[0]}")
-    names, paths, widths, heights = zip(*rows)
+    names, paths, widths, heights = zip(*rows) if rows else ((), (), (), ())
     columns = {"image_id": np.arange(len(rows)), "file_name": names, "path": paths}
     found = frame(IMAGE_SCHEMA, columns | {"width": widths, "height": heights})
     return Tables(found, frame(BOX_SCHEMA, {}), frame(CATEGORY_SCHEMA, {})), faults

@@ -26,6 +26,7 @@ from boxwright.data.formats import (
     mot,
     odgt,
     parquet,
+    parts,
     supervisely,
     text,
     via,
@@ -43,6 +44,7 @@ from boxwright.progress import progress_bar
 
 READERS: dict[str, Callable[[Path, ReadOptions], Tables]] = {
     "parquet": parquet.read,
+    "parts": parts.read,
     "coco": coco.read,
     "coco-angle": coco.read,
     "coco-results": coco_results.read,
@@ -202,6 +204,7 @@ def _guess_json(path: Path, start: bytes) -> str:
 def _guess_folder(path: Path) -> str | None:
     """By the names of folders and files; those that others have too stand last."""
     checks: dict[str, Callable[[], Any]] = {
+        "parts": lambda: parts.is_parts(path),
         "supervisely": lambda: supervisely.is_supervisely(path),
         "fiftyone": lambda: fiftyone.is_fiftyone(path),
         "imagefolder": lambda: imagefolder.is_imagefolder(path),

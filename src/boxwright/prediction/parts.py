@@ -1,0 +1,135 @@
+"""Predictions in parts, each a Parquet file of its own: what a killed process leaves is whole, and is kept.
+
+A folder holds `images.parquet`, every image in order; `plan.json`, how many of them make a part and what
+predicts them; of each finished part `part-000012.parquet`, box tables as anywhere, and `faults-000012.json`.
+A part is finished once its file is there, and is put there whole: whoever starts again does what is missing.
+"""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from boxwright.data import formats
+from boxwright.data.formats.files import write_atomic
+from boxwright.data.formats.parts import IMAGES, PLAN, part_file
+from boxwright.data.shards import is_sharded, unpack_shards
+from boxwright.data.tables import Tables
+from boxwright.errors import ConfigError, DataError, Fault
+
+Predict = Callable[[list[tuple[str, str]]], Tables]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which images are in which part.
+
+    Attributes:
+        folder: of the parts.
+        images: how many there are.
+        size: images of a part.
+    """
+
+    folder: Path
+    images: int
+    size: int
+
+    @property
+    def parts(self) -> int:
+        return -(-self.images // self.size)
+
+    def missing(self) -> list[int]:
+        """The parts that are to be done."""
+        return [n for n in range(self.parts) if not part_file(self.folder, n).is_file()]
+
+    def images_of(self, part: int) -> pl.DataFrame:
+        return pl.scan_parquet(self.folder / IMAGES).slice(part * self.size, self.size).collect()
+
+
+def open_plan(folder: Path, images: pl.DataFrame, size: int, told: dict[str, Any]) -> Plan:
+    """The plan of a folder, made where there is none.
+
+    Args:
+        folder: of the parts; new, empty, or of this very prediction.
+        images: as of `list_shards`.
+        size: images of a part.
+        told: what else the boxes depend on, plain values.
+
+    Raises:
+        ConfigError: the folder is of another prediction, or of something else.
+    """
+    if size < 1:
+        raise ConfigError(f"parts of {size} images, expected 1 or more.")
+    listing = sha256(json.dumps([images[name].to_list() for name in images.columns]).encode()).hexdigest()
+    plan = {"version": 1, "images": len(images), "part_size": size, "listing": listing[:16]} | told
+    place = folder / PLAN
+    if place.is_file():
+        try:
+            found = json.loads(place.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{place}: can't be read: {error}.") from error
+        for key in sorted(plan | found):
+            if found.get(key) != plan.get(key):
+                raise ConfigError(
+                    f"{folder} holds parts of another prediction: its {key} is {found.get(key)}, expected"
+                    f" {plan.get(key)}. Give another folder, or remove this one."
+                )
+    else:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder} is there already and holds no plan of parts; expected a new folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        images.write_parquet(folder / IMAGES)
+        write_atomic(place, json.dumps(plan, indent=2).encode())
+    return Plan(folder, len(images), size)
+
+
+def predict_part(plan: Plan, part: int, predict: Predict) -> dict[str, int]:
+    """Predict a part and put its files into the folder; gives its number, and how many images and boxes."""
+    images = plan.images_of(part)
+    if is_sharded(images):
+        with tempfile.TemporaryDirectory(prefix="boxwright-") as folder:
+            places = unpack_shards(images, Path(folder))
+            tables = _without_paths(predict(places), {path: name for name, path in places})
+    else:
+        tables = predict(list(images.select("file_name", "path").iter_rows()))
+    faults = json.dumps([asdict(fault) for fault in tables.faults])
+    write_atomic(plan.folder / f"faults-{part:06d}.json", faults.encode())
+    formats.write(tables, part_file(plan.folder, part))
+    return {"part": part, "images": len(images), "boxes": len(tables.boxes)}
+
+
+def _without_paths(tables: Tables, names: dict[str, str]) -> Tables:
+    """The tables of files that are gone again, whose names are known by their paths."""
+    paths = re.compile("|".join(map(re.escape, names)))
+    faults = [
+        replace(f, **{key: paths.sub(lambda m: names[m[0]], getattr(f, key)) for key in ("place", "message")})
+        for f in tables.faults
+    ]
+    images = tables.images.with_columns(path=pl.lit(None, dtype=pl.String))
+    return replace(tables, images=images, faults=tuple(faults))
+
+
+def faults_of(plan: Plan) -> list[Fault]:
+    """What was wrong with images, of all parts in order."""
+    found = []
+    for part in range(plan.parts):
+        place = plan.folder / f"faults-{part:06d}.json"
+        try:
+            found += [Fault(**fault) for fault in json.loads(place.read_text("utf-8"))]
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{place}: can't be read: {error}.") from error
+    return found
+
+
+def digests(checkpoints: Sequence[str | os.PathLike]) -> list[str]:
+    """What tells the weights of checkpoints apart."""
+    from boxwright.config.places import find_checkpoint
+
+    return [sha256(find_checkpoint(place).read_bytes()).hexdigest()[:16] for place in checkpoints]
