@@ -16,7 +16,6 @@ import ray.data
 from ray.exceptions import RayError
 
 from boxwright.config.experiment import View
-from boxwright.config.places import find_checkpoint
 from boxwright.data.formats.files import write_frame
 from boxwright.data.shards import list_shards
 from boxwright.data.tables import Tables
@@ -24,7 +23,7 @@ from boxwright.errors import BoxwrightError, ConfigError, DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
 from boxwright.prediction.parts import Plan, digests, faults_of, open_plan, predict_part
 from boxwright.prediction.predict import predict_images
-from boxwright.prediction.predictor import open_predictor
+from boxwright.prediction.predictor import open_detector, open_predictor
 from boxwright.prediction.tiles import TilingOptions
 from boxwright.progress import live_figures
 
@@ -90,9 +89,11 @@ def predict_on_ray(
         >>> boxwright.evaluate("truth.parquet", "found/")
     """
     places = [checkpoint] if isinstance(checkpoint, str | os.PathLike) else list(checkpoint)
-    places = [str(find_checkpoint(place).resolve()) for place in places]
     if not places:
         raise ConfigError("no checkpoint is given, expected one at least.")
+    for place in places:
+        open_detector(place)  # what is wrong with it is told here and now
+    places = [os.path.abspath(place) for place in places]
     options: dict[str, Any] = {
         "device": device, "views": views, "max_detections": max_detections, "tiling": tiling, "sweep": sweep,
         "runtime": runtime,
