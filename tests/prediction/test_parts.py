@@ -63,7 +63,9 @@ def predicted(plan) -> Tables:
 def test_parts_are_the_whole(pictures, tmp_path):
     plan = open_plan(tmp_path / "found", list_shards(pictures), 4, {})
     assert plan.parts == 3
-    with pytest.raises(DataError, match=r"3 of 3 parts are missing, part-000000\.parquet first"):
+    with pytest.raises(
+        DataError, match=r"parts are missing, part-000000\.parquet first; there are 0, expected 3"
+    ):
         formats.read(tmp_path / "found")
     found = predicted(plan)
     whole = predict_images([(f.name, str(f)) for f in sorted(pictures.iterdir())], [finder()])

@@ -67,8 +67,15 @@ def open_plan(folder: Path, images: pl.DataFrame, size: int, told: dict[str, Any
     """
     if size < 1:
         raise ConfigError(f"parts of {size} images, expected 1 or more.")
-    listing = sha256(json.dumps([images[name].to_list() for name in images.columns]).encode()).hexdigest()
-    plan = {"version": 1, "images": len(images), "part_size": size, "listing": listing[:16]} | told
+    listing = sha256()
+    for some in images.iter_slices(100_000):
+        listing.update(json.dumps(some.rows()).encode())
+    plan = {
+        "version": 1,
+        "images": len(images),
+        "part_size": size,
+        "listing": listing.hexdigest()[:16],
+    } | told
     place = folder / PLAN
     if place.is_file():
         try:

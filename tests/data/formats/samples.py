@@ -168,6 +168,12 @@ def make_sample(format: str, folder: Path) -> tuple[Path, list[Path], ReadOption
     elif format in ("labelme", "fiftyone", "mot"):
         source = folder / "labels"
         formats.write(tables, source, format, "copy")
+    elif format == "parts":
+        source = folder / "found"
+        source.mkdir()
+        formats.write(tables, source / "part-000000.parquet")
+        tables.images.write_parquet(source / "images.parquet")
+        (source / "plan.json").write_text(json.dumps({"images": len(tables.images), "part_size": 256}))
     elif format in ("voc", "yolo", "dota", "dota-results"):
         source = folder
         formats.write(tables, source, format)

@@ -32,12 +32,13 @@ def part_files(folder: Path) -> list[Path]:
         count = -(-int(plan["images"]) // int(plan["part_size"]))
     except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError) as error:
         raise DataError(f"{folder / PLAN}: no plan of parts: {error}.") from error
-    files = [part_file(folder, n) for n in range(count)]
-    missing = [file.name for file in files if not file.is_file()]
+    there = set(folder.glob("part-*.parquet"))
+    files = [part_file(folder, n) for n in range(min(count, len(there) + 1))]  # a damaged plan may tell any
+    missing = [file.name for file in files if file not in there]
     if missing:
         raise DataError(
-            f"{folder}: {len(missing):,} of {count:,} parts are missing, {missing[0]} first; the command that"
-            " began them goes on."
+            f"{folder}: parts are missing, {missing[0]} first; there are {len(there):,}, expected {count:,}."
+            " The command that began them goes on."
         )
     return files
 
