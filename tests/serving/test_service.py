@@ -61,6 +61,8 @@ def test_a_picture_in_every_way_that_it_can_come(client):
     form = client.post("/predict?model=bright", files=files).json()
     texts = [base64.b64encode(SQUARE).decode(), "data:image/png;base64," + base64.b64encode(SQUARE).decode()]
     told = client.post("/predict", json={"images": texts}).json()
+    curl = {"Content-Type": "application/x-www-form-urlencoded"}  # of --data-binary
+    assert client.post("/predict", content=SQUARE, headers=curl).json() == raw
     assert raw["model"] == "bright"
     assert (raw["images"][0]["width"], raw["images"][0]["height"]) == (192, 128)
     for answer, count in ((raw, 1), (form, 2), (told, 2)):
@@ -177,7 +179,8 @@ HOSTILE = [
     ({"json": {"images": [base64.b64encode(bomb()).decode()]}}, 422),
     ({"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}}, 422),
     ({"content": b'{"images": [NaN]}', "headers": {"Content-Type": "application/json"}}, 422),
-    ({"content": b"a=b", "headers": {"Content-Type": "application/x-www-form-urlencoded"}}, 415),
+    ({"content": b"a=b", "headers": {"Content-Type": "application/x-www-form-urlencoded"}}, 422),
+    ({"content": SQUARE, "headers": {"Content-Type": "text/plain"}}, 415),
     ({"content": SQUARE, "params": {"model": "../bright"}}, 404),
     ({"content": SQUARE, "params": {"score": "nan"}}, 422),
     ({"content": SQUARE, "params": {"score": "2"}}, 422),

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from boxwright.serving.limits import Held, Limits
 
+RAW = ("", "application/octet-stream", "application/x-www-form-urlencoded")  # the last one is curl's own
 FIELDS = 16  # of a form, beside its files
 
 
@@ -31,7 +32,7 @@ async def images_of(request: Request, limits: Limits, held: Held) -> list[bytes]
         contents = [await part.read() for _, part in form.multi_items() if not isinstance(part, str)]
     elif kind == "application/json":
         contents = _from_json(body)
-    elif kind.startswith("image/") or kind in ("application/octet-stream", ""):
+    elif kind.startswith("image/") or kind in RAW:
         contents = [body]
     else:
         raise HTTPException(415, "expected an image, multipart/form-data or application/json")
