@@ -170,7 +170,8 @@ def _predict_here(
     from boxwright import TilingOptions, VideoOptions
     from boxwright import predict as predict_files
 
-    tiling, of_video = cut if cut is None else TilingOptions(**cut), video and VideoOptions(*video)
+    tiling = None if cut is None else TilingOptions(**cut)
+    of_video = None if video is None else VideoOptions(*video)
     tables = predict_files(images, checkpoint, outputs, tiling=tiling, video=of_video, **options)
     places = ", ".join(map(str, outputs))
     typer.echo(f"{len(tables.boxes):,} boxes in {len(tables.images):,} images: {places}")
@@ -190,7 +191,7 @@ def _predict_on_ray(
     import_extra("ray", "cluster")
     from boxwright import TilingOptions, predict_on_ray
 
-    tiling = cut if cut is None else TilingOptions(**cut)
+    tiling = None if cut is None else TilingOptions(**cut)
     done = predict_on_ray(images, checkpoint, output, tiling=tiling, **options)
     rate = f", {done.images / done.seconds:,.1f} images/s" if done.images else "; nothing was missing"
     typer.echo(f"{done.boxes:,} boxes in {done.images:,} images: {done.folder}{rate}")
