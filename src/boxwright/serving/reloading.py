@@ -43,12 +43,16 @@ class Reloader:
         """Until it is cancelled."""
         while True:
             await asyncio.sleep(self._every)
-            for name, place in self._places.items():
-                seen = await asyncio.to_thread(look, place)
-                settled, self._latest[name] = seen == self._latest[name], seen
-                if seen is not None and settled and seen != self._loaded[name]:
-                    self._loaded[name] = seen
-                    await self._replace(name, place)
+            await self.check()
+
+    async def check(self) -> None:
+        """Look once."""
+        for name, place in self._places.items():
+            seen = await asyncio.to_thread(look, place)
+            settled, self._latest[name] = seen == self._latest[name], seen
+            if seen is not None and settled and seen != self._loaded[name]:
+                self._loaded[name] = seen
+                await self._replace(name, place)
 
     async def _replace(self, name: str, place: str) -> None:
         try:
