@@ -16,14 +16,14 @@ async def slow_app(scope, receive, send):
     assert scope["type"] == "http"
     while (await receive()).get("more_body"):
         pass
-    await asyncio.sleep(0.8)
+    await asyncio.sleep(1.6)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 
 
 def test_a_head_that_never_ends_is_cut_off_and_a_slow_answer_is_not():
     with listen("127.0.0.1", 0) as (listening, address):
-        config = uvicorn.Config(slow_app, http=protocol(0.3), lifespan="off", log_level="error")
+        config = uvicorn.Config(slow_app, http=protocol(1.0), lifespan="off", log_level="error")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

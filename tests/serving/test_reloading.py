@@ -21,7 +21,7 @@ from tests.serving.test_service import SQUARE, is_square
 LIMITS = Limits(seconds=60.0, queue=1000)
 
 
-def until(happened, seconds: float = 20.0) -> None:
+def until(happened, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end
