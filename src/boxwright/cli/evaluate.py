@@ -74,6 +74,7 @@ def evaluate(
     from boxwright import evaluate as evaluate_tables
     from boxwright.cli.options import numbers, read_predictions, read_truth, skip_blas, unique_names
     from boxwright.cli.tables import print_evaluation, print_models, print_readings, write_json
+    from boxwright.data.formats.parts import is_parts
     from boxwright.errors import ConfigError
     from boxwright.evaluation.pairing import read_pair
     from boxwright.progress import track
@@ -95,7 +96,13 @@ def evaluate(
     true = read_truth(truth, truth_format, truth_images, **options)
     grid = numbers("--ious", ious) if ious else None
     evaluations = {}
+    whole = judges or resamples or calibration or relative_areas or class_agnostic
     for name, path in zip(unique_names(predictions), predictions):
+        if is_parts(path) and predictions_format in (None, "parts") and not whole:
+            from boxwright.evaluation.bounded import evaluate_parts  # one part in memory at a time
+
+            evaluations[name] = evaluate_parts(true, path, limits, grid, (edges[0], edges[1]))
+            continue
         theirs = read_predictions(path, predictions_format, predictions_layout, predictions_angles, true)
         found = read_pair(true, theirs, calibration)
         evaluations[name] = evaluate_tables(

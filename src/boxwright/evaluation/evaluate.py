@@ -18,8 +18,8 @@ DEFAULT_MAX_DETS = (1, 10, 100)
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` found.
+class Numbers:
+    """COCO's numbers of one model.
 
     Attributes:
         coco: the twelve numbers by name; -1 where there is no truth for one.
@@ -27,8 +27,6 @@ class Evaluation:
             AP50, AP75 (None: no truth).
         ap_by_iou: AP at each IoU threshold, by the threshold.
         curves: precision over recall, of every category.
-        matching: the match all this was read from.
-        truth, predictions: the aligned tables.
         max_dets: the limits of detections an image and category.
         notes: what the reader should know before believing a number.
     """
@@ -37,9 +35,6 @@ class Evaluation:
     per_class: list[dict[str, Any]]
     ap_by_iou: dict[float, float]
     curves: PrecisionRecall
-    matching: Matching
-    truth: Tables
-    predictions: Tables
     max_dets: tuple[int, ...]
     notes: list[str]
 
@@ -51,6 +46,20 @@ class Evaluation:
             "ap_by_iou": {f"{t:.2f}": ap for t, ap in self.ap_by_iou.items()},
             "notes": self.notes,
         }
+
+
+@dataclass(frozen=True)
+class Evaluation(Numbers):
+    """What `evaluate` found.
+
+    Attributes:
+        matching: the match all this was read from.
+        truth, predictions: the aligned tables.
+    """
+
+    matching: Matching
+    truth: Tables
+    predictions: Tables
 
 
 def evaluate(
@@ -83,6 +92,31 @@ def evaluate(
     Example:
         >>> boxwright.evaluate("truth.json", "predictions.parquet").coco["AP50"]
     """
+    grid = checked_grid(max_dets, iou_thresholds, area_edges)
+    truth, predictions = read_pair(truth, predictions, calibration)
+    matching = match(
+        truth, predictions, grid, coco.area_ranges(area_edges), max_dets[-1],
+        relative_areas=relative_areas, class_agnostic=class_agnostic,
+    )  # fmt: skip
+    curves = coco.precision_recall(matching, max_dets)
+    notes = [*_notes(truth, predictions), *notes_of_limits(truth, matching.dropped, max_dets)]
+    return Evaluation(
+        **numbers_of(truth, curves, np.diff(matching.starts), max_dets, grid),
+        notes=notes,
+        matching=matching,
+        truth=truth,
+        predictions=predictions,
+    )
+
+
+def checked_grid(
+    max_dets: tuple[int, ...], iou_thresholds: Sequence[float] | None, area_edges: tuple[float, float]
+) -> np.ndarray:
+    """The IoU thresholds, once all three arguments of `evaluate` are seen to be meant.
+
+    Raises:
+        ConfigError: they aren't.
+    """
     if not max_dets or list(max_dets) != sorted(set(max_dets)) or max_dets[0] < 1:
         raise ConfigError(f"max_dets is {max_dets}, expected ascending positive numbers.")
     grid = coco.IOU_THRESHOLDS if iou_thresholds is None else np.asarray(iou_thresholds, dtype=np.float64)
@@ -90,28 +124,30 @@ def evaluate(
         raise ConfigError(f"IoU thresholds {grid.tolist()}, expected ascending numbers in (0, 1].")
     if not 0 < area_edges[0] < area_edges[1]:
         raise ConfigError(f"area edges {area_edges}, expected two ascending positive numbers.")
-    truth, predictions = read_pair(truth, predictions, calibration)
-    matching = match(
-        truth, predictions, grid, coco.area_ranges(area_edges), max_dets[-1],
-        relative_areas=relative_areas, class_agnostic=class_agnostic,
-    )  # fmt: skip
-    curves = coco.precision_recall(matching, max_dets)
+    return grid
+
+
+def numbers_of(
+    truth: Tables,
+    curves: PrecisionRecall,
+    detections: np.ndarray,
+    max_dets: tuple[int, ...],
+    grid: np.ndarray,
+) -> dict[str, Any]:
+    """The fields of `Numbers` that are read from curves; `detections` (K,) of each category."""
     overall = curves.precision[:, :, :, coco.ALL]
-    return Evaluation(
-        coco=coco.summary(curves, max_dets, grid),
-        per_class=_per_class(truth, matching, curves),
-        ap_by_iou={round(float(t), 4): coco.mean_where_defined(overall[i]) for i, t in enumerate(grid)},
-        curves=curves,
-        matching=matching,
-        truth=truth,
-        predictions=predictions,
-        max_dets=max_dets,
-        notes=_notes(truth, predictions, matching, max_dets),
-    )
+    return {
+        "coco": coco.summary(curves, max_dets, grid),
+        "per_class": _per_class(truth, detections, curves, grid),
+        "ap_by_iou": {round(float(t), 4): coco.mean_where_defined(overall[i]) for i, t in enumerate(grid)},
+        "curves": curves,
+        "max_dets": max_dets,
+    }
 
 
-def _per_class(truth: Tables, matching: Matching, curves: PrecisionRecall) -> list[dict[str, Any]]:
-    detections = np.diff(matching.starts)
+def _per_class(
+    truth: Tables, detections: np.ndarray, curves: PrecisionRecall, grid: np.ndarray
+) -> list[dict[str, Any]]:
     categories = truth.categories.to_dicts()
     if len(detections) != len(categories):
         categories = [{"category_id": 0, "source_id": None, "name": "any class"}]
@@ -121,7 +157,7 @@ def _per_class(truth: Tables, matching: Matching, curves: PrecisionRecall) -> li
         precision = curves.precision[:, :, k, coco.ALL]
         count = int(curves.truth_count[k, coco.ALL])
         numbers = {"AP": precision}
-        numbers |= {name: precision[t] for name, t in coco.single_thresholds(matching.thresholds)}
+        numbers |= {name: precision[t] for name, t in coco.single_thresholds(grid)}
         rows.append(
             {
                 "id": k if row["source_id"] is None else row["source_id"],
@@ -134,7 +170,7 @@ def _per_class(truth: Tables, matching: Matching, curves: PrecisionRecall) -> li
     return rows
 
 
-def _notes(truth: Tables, predictions: Tables, matching: Matching, max_dets: tuple[int, ...]) -> list[str]:
+def _notes(truth: Tables, predictions: Tables) -> list[str]:
     notes = []
     for name, tables in (("truth", truth), ("predictions", predictions)):
         faults = [f for f in tables.faults if f.dropped]
@@ -146,9 +182,15 @@ def _notes(truth: Tables, predictions: Tables, matching: Matching, max_dets: tup
             "the truth is oriented and no prediction is: upright boxes are compared with oriented "
             "rectangles, not with their hulls."
         )
-    if matching.dropped:
+    return notes
+
+
+def notes_of_limits(truth: Tables, dropped: int, max_dets: tuple[int, ...]) -> list[str]:
+    """What limits of detections and truth without area do to the numbers; `dropped` were beyond the limit."""
+    notes = []
+    if dropped:
         notes.append(
-            f"{matching.dropped:,} detections lie beyond the limit of {max_dets[-1]} an image and class and "
+            f"{dropped:,} detections lie beyond the limit of {max_dets[-1]} an image and class and "
             f"were not counted; raise it with --max-detections."
         )
     counted = truth.boxes.filter(~truth.boxes["crowd"] & ~truth.boxes["ignore"])

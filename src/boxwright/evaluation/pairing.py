@@ -83,6 +83,12 @@ def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
     return Tables(truth.images, boxes.with_columns(**columns), categories, predictions.faults)
 
 
+def rows_of_images(truth: Tables, predictions: Tables, row_of: dict[str, int]) -> np.ndarray:
+    """(images of `predictions`,) row of each in the truth, or -1; `row_of` has those of the truth's names."""
+    rows = np.array([row_of.get(name, -1) for name in predictions.images["file_name"]], dtype=np.int64)
+    return _join(truth.images, predictions.images, "file_name", "image") if (rows < 0).any() else rows
+
+
 def _join(truth: pl.DataFrame, predictions: pl.DataFrame, key: str, what: str) -> np.ndarray:
     """(rows of `predictions`,) row of `truth` or -1."""
     named = truth[key].null_count() == 0 and predictions[key].null_count() == 0
