@@ -109,7 +109,7 @@ class _Kept:
         for k in range(categories):
             own = order[starts[k] : starts[k + 1]]
             true, false, score, rank = self.true[own], self.false[own], self.score[own], self.rank[own]
-            for a in np.flatnonzero(counts[k]):
+            for a in np.flatnonzero(counts[k]).tolist():
                 for t in range(self.thresholds):
                     bit = a * self.thresholds + t
                     at = np.flatnonzero(_bit(true, bit))
