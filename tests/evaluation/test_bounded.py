@@ -1,8 +1,10 @@
 """Numbers of parts are those of the whole, to the last bit."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -11,7 +13,7 @@ from boxwright.cli import app
 from boxwright.data import formats
 from boxwright.data.formats.parts import part_file
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
-from boxwright.errors import ConfigError, DataError
+from boxwright.errors import ConfigError, DataError, Fault
 from boxwright.evaluation.bounded import evaluate_parts
 
 IMAGES, CLASSES = 37, 3
@@ -56,12 +58,17 @@ def write_parts(predictions: Tables, folder, size: int, shown: np.ndarray) -> No
     (folder / "plan.json").write_text(json.dumps({"images": len(shown), "part_size": size}))
 
 
-@pytest.mark.parametrize("angled", [False, True])
+@pytest.mark.parametrize("angled", ["none", "all", "truth", "few"])
 @pytest.mark.parametrize("seed", range(4))
 def test_numbers_are_those_of_the_whole(tmp_path, seed, angled):
     rng = np.random.default_rng(seed)
-    truth = tables(rng, 300, scored=False, angled=angled)
-    predictions = tables(rng, 900, scored=True, angled=angled, near=truth)
+    truth = tables(rng, 300, scored=False, angled=angled != "none")
+    predictions = tables(rng, 900, scored=True, angled=angled in ("all", "few"), near=truth)
+    if angled == "few":  # most parts have no angle, and are compared as the others are
+        few = pl.when(pl.col("image_id") < 2).then("angle")
+        truth, predictions = (t.with_boxes(t.boxes.with_columns(angle=few)) for t in (truth, predictions))
+    if angled == "truth":
+        truth = replace(truth, faults=(Fault("broken", "error", "a.json", "no box.", dropped=True),))
     write_parts(predictions, tmp_path / "found", 5, rng.permutation(IMAGES))
     options = {"max_dets": (1, 5), "area_edges": (500.0, 4000.0)} if seed % 2 else {}
     whole = boxwright.evaluate(truth, predictions, **options)

@@ -15,9 +15,9 @@ from boxwright.data import formats
 from boxwright.data.shards import list_shards
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError
-from boxwright.prediction.parts import digests, faults_of, open_plan, predict_part
+from boxwright.prediction.parts import faults_of, open_plan, predict_part
 from boxwright.prediction.predict import predict_images
-from tests.prediction.test_video import finder, moving_square, save_random
+from tests.prediction.test_video import finder, moving_square
 
 COUNT = 11
 
@@ -89,6 +89,20 @@ def test_shards_hold_the_same_pictures(pictures, tmp_path, kind):
     assert len(one) == COUNT - 4
 
 
+def test_files_and_shards_together_lose_nothing(pictures, tmp_path):
+    pack(pictures, tmp_path / "shards", "tar")
+    extra = tmp_path / "extra"
+    extra.mkdir()
+    Image.fromarray(moving_square(30)).save(extra / "extra.png")
+    plan = open_plan(tmp_path / "found", list_shards([extra, tmp_path / "shards"]), 4, {})
+    found = predicted(plan)
+    assert found.upright()[:, 0] == pytest.approx([8 + 3 * n for n in (*range(COUNT), 30)], abs=1e-4)
+    assert found.images["path"].is_null().to_list() == [True] * COUNT + [False]
+    (tmp_path / "shards" / "beside.png").write_bytes((extra / "extra.png").read_bytes())
+    with pytest.raises(DataError, match="shards: holds shards and images side by side"):
+        list_shards(tmp_path / "shards")
+
+
 def test_only_what_is_missing_is_done_again(pictures, tmp_path):
     images = list_shards(pictures)
     plan = open_plan(tmp_path / "found", images, 4, {"detector": "a"})
@@ -113,8 +127,6 @@ def test_a_folder_of_another_prediction_is_refused(pictures, tmp_path):
         open_plan(tmp_path / "found", images.reverse(), 4, {"detector": "a"})
     with pytest.raises(ConfigError, match="holds no plan of parts"):
         open_plan(pictures, images, 4, {})
-    save_random(tmp_path / "a.safetensors")
-    assert digests([tmp_path / "a.safetensors"]) == digests([tmp_path / "a.safetensors"])
 
 
 def test_what_cannot_be_read_is_told_by_its_name(pictures, tmp_path):

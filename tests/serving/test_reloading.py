@@ -41,6 +41,8 @@ def opened(place: str) -> Served:
         text = file.read()
     if text == "broken":
         raise CheckpointError("it is broken.")
+    if text == "worse":
+        raise KeyError("of a library")
     return Served(replace(finder(), name=text), LIMITS, text)
 
 
@@ -85,6 +87,8 @@ def test_what_cannot_be_loaded_or_is_gone_changes_nothing(checkpoint, caplog):
     with TestClient(create_app(models, LIMITS, reloader=reloader)) as client:
         checkpoint.write_text("broken")
         until(lambda: "it is broken" in caplog.text)
+        checkpoint.write_text("worse")
+        until(lambda: "KeyError" in caplog.text)
         checkpoint.unlink()
         time.sleep(0.2)
         assert models["bright"] is first
@@ -92,7 +96,7 @@ def test_what_cannot_be_loaded_or_is_gone_changes_nothing(checkpoint, caplog):
         checkpoint.write_text("mended")
         until(lambda: models["bright"].digest == "mended")
     told = [json.loads(r.getMessage()) for r in caplog.records if "reload" in r.getMessage()]
-    assert [t["reload"] for t in told] == ["failed", "done"]
+    assert [t["reload"] for t in told] == ["failed", "failed", "done"]
     models["bright"].close()
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import httpx
@@ -229,42 +230,42 @@ def test_a_token_is_wanted_where_there_is_one():
     served.close()
 
 
-def test_a_full_queue_says_when_to_come_back():
-    limits, go = Limits(queue=1, batch=1, wait=0.0), threading.Event()
-    served = Served(finder(), limits)
+@contextmanager
+def held_up(limits: Limits):
+    """A client of a service whose network waits for an event, and that event."""
+    go, served = threading.Event(), Served(finder(), limits)
     work = served.batcher._work
     served.batcher._work = lambda items: (go.wait(10), work(items))[1]
-    client = TestClient(create_app({"bright": served}, limits))
-    with ThreadPoolExecutor(12) as pool:
-        asked = [pool.submit(client.post, "/predict", content=SQUARE) for _ in range(12)]
-        while sum(a.done() for a in asked) < 9:
-            threading.Event().wait(0.01)
-        go.set()
-        answers = [a.result(20) for a in asked]
-    refused = [a for a in answers if a.status_code == 429]
-    assert len(refused) >= 9
-    assert all(a.headers["retry-after"] == "1" for a in refused)
-    assert all(a.status_code in (200, 429) for a in answers)
-    assert any(a.status_code == 200 for a in answers)
+    yield TestClient(create_app({"bright": served}, limits)), go
     served.close()
+
+
+def test_a_full_queue_says_when_to_come_back():
+    with held_up(Limits(queue=1, batch=1, wait=0.0)) as (client, go):
+        with ThreadPoolExecutor(12) as pool:
+            asked = [pool.submit(client.post, "/predict", content=SQUARE) for _ in range(12)]
+            while sum(a.done() for a in asked) < 9:
+                threading.Event().wait(0.01)
+            go.set()
+            answers = [a.result(20) for a in asked]
+        refused = [a for a in answers if a.status_code == 429]
+        assert len(refused) >= 9
+        assert all(a.headers["retry-after"] == "1" for a in refused)
+        assert all(a.status_code in (200, 429) for a in answers)
+        assert any(a.status_code == 200 for a in answers)
 
 
 def test_bodies_and_pixels_of_all_requests_are_held_within_a_limit():
-    limits, go = Limits(memory=90_000, batch=1, wait=0.0), threading.Event()  # one picture of 192 x 128
-    served = Served(finder(), limits)
-    work = served.batcher._work
-    served.batcher._work = lambda items: (go.wait(10), work(items))[1]
-    client = TestClient(create_app({"bright": served}, limits))
-    with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(client.post, "/predict", content=SQUARE) for _ in range(4)]
-        while sum(a.done() for a in asked) < 3:
-            threading.Event().wait(0.01)
-        go.set()
-        assert sorted(a.result(20).status_code for a in asked) == [200, 429, 429, 429]
-    two = [("images", ("a.png", SQUARE)), ("images", ("b.png", SQUARE))]
-    assert client.post("/predict", files=two).status_code == 413
-    assert client.post("/predict", content=SQUARE).status_code == 200  # nothing is held any more
-    served.close()
+    with held_up(Limits(memory=90_000, batch=1, wait=0.0)) as (client, go):  # one picture of 192 x 128
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(client.post, "/predict", content=SQUARE) for _ in range(4)]
+            while sum(a.done() for a in asked) < 3:
+                threading.Event().wait(0.01)
+            go.set()
+            assert sorted(a.result(20).status_code for a in asked) == [200, 429, 429, 429]
+        two = [("images", ("a.png", SQUARE)), ("images", ("b.png", SQUARE))]
+        assert client.post("/predict", files=two).status_code == 413
+        assert client.post("/predict", content=SQUARE).status_code == 200  # nothing is held any more
 
 
 def test_a_fault_of_ours_is_logged_and_told_without_its_traceback(caplog):

@@ -1,9 +1,12 @@
 """`boxwright predict`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from boxwright.errors import Fault
 
 SHOWN = 20  # faults of a prediction in parts
 EXAMPLE = "Example: boxwright predict images/ --checkpoint runs/bccd -o predictions.parquet"
@@ -175,12 +178,7 @@ def _predict_here(
     tables = predict_files(images, checkpoint, outputs, tiling=tiling, video=of_video, **options)
     places = ", ".join(map(str, outputs))
     typer.echo(f"{len(tables.boxes):,} boxes in {len(tables.images):,} images: {places}")
-    for fault in tables.faults:
-        typer.echo(f"{'left out: ' if fault.dropped else ''}{fault}", err=True)
-    if any(fault.code == "stopped" for fault in tables.faults):
-        raise typer.Exit(130)
-    if any(fault.dropped for fault in tables.faults):
-        raise typer.Exit(1)
+    _tell_faults(tables.faults, len(tables.faults))
 
 
 def _predict_on_ray(
@@ -195,9 +193,16 @@ def _predict_on_ray(
     done = predict_on_ray(images, checkpoint, output, tiling=tiling, **options)
     rate = f", {done.images / done.seconds:,.1f} images/s" if done.images else "; nothing was missing"
     typer.echo(f"{done.boxes:,} boxes in {done.images:,} images: {done.folder}{rate}")
-    for fault in done.faults[:SHOWN]:
-        typer.echo(f"{'left out: ' if fault.dropped else ''}{fault}", err=True)
     if len(done.faults) > SHOWN:
-        typer.echo(f"... and {len(done.faults) - SHOWN:,} more: {done.folder / 'faults.csv'}", err=True)
-    if any(fault.dropped for fault in done.faults):
+        typer.echo(f"{len(done.faults):,} faults are in {done.folder / 'faults.csv'}; the first:", err=True)
+    _tell_faults(done.faults, SHOWN)
+
+
+def _tell_faults(faults: Sequence[Fault], most: int) -> None:
+    """The first of them, and the exit code that they have."""
+    for fault in faults[:most]:
+        typer.echo(f"{'left out: ' if fault.dropped else ''}{fault}", err=True)
+    if any(fault.code == "stopped" for fault in faults):
+        raise typer.Exit(130)
+    if any(fault.dropped for fault in faults):
         raise typer.Exit(1)

@@ -25,50 +25,60 @@ def list_shards(images: str | os.PathLike | Sequence[str | os.PathLike] | Tables
     Args:
         images: files, folders, patterns and lists as of `list_images`; tables; or .tar archives of images
             (WebDataset's shards) and .parquet files with a column of images, as Hugging Face's data sets have
-            it, or folders of such.
+            it, or folders of such. They stand first.
 
     Raises:
         DataError: there is none, or a shard can't be read.
     """
-    if isinstance(images, Tables):
-        if images.images["path"].null_count():
-            raise DataError("the tables don't say where all of their images are.")
-        rows = [(name, path, None, None) for name, path in images.images.select("file_name", "path").rows()]
-    else:
+    shards: list[Path] = []
+    if not isinstance(images, Tables):
         places = [images] if isinstance(images, str | os.PathLike) else list(images)
         shards = [shard for place in places for shard in _shards_at(Path(place))]
-        if shards:
-            rows = [row for shard in shards for row in _members(shard)]
-        else:
-            rows = [(name, path, None, None) for name, path in list_images(places)]
+        images = [place for place in places if not _shards_at(Path(place))]
+    rows: list[tuple] = [row for shard in shards for row in _members(shard)]
+    if images or not shards:
+        rows += [(*place, None, None) for place in list_places(images)]
     if not rows:
-        raise DataError("the shards hold no image.")
+        raise DataError(f"{shards[0]}: no image in it, nor in {len(shards) - 1} other shards.")
     frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     return frame.with_columns(path=pl.Series([os.path.abspath(path) for path in frame["path"]]))
 
 
-def is_sharded(images: pl.DataFrame) -> bool:
-    """Whether images of `list_shards` lie in archives."""
-    return images["start"].null_count() < len(images)
+def list_places(images: str | os.PathLike | Sequence[str | os.PathLike] | Tables) -> list[tuple[str, str]]:
+    """Name and path of each image of files, folders, patterns and lists, or of tables.
+
+    Raises:
+        DataError: there is none, or nobody knows where one is.
+    """
+    if not isinstance(images, Tables):
+        return list_images([images] if isinstance(images, str | os.PathLike) else list(images))
+    if images.images["path"].null_count():
+        raise DataError("the tables don't say where all of their images are.")
+    return list(images.images.select("file_name", "path").iter_rows())
 
 
-def unpack_shards(images: pl.DataFrame, folder: Path) -> list[tuple[str, str]]:
-    """Name and path of images of `list_shards`, each in a file in `folder`.
+def place_images(images: pl.DataFrame, folder: Path) -> list[tuple[str, str]]:
+    """Name and path of images of `list_shards`, those in shards each in a file in `folder`.
 
     Raises:
         DataError: a shard can't be read, or has changed.
     """
     placed = []
-    for n, (name, content) in enumerate(_contents(images)):
+    packed = images["start"].is_not_null()  # they stand first
+    for n, (name, content) in enumerate(_contents(images.filter(packed))):
         target = folder / f"{n:06d}"  # what an archive says is no path of ours
         target.write_bytes(content)
         placed.append((name, str(target)))
-    return placed
+    return placed + images.filter(~packed).select("file_name", "path").rows()
 
 
 def _shards_at(place: Path) -> list[Path]:
     if place.is_dir():
-        return sorted(p for p in place.iterdir() if p.suffix.lower() in (*TAR, *PARQUET) and p.is_file())
+        files = sorted(p for p in place.iterdir() if p.is_file())
+        shards = [p for p in files if p.suffix.lower() in (*TAR, *PARQUET)]
+        if shards and any(p.suffix.lower() in IMAGE_SUFFIXES for p in files):
+            raise DataError(f"{place}: holds shards and images side by side; name those that are meant.")
+        return shards
     return [place] if place.suffix.lower() in (*TAR, *PARQUET) else []
 
 

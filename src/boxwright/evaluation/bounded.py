@@ -19,9 +19,9 @@ from boxwright.data.tables import BOX_SCHEMA, Tables, frame
 from boxwright.errors import DataError
 from boxwright.evaluation import coco
 from boxwright.evaluation.coco import PrecisionRecall
-from boxwright.evaluation.evaluate import DEFAULT_MAX_DETS, Numbers, checked_grid, notes_of_limits, numbers_of
+from boxwright.evaluation.evaluate import DEFAULT_MAX_DETS, Numbers, checked_grid, notes_of, numbers_of
 from boxwright.evaluation.kernels import EPSILON
-from boxwright.evaluation.matching import Matching, image_places, match
+from boxwright.evaluation.matching import Matching, any_oriented, image_places, match
 from boxwright.evaluation.pairing import align, rows_of_images
 from boxwright.progress import track
 
@@ -47,7 +47,10 @@ def evaluate_parts(
     grid, ranges = checked_grid(max_dets, iou_thresholds, area_edges), coco.area_ranges(area_edges)
     truth = truth if isinstance(truth, Tables) else formats.read(truth)
     files = part_files(Path(predictions))
-    kept = _Kept(sum(_count(file) for file in files), len(ranges), len(grid))
+    told = [_count(file) for file in files]
+    total, angled = (sum(column) for column in zip(*told))
+    kept = _Kept(total, len(ranges), len(grid))
+    oriented = angled > 0 or any_oriented(truth)
     places, seen = image_places(truth), np.zeros(len(truth.images), dtype=bool)
     row_of = {name: n for n, name in enumerate(truth.images["file_name"]) if name is not None}
     counts = np.zeros((len(truth.categories), len(ranges)), dtype=np.int64)
@@ -62,7 +65,7 @@ def evaluate_parts(
             raise DataError(f"{file}: {name} is in a part before it too.")
         seen |= own
         its_truth = truth.select_images(own)
-        matching = match(its_truth, align(its_truth, part), grid, ranges, max_dets[-1])
+        matching = match(its_truth, align(its_truth, part), grid, ranges, max_dets[-1], oriented=oriented)
         kept.add(matching, np.sort(places[own]))
         counts += _truth_counts(matching)
         dropped += matching.dropped
@@ -70,7 +73,8 @@ def evaluate_parts(
     counts += _truth_counts(match(rest, rest.with_boxes(frame(BOX_SCHEMA, {})), grid, ranges, max_dets[-1]))
     curves, detections = kept.curves(counts, max_dets)
     numbers = numbers_of(truth, curves, detections, max_dets, grid)
-    return Numbers(**numbers, notes=notes_of_limits(truth, dropped, max_dets))
+    notes = notes_of(truth, (), total > 0 and not angled, dropped, max_dets)
+    return Numbers(**numbers, notes=notes)
 
 
 class _Kept:
@@ -132,8 +136,10 @@ def _bit(packed: np.ndarray, bit: int) -> np.ndarray:
     return (packed[:, bit // 8] >> (7 - bit % 8)) & 1
 
 
-def _count(file: Path) -> int:
-    return pl.scan_parquet(file).select(pl.len()).collect().item()
+def _count(file: Path) -> tuple[int, int]:
+    """Boxes of a part, and those with an angle."""
+    counts = pl.scan_parquet(file).select(pl.len(), pl.col("angle").count().alias("angled"))
+    return counts.collect().row(0)
 
 
 def _truth_counts(matching: Matching) -> np.ndarray:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from boxwright.data.tables import Tables
-from boxwright.errors import ConfigError
+from boxwright.errors import ConfigError, Fault
 from boxwright.evaluation import coco
 from boxwright.evaluation.coco import PrecisionRecall
-from boxwright.evaluation.matching import Matching, match
+from boxwright.evaluation.matching import Matching, any_oriented, match
 from boxwright.evaluation.pairing import read_pair
 
 DEFAULT_MAX_DETS = (1, 10, 100)
@@ -99,7 +99,8 @@ def evaluate(
         relative_areas=relative_areas, class_agnostic=class_agnostic,
     )  # fmt: skip
     curves = coco.precision_recall(matching, max_dets)
-    notes = [*_notes(truth, predictions), *notes_of_limits(truth, matching.dropped, max_dets)]
+    upright = len(predictions.boxes) > 0 and not any_oriented(predictions)
+    notes = notes_of(truth, predictions.faults, upright, matching.dropped, max_dets)
     return Evaluation(
         **numbers_of(truth, curves, np.diff(matching.starts), max_dets, grid),
         notes=notes,
@@ -170,24 +171,27 @@ def _per_class(
     return rows
 
 
-def _notes(truth: Tables, predictions: Tables) -> list[str]:
+def notes_of(
+    truth: Tables, faults: Sequence[Fault], upright: bool, dropped: int, max_dets: tuple[int, ...]
+) -> list[str]:
+    """What the reader should know.
+
+    Args:
+        truth: of all images.
+        faults: of the predictions.
+        upright: there are predictions, and none of them has an angle.
+        dropped: detections beyond the last of `max_dets`.
+    """
     notes = []
-    for name, tables in (("truth", truth), ("predictions", predictions)):
-        faults = [f for f in tables.faults if f.dropped]
-        if faults:
-            notes.append(f"{len(faults):,} records of the {name} were left out, first: {faults[0]}")
-    angled = [tables.boxes["angle"].is_not_null().any() for tables in (truth, predictions)]
-    if len(predictions.boxes) and angled == [True, False]:
+    for name, own in (("truth", truth.faults), ("predictions", faults)):
+        left_out = [f for f in own if f.dropped]
+        if left_out:
+            notes.append(f"{len(left_out):,} records of the {name} were left out, first: {left_out[0]}")
+    if upright and any_oriented(truth):
         notes.append(
             "the truth is oriented and no prediction is: upright boxes are compared with oriented "
             "rectangles, not with their hulls."
         )
-    return notes
-
-
-def notes_of_limits(truth: Tables, dropped: int, max_dets: tuple[int, ...]) -> list[str]:
-    """What limits of detections and truth without area do to the numbers; `dropped` were beyond the limit."""
-    notes = []
     if dropped:
         notes.append(
             f"{dropped:,} detections lie beyond the limit of {max_dets[-1]} an image and class and "

@@ -105,6 +105,7 @@ def match(
     relative_areas: bool = False,
     class_agnostic: bool = False,
     plus_one: bool = False,
+    oriented: bool | None = None,
 ) -> Matching:
     """Match every detection to the truth of its image and category, best score first.
 
@@ -125,6 +126,7 @@ def match(
         relative_areas: areas are shares of the image's, not square pixels.
         class_agnostic: every box is of one category.
         plus_one: sides are one pixel longer, as VOC's and DOTA's kits have them.
+        oriented: whether boxes are compared as oriented ones; None: where any of these has an angle.
 
     Raises:
         DataError: the tables aren't over the same images and categories, or `relative_areas` where an image
@@ -133,7 +135,7 @@ def match(
     sizes = [(len(t.images), len(t.categories)) for t in (truth, predictions)]
     if sizes[0] != sizes[1]:
         raise DataError(f"{sizes[0]} images and categories beside {sizes[1]}: align the predictions first.")
-    angled = any_oriented(truth, predictions)
+    angled = any_oriented(truth, predictions) if oriented is None else oriented
     det_w, det_h = (predictions.boxes[c].to_numpy() + plus_one for c in "wh")
     gt_area, det_area = truth.boxes["area"].to_numpy(), det_w * det_h
     if relative_areas:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlparse
 
+from boxwright.data.formats.files import sha256_of
 from boxwright.errors import CheckpointError
 
 HUB = "hf://"
@@ -84,7 +85,7 @@ def _from_hub(place: str) -> Path:
         raise CheckpointError(_out_of_reach(place, at, str(error))) from error
     # Large files are kept under their SHA-256.
     kept = path.resolve().name
-    if DIGEST.fullmatch(kept) and _sha256(path) != kept:
+    if DIGEST.fullmatch(kept) and sha256_of(path) != kept:
         raise CheckpointError(
             f"{place}: {path} is damaged: its SHA-256 isn't {kept}. Delete it, then try again."
         )
@@ -108,7 +109,7 @@ def _from_address(place: str) -> Path:
             torch.hub.download_url_to_file(place, str(path), wanted and wanted[1])
         except (OSError, RuntimeError) as error:
             raise CheckpointError(_out_of_reach(place, place, str(error), path)) from error
-    elif wanted and not _sha256(path).startswith(wanted[1]):
+    elif wanted and not sha256_of(path).startswith(wanted[1]):
         raise CheckpointError(
             f"{place}: {path} is damaged: its SHA-256 doesn't begin with {wanted[1]}. Delete it, then try"
             " again."
@@ -119,11 +120,3 @@ def _from_address(place: str) -> Path:
 def _out_of_reach(place: str, address: str, why: str, path: Path | None = None) -> str:
     way_out = f"save it as {path} and try again" if path else "name the saved file as model.weights"
     return f"{place}: {' '.join(why.split())[:300]}. Fetch {address} by other means, and {way_out}."
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -16,12 +16,13 @@ import ray.data
 from ray.exceptions import RayError
 
 from boxwright.config.experiment import View
-from boxwright.data.formats.files import write_frame
+from boxwright.config.places import find_checkpoint
+from boxwright.data.formats.files import sha256_of, write_frame
 from boxwright.data.shards import list_shards
 from boxwright.data.tables import Tables
 from boxwright.errors import BoxwrightError, ConfigError, DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
-from boxwright.prediction.parts import Plan, digests, faults_of, open_plan, predict_part
+from boxwright.prediction.parts import Plan, faults_of, open_plan, predict_part
 from boxwright.prediction.predict import predict_images
 from boxwright.prediction.predictor import open_detector, open_predictor
 from boxwright.prediction.tiles import TilingOptions
@@ -99,10 +100,12 @@ def predict_on_ray(
         "runtime": runtime,
     }  # fmt: skip
     told = {name: str(value) for name, value in options.items() if value not in (None, 0)}
-    told |= {"detectors": digests(places), "batch_size": batch_size}
+    detectors = [sha256_of(find_checkpoint(place))[:16] for place in places]
+    told |= {"detectors": detectors, "batch_size": batch_size}
     if calibration is not None:
-        told["calibration"] = digests([calibration])[0]
         calibration = Path(calibration).resolve()
+        load_calibration(calibration)  # as with the detectors
+        told["calibration"] = sha256_of(calibration)[:16]
     plan = open_plan(Path(output).resolve(), list_shards(images), part_size, told)
     missing = plan.missing()
     start, seen, boxes = time.perf_counter(), 0, 0

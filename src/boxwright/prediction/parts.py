@@ -6,10 +6,9 @@ A part is finished once its file is there, and is put there whole: whoever start
 """
 
 import json
-import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +19,7 @@ import polars as pl
 from boxwright.data import formats
 from boxwright.data.formats.files import write_atomic
 from boxwright.data.formats.parts import IMAGES, PLAN, part_file
-from boxwright.data.shards import is_sharded, unpack_shards
+from boxwright.data.shards import place_images
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError, Fault
 
@@ -100,12 +99,10 @@ def open_plan(folder: Path, images: pl.DataFrame, size: int, told: dict[str, Any
 def predict_part(plan: Plan, part: int, predict: Predict) -> dict[str, int]:
     """Predict a part and put its files into the folder; gives its number, and how many images and boxes."""
     images = plan.images_of(part)
-    if is_sharded(images):
-        with tempfile.TemporaryDirectory(prefix="boxwright-") as folder:
-            places = unpack_shards(images, Path(folder))
-            tables = _without_paths(predict(places), {path: name for name, path in places})
-    else:
-        tables = predict(list(images.select("file_name", "path").iter_rows()))
+    with tempfile.TemporaryDirectory(prefix="boxwright-") as folder:
+        places = place_images(images, Path(folder))
+        gone = {path: name for name, path in places if path.startswith(folder)}
+        tables = _without_paths(predict(places), gone) if gone else predict(places)
     faults = json.dumps([asdict(fault) for fault in tables.faults])
     write_atomic(plan.folder / f"faults-{part:06d}.json", faults.encode())
     formats.write(tables, part_file(plan.folder, part))
@@ -119,7 +116,8 @@ def _without_paths(tables: Tables, names: dict[str, str]) -> Tables:
         replace(f, **{key: paths.sub(lambda m: names[m[0]], getattr(f, key)) for key in ("place", "message")})
         for f in tables.faults
     ]
-    images = tables.images.with_columns(path=pl.lit(None, dtype=pl.String))
+    kept = [None if path in names else path for path in tables.images["path"]]
+    images = tables.images.with_columns(path=pl.Series(kept, dtype=pl.String))
     return replace(tables, images=images, faults=tuple(faults))
 
 
@@ -133,10 +131,3 @@ def faults_of(plan: Plan) -> list[Fault]:
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{place}: can't be read: {error}.") from error
     return found
-
-
-def digests(checkpoints: Sequence[str | os.PathLike]) -> list[str]:
-    """What tells the weights of checkpoints apart."""
-    from boxwright.config.places import find_checkpoint
-
-    return [sha256(find_checkpoint(place).read_bytes()).hexdigest()[:16] for place in checkpoints]

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from boxwright.config.experiment import View
 from boxwright.data.dataset import DetectionDataset
-from boxwright.data.images import image_size, list_images
+from boxwright.data.images import image_size
 from boxwright.data.samples import Sample
+from boxwright.data.shards import list_places
 from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, IMAGE_SCHEMA, Tables, frame
 from boxwright.data.targets import Batch
 from boxwright.data.video import is_video
@@ -207,19 +208,6 @@ def _collate_readable(
 ) -> tuple[Batch | None, list[tuple[str, str]]]:
     good = [s for s in samples if isinstance(s, Sample)]
     return (collate(good) if good else None), [s for s in samples if not isinstance(s, Sample)]
-
-
-def list_places(images: str | os.PathLike | Sequence[str | os.PathLike] | Tables) -> list[tuple[str, str]]:
-    """Name and path of each image.
-
-    Raises:
-        DataError: there is none, or nobody knows where one is.
-    """
-    if not isinstance(images, Tables):
-        return list_images([images] if isinstance(images, str | os.PathLike) else list(images))
-    if images.images["path"].null_count():
-        raise DataError("the tables don't say where all of their images are.")
-    return list(images.images.select("file_name", "path").iter_rows())
 
 
 def _image_table(places: Sequence[tuple[str, str]], large: bool = False) -> tuple[Tables, list[Fault]]:

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
@@ -29,8 +30,17 @@ from boxwright.serving.served import Served, coco_of
 from boxwright.serving.watching import Meters, Watch
 
 PAGE = Path(__file__).with_name("page")
-Kind = Literal["boxes", "coco", "picture"]
 Found = tuple[np.ndarray, np.ndarray]  # pixels and rows
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request asks for beside its images."""
+
+    model: str | None = None
+    score: float | None = None
+    tiles: bool = False
+    format: Literal["boxes", "coco", "picture"] = "boxes"
 
 
 def create_app(
@@ -98,47 +108,29 @@ def create_app(
     }
 
     @app.post("/predict", summary="Boxes of images.", responses=answers, openapi_extra=BODY)
-    async def predict(
-        request: Request,
-        model: str | None = None,
-        score: float | None = None,
-        tiles: bool = False,
-        format: Kind = "boxes",
-    ) -> Response:
-        return await answer(lambda held: images_of(request, limits, held), model, score, tiles, format)
+    async def predict(request: Request, wanted: Annotated[Wanted, Depends()]) -> Response:
+        return await answer(lambda held: images_of(request, limits, held), wanted)
 
     @app.get("/predict", summary="Boxes of a named image, where that is allowed.", responses=answers)
-    async def predict_named(
-        image: str,
-        model: str | None = None,
-        score: float | None = None,
-        tiles: bool = False,
-        format: Kind = "boxes",
-    ) -> Response:
+    async def predict_named(image: str, wanted: Annotated[Wanted, Depends()]) -> Response:
         async def read(held: Held) -> list[bytes]:
             return [await sources.read(image, held)]
 
-        return await answer(read, model, score, tiles, format)
+        return await answer(read, wanted)
 
-    async def answer(
-        read: Callable[[Held], Awaitable[list[bytes]]],
-        model: str | None,
-        score: float | None,
-        tiles: bool,
-        kind: Kind,
-    ) -> Response:
-        name = next(iter(models)) if model is None else model
+    async def answer(read: Callable[[Held], Awaitable[list[bytes]]], wanted: Wanted) -> Response:
+        name = next(iter(models)) if wanted.model is None else wanted.model
         if name not in models:
             raise HTTPException(404, f"no such model; there are {', '.join(models)}")
-        if score is not None and not 0 <= score <= 1:
+        if wanted.score is not None and not 0 <= wanted.score <= 1:
             raise HTTPException(422, "score must be 0 to 1")
         try:
             with budget.held() as held, models[name].leased() as served:
                 async with asyncio.timeout(limits.seconds):
                     contents = await read(held)
-                    found = await _all([_find(served, c, limits, tiles, held) for c in contents])
+                    found = await _all([_find(served, c, limits, wanted.tiles, held) for c in contents])
                     meters.images.labels(name).inc(len(found))
-                    return await asyncio.to_thread(_answer, served, name, found, score, tiles, kind)
+                    return await asyncio.to_thread(_answer, served, name, found, wanted)
         except ClientDisconnect as error:
             raise HTTPException(400, "a body that ends early") from error
         except TimeoutError as error:
@@ -176,19 +168,18 @@ async def _find(served: Served, content: bytes, limits: Limits, tiles: bool, hel
     return pixels, await served.find(pixels, tiles)
 
 
-def _answer(
-    served: Served, name: str, found: list[Found], score: float | None, tiles: bool, kind: Kind
-) -> Response:
+def _answer(served: Served, name: str, found: list[Found], wanted: Wanted) -> Response:
     sizes = [(pixels.shape[1], pixels.shape[0]) for pixels, _ in found]
-    if kind == "picture":
+    if wanted.format == "picture":
         buffer, (pixels, rows) = BytesIO(), found[0]
-        drawn = Annotator(score).draw(pixels, served.tables(rows, sizes[0], score))
+        tables = served.tables(rows, sizes[0], wanted.score)
+        drawn = Annotator(wanted.score).draw(pixels, tables)
         Image.fromarray(drawn).save(buffer, "JPEG", quality=90)
         return Response(buffer.getvalue(), media_type="image/jpeg")
-    boxes = [served.boxes(rows, size, score) for (_, rows), size in zip(found, sizes)]
-    if kind == "coco":
+    boxes = [served.boxes(rows, size, wanted.score) for (_, rows), size in zip(found, sizes)]
+    if wanted.format == "coco":
         return JSONResponse([row for n, own in enumerate(boxes) for row in coco_of(own, n)])
-    limit = (served.tiled if tiles else served.predictor).limit
+    limit = (served.tiled if wanted.tiles else served.predictor).limit
     images = [
         {"width": w, "height": h, "boxes": own, "at_limit": len(rows) >= limit}
         for (w, h), own, (_, rows) in zip(sizes, boxes, found)

@@ -57,8 +57,9 @@ class Reloader:
     async def _replace(self, name: str, place: str) -> None:
         try:
             served = await asyncio.to_thread(self._open, place)
-        except (BoxwrightError, OSError, RuntimeError, ValueError) as error:
-            logger.error(json.dumps({"model": name, "reload": "failed", "why": str(error)}))
+        except Exception as error:  # whatever it is, the old one answers, and the next file is looked at
+            told = {"model": name, "reload": "failed", "why": str(error)}
+            logger.error(json.dumps(told), exc_info=not isinstance(error, BoxwrightError))
             return
         old, self._models[name] = self._models[name], served
         old.retire()

@@ -6,13 +6,13 @@ import secrets
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import uvicorn
 
 from boxwright.config.places import find_checkpoint
+from boxwright.data.formats.files import sha256_of
 from boxwright.errors import ConfigError
 from boxwright.models.exported import ExportedDetector
 from boxwright.prediction.predictor import open_predictor
@@ -85,7 +85,7 @@ def serve(
         )  # fmt: skip
         uvicorn.Server(config).run(sockets=[listening])
         for served in models.values():
-            served.batcher.close()
+            served.close()
 
 
 def named(checkpoints: Sequence[str | os.PathLike]) -> dict[str, str]:
@@ -110,7 +110,7 @@ def open_served(
     place: str, device: str | None, runtime: str | None, max_detections: int | None, limits: Limits
 ) -> Served:
     """A checkpoint that has seen one image, so that the first request doesn't wait."""
-    digest = sha256(find_checkpoint(place).read_bytes()).hexdigest()[:16]
+    digest = sha256_of(find_checkpoint(place))[:16]
     kind = runtime or ("torch" if device not in (None, "cpu") else "onnx")
     predictor = open_predictor(place, device or "cpu", max_detections=max_detections, runtime=kind)
     width, height = predictor.loaded.config.image_size

@@ -1,5 +1,6 @@
 """Reading annotation files that may be damaged or hostile, and writing them whole or not at all."""
 
+import hashlib
 import io
 import json
 import os
@@ -69,6 +70,12 @@ def write_frame(table: pl.DataFrame, path: Path) -> None:
     buffer = io.BytesIO()
     getattr(table, FRAMES[path.suffix])(buffer)
     write_atomic(path, buffer.getvalue())
+
+
+def sha256_of(path: Path) -> str:
+    """What tells a file's content from any other, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_lines(path: Path, limit: int = MAX_BYTES) -> tuple[list[str], bool]:
