@@ -1,5 +1,7 @@
 """Minutes become epochs, and the trial steps that tell how many leave nothing behind."""
 
+import time
+
 import pytest
 import torch
 
@@ -37,12 +39,29 @@ def test_trial_steps_are_of_the_sizes_that_the_run_will_have(tmp_path):
 
     trainer.preparation.resized = look
     pacing._seconds_of_step(trainer, 1e-9)  # at least so many
-    warm, timed = shares[: pacing.WARM_STEPS], shares[pacing.WARM_STEPS :]
-    assert len(timed) == pacing.LEAST_STEPS
+    warm, timed = shares[: 2 * pacing.WARM_STEPS], shares[2 * pacing.WARM_STEPS :]
+    assert len(timed) == 2 * pacing.LEAST_STEPS
     for some in (warm, timed):
         assert some[0] < 0.2
         assert some[-1] > 0.8
     assert trainer.progress.step == 0
+
+
+def test_what_the_first_step_of_a_size_makes_is_not_timed(tmp_path):
+    config = square_experiment(tmp_path)
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    trainer = make_trainer(config, load_data(config), tmp_path / "run", False)
+    met, honest = set(), trainer.step
+
+    def step(batches):
+        if trainer.progress.step not in met:
+            time.sleep(1.0)
+        met.add(trainer.progress.step)
+        return honest(batches)
+
+    trainer.step = step
+    assert 0 < pacing._seconds_of_step(trainer, 1e-9) < 0.5
+    assert len(met) > pacing.LEAST_STEPS / 2
 
 
 @pytest.mark.parametrize(
