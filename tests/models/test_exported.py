@@ -11,7 +11,10 @@ from boxwright.config import check_config
 from boxwright.errors import CheckpointError, ConfigError
 from boxwright.models.checkpoint import LoadedDetector
 from boxwright.models.detector import full_precision
-from boxwright.models.exported import load_exported, to_graph
+from boxwright.models.exported import load_exported, load_program
+from boxwright.models.exporting import to_graph, write_program
+from boxwright.models.openvino import write_openvino
+from boxwright.models.quantizing import to_half
 from tests.models.test_detectors import CONFIGS, LARGE, make
 
 QUICK = ("compact", "compact_obb-heading", "faster_rcnn", "dfine", "retinaface", "yolov3")
@@ -50,15 +53,25 @@ def image(*shape, seed=0):
     return torch.nn.functional.interpolate(coarse, shape[2:], mode="bicubic").clamp(0, 255).round()
 
 
-def beside(ours, theirs):
+def beside(ours, theirs, near_by=1e-4):
     """Each of the best detections of one has one of its class, score and place in the other."""
     assert len(ours.scores) == len(theirs.scores)
-    assert torch.allclose(ours.scores, theirs.scores, atol=1e-4)
+    assert torch.allclose(ours.scores, theirs.scores, atol=near_by)
     for n in range(min(20, len(ours.scores) // 2)):
-        near = (theirs.scores - ours.scores[n]).abs() < 1e-4
+        near = (theirs.scores - ours.scores[n]).abs() < near_by
         near &= theirs.labels == ours.labels[n]
         assert near.any()
         assert (theirs.boxes[near] - ours.boxes[n]).abs().amax(1).min() < 0.05
+
+
+def agree(model, graph, shapes, near_by=1e-4):
+    """A graph finds what its detector finds in images of these shapes."""
+    for shape in shapes:
+        pixels = image(*shape)
+        sizes = torch.tensor([[float(shape[3]), float(shape[2])]] * shape[0])
+        wanted = model.decode(full_precision(model(pixels)), sizes)
+        for ours, theirs in zip(graph.decode(graph(pixels), sizes), wanted):
+            beside(ours, theirs, near_by)
 
 
 @pytest.mark.parametrize(
@@ -69,23 +82,58 @@ def test_a_graph_finds_what_the_detector_finds(name, tmp_path):
     model = restless(name)
     side = 320 if name in LARGE else 96
     (tmp_path / "a.onnx").write_bytes(to_graph(loaded(model), (side, side), model.selection))
-    graph = load_exported(tmp_path / "a.onnx").model
     shapes = [(2, 3, side, side), (1, 3, side, side)]
-    shapes += [(3, 3, side // 3, side * 2 // 3)] if side == 96 else []
-    shapes += [] if graph.size is not None or name in LARGE else [(2, 3, 128, 192)]
-    for shape in shapes:
-        pixels = image(*shape)
-        sizes = torch.tensor([[float(shape[3]), float(shape[2])]] * shape[0])
-        if graph.size is not None:  # the original sees the padding too
-            whole = torch.full((shape[0], 3, side, side), 114.0)
-            whole[..., : shape[2], : shape[3]] = pixels
-            if shape[2] < side:
-                continue  # what lies in the padding is found there, and cut only afterwards
-            pixels = whole
-        wanted = model.decode(full_precision(model(pixels)), sizes)
-        found = graph.decode(graph(pixels), sizes)
-        for ours, theirs in zip(found, wanted):
-            beside(ours, theirs)
+    shapes += [] if name in LARGE else [(3, 3, 64, 160), (2, 3, 192, 128), (1, 3, 128, 320)]
+    agree(model, load_exported(tmp_path / "a.onnx").model, shapes)
+
+
+@pytest.mark.parametrize("name", [n for n in QUICK if n != "retinaface"])  # its scores lie too close
+@torch.no_grad()
+def test_openvino_finds_the_same(name, tmp_path):
+    model = restless(name)
+    write_openvino(to_graph(loaded(model), (96, 96), model.selection), tmp_path / "a.xml")
+    graph = load_exported(tmp_path / "a.xml")
+    assert graph.categories == ["bright", "dark"]
+    agree(model, graph.model, [(2, 3, 96, 96), (1, 3, 128, 192)], 5e-4)
+
+
+@pytest.mark.parametrize(
+    "name", [n if n == "compact" else pytest.param(n, marks=pytest.mark.slow) for n in QUICK]
+)
+@torch.no_grad()
+def test_a_program_finds_the_same(name, tmp_path):
+    model = restless(name)
+    write_program(loaded(model), (96, 96), model.selection, tmp_path / "a.pt2")
+    graph = load_program(tmp_path / "a.pt2").model
+    shapes = [(2, 3, 96, 96)] if graph.size else [(2, 3, 96, 96), (4, 3, 128, 192)]
+    agree(model, graph, shapes)
+
+
+@pytest.mark.parametrize("name", ["compact", "compact_obb-heading", "dfine"])
+@torch.no_grad()
+def test_candidates_that_are_suppressed_afterwards(name, tmp_path):
+    model = restless(name)
+    model.selection = replace(model.selection, vote=True, score_threshold=0.001)
+    (tmp_path / "a.onnx").write_bytes(to_graph(loaded(model), (96, 96), model.selection, raw=True))
+    graph = load_exported(tmp_path / "a.onnx").model
+    given = graph(image(2, 3, 96, 96))["scores"]
+    assert given.shape[1] == (model.selection.max_detections if name == "dfine" else 200)
+    agree(model, graph, [(2, 3, 96, 96)])
+
+
+@pytest.mark.parametrize("name", ["compact", "faster_rcnn", "dfine"])
+@torch.no_grad()
+def test_half_precision_takes_half_the_place(name, tmp_path):
+    model = restless(name)
+    whole = to_graph(loaded(model), (96, 96), model.selection)
+    half = to_half(whole)
+    assert len(half) < 0.65 * len(whole)
+    (tmp_path / "a.onnx").write_bytes(half)
+    graph, pixels = load_exported(tmp_path / "a.onnx").model, image(2, 3, 96, 96)
+    wanted = model.decode(full_precision(model(pixels)), torch.tensor([[96.0, 96.0]] * 2))
+    for ours, theirs in zip(wanted, graph.decode(graph(pixels), torch.tensor([[96.0, 96.0]] * 2))):
+        best = min(10, len(ours.scores), len(theirs.scores))
+        assert 0 < (ours.scores[:best] - theirs.scores[:best]).abs().max() < 0.02
 
 
 @torch.no_grad()
@@ -108,9 +156,11 @@ def test_a_file_knows_what_it_is_and_cuts_what_lies_in_the_padding(tmp_path):
 
 @torch.no_grad()
 def test_sizes_that_a_fixed_graph_takes(tmp_path):
-    model = restless("dfine")
+    model = restless("retinanet")
+    model.selection = replace(model.selection, per_level=True)
     (tmp_path / "a.onnx").write_bytes(to_graph(loaded(model), (96, 96), model.selection))
     graph = load_exported(tmp_path / "a.onnx").model
+    agree(model, graph, [(2, 3, 96, 96)])
     assert graph(image(1, 3, 64, 32))["boxes"].shape[0] == 1
     with pytest.raises(ConfigError, match="96 x 96 at most"):
         graph(image(1, 3, 64, 128))
@@ -121,16 +171,35 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="can't be read"):
         load_exported(path)
     path.write_bytes(b"\xff" * 40)
-    with pytest.raises(CheckpointError, match=r"can't be read|not an ONNX file"):
+    with pytest.raises(CheckpointError, match=r"can't be read|not a file"):
         load_exported(path)
     node = onnx.helper.make_node("Identity", ["a"], ["b"])
     side = onnx.helper.make_tensor_value_info("a", 1, [1])
     out = onnx.helper.make_tensor_value_info("b", 1, [1])
     foreign = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [side], [out]))
     path.write_bytes(foreign.SerializeToString())
-    with pytest.raises(CheckpointError, match="not an ONNX file of boxwright export"):
+    with pytest.raises(CheckpointError, match="not a file of boxwright export"):
         load_exported(path)
-    onnx.helper.set_model_props(foreign, {"format": "boxwright-onnx-1", "config": "{}"})
+    onnx.helper.set_model_props(foreign, {"format": "boxwright-export-1", "config": "{}"})
     path.write_bytes(foreign.SerializeToString())
     with pytest.raises((CheckpointError, ConfigError)):
         load_exported(path)
+
+
+@torch.no_grad()
+def test_damaged_files_of_openvino_and_programs_of_others_are_refused(tmp_path):
+    path, model = tmp_path / "a.xml", restless("compact")
+    path.write_text("<net></net>")
+    with pytest.raises(CheckpointError, match="can't be read as OpenVINO's"):
+        load_exported(path)
+    write_openvino(to_graph(loaded(model), (96, 96), model.selection), path)
+    content = path.read_text()
+    path.write_text(content.replace("boxwright-export-1", "another"))
+    with pytest.raises(CheckpointError, match="not a file of boxwright export"):
+        load_exported(path)
+    path.write_text(content)
+    (tmp_path / "a.bin").write_bytes((tmp_path / "a.bin").read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="can't be read as OpenVINO's"):
+        load_exported(path)
+    with pytest.raises(CheckpointError, match="can run code"):
+        load_exported(tmp_path / "a.pt2")

@@ -83,11 +83,12 @@ def test_the_command_shows_both_and_takes_a_size(folder, tmp_path):
     ]
     shown = run(*words, "--image-size", "96x64", "--max-detections", 50).stdout
     assert "original" in shown
-    assert "ONNX" in shown
     assert "a.onnx" in shown
     assert len(boxwright.predict(folder / "images", tmp_path / "a.onnx", max_detections=50).boxes)
-    told = run("export", folder / "model.safetensors", "-o", tmp_path / "a.pt2", check=2).stderr
-    assert "expected a .onnx" in told
+    told = run("export", folder / "model.safetensors", "-o", tmp_path / "a.tflite", check=2).stderr
+    assert "expected one of .onnx, .xml, .pt2" in told
+    told = run("export", folder / "model.safetensors", "-o", tmp_path / "a.engine", check=2).stderr
+    assert "trtexec" in told
     assert "no weights there" in run("export", tmp_path / "none", check=2).stderr
 
 
@@ -132,3 +133,27 @@ def test_tiles_take_the_file_and_tell_where_it_gives_no_more(folder, done, tmp_p
     assert "detection-limit" in [f.code for f in cut.faults]
     with pytest.raises(ConfigError, match="runtime 'tensorrt'"):
         boxwright.predict(folder / "images", folder / "model.onnx", runtime="tensorrt")
+
+
+@pytest.mark.parametrize("name", ["a.xml", "a.pt2"])
+def test_other_runtimes_are_judged_too(folder, tmp_path, name):
+    truth = folder / "truth.parquet"
+    done = boxwright.export(folder / "model.safetensors", tmp_path / name, data=truth, raw=True)
+    written = sorted(path.name for path in tmp_path.iterdir())
+    assert written == (["a.bin", "a.xml"] if name == "a.xml" else ["a.pt2"])
+    assert done.bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert done.numbers["AP"][0] == pytest.approx(done.numbers["AP"][1], abs=1e-6)
+    assert done.gap[0] < 0.1
+    assert done.lost == 0
+    with pytest.raises(ConfigError, match="expected one of them"):
+        boxwright.export(folder / "model.safetensors", tmp_path / name, int8=True, fp16=True)
+
+
+def test_openvinos_file_takes_the_checkpoints_place(folder, tmp_path):
+    boxwright.export(folder / "model.safetensors", tmp_path / "a.xml", images=0, fp16=True)
+    found, wanted = (
+        boxwright.predict(folder / "images", path, views=["plain"])
+        for path in (tmp_path / "a.xml", folder / "model.safetensors")
+    )
+    assert found.boxes["score"].max() == pytest.approx(wanted.boxes["score"].max(), abs=0.01)
+    assert found.categories.equals(wanted.categories)

@@ -11,7 +11,7 @@ EXAMPLE = "Example: boxwright benchmark runs/bccd bccd.onnx --batch 1,8 -o bench
 
 def benchmark(
     checkpoints: Annotated[
-        list[Path], typer.Argument(help="Run folders, .safetensors files, .onnx files of `export`.")
+        list[Path], typer.Argument(help="Run folders, .safetensors files, files of `export`.")
     ],
     output: Annotated[
         Path | None,

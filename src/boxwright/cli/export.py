@@ -10,9 +10,10 @@ EXAMPLE = "Example: boxwright export runs/bccd -o bccd.onnx"
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A run folder or a .safetensors file.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .onnx file to write.")] = Path(
-        "model.onnx"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="To write: .onnx, .xml of OpenVINO or .pt2 of torch.export."),
+    ] = Path("model.onnx"),
     image_size: Annotated[
         str | None,
         typer.Option(help="Width and height that images are fitted into; the experiment's if left out."),
@@ -25,30 +26,36 @@ def export(
     ] = None,
     images: Annotated[int, typer.Option(help="To judge by at most; 0: judge nothing.", min=0)] = 100,
     tolerance: Annotated[
-        float | None, typer.Option(help="AP that may be lost; 0.001, with --int8 0.01 if left out.", min=0)
+        float | None,
+        typer.Option(help="AP that may be lost; else 0.001, in fewer bits 0.01.", min=0),
     ] = None,
     int8: Annotated[
         bool, typer.Option("--int8", help="Convolutions in eight bits, with ranges from training images.")
     ] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="The network in float16, of OpenVINO its weights.")
+    ] = False,
+    raw: Annotated[
+        bool,
+        typer.Option("--raw", help="Candidates, for programs that suppress and vote."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write it though more is lost.")] = False,
 ) -> None:
-    """Write a detector as one ONNX graph, from pixels to detections, judged beside the original.
+    """Write a detector as one graph, from pixels to detections, judged beside the original.
 
-    Normalising, decoding, suppression and vote are inside; any number of images, and of most detectors any
-    size, can be given to it. `boxwright predict --checkpoint model.onnx` takes it too.
+    Normalising, decoding, suppression and vote are inside; any number of images of any size can be given to
+    it. `boxwright predict --checkpoint model.onnx` takes it too.
     """
     from boxwright.cli.options import size_of
     from boxwright.cli.tables import print_rows
-    from boxwright.config.places import find_checkpoint
-    from boxwright.errors import ConfigError
+    from boxwright.config.places import check_export, find_checkpoint
 
-    if output.suffix != ".onnx":
-        raise ConfigError(f"{output}: expected a .onnx to write.")
     size = None if image_size is None else size_of("--image-size", image_size)
+    check_export(output, int8, fp16)
     find_checkpoint(checkpoint)
     from boxwright import export as write
 
-    done = write(checkpoint, output, size, max_detections, data, images, tolerance, force, int8)
+    done = write(checkpoint, output, size, max_detections, data, images, tolerance, force, int8, fp16, raw)
     if done.numbers is not None and done.milliseconds is not None and done.gap is not None:
         rows = [
             {
@@ -56,7 +63,7 @@ def export(
                 **{name: pair[n] for name, pair in done.numbers.items()},
                 "ms an image": done.milliseconds[n],
             }
-            for n, which in enumerate(("original", "ONNX"))
+            for n, which in enumerate(("original", output.name))
         ]
         print_rows(rows)
         typer.echo(

@@ -19,7 +19,7 @@ def predict(
     ],
     checkpoint: Annotated[
         list[Path],
-        typer.Option(help="A run folder, a .safetensors or an exported .onnx file; several are fused."),
+        typer.Option(help="A run folder, a .safetensors or an exported file; several are fused."),
     ],
     output: Annotated[
         list[Path] | None,

@@ -10,7 +10,7 @@ EXAMPLE = "Example: boxwright serve runs/bccd cars=runs/hituav --port 8000"
 
 def serve(
     checkpoints: Annotated[
-        list[str], typer.Argument(help="Runs, .safetensors or exported .onnx files, or NAME=CHECKPOINT.")
+        list[str], typer.Argument(help="Runs, .safetensors or exported files, or NAME=CHECKPOINT.")
     ],
     host: Annotated[str, typer.Option(help="Address to listen at; others than localhost want a token.")] = (
         "127.0.0.1"

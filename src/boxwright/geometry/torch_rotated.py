@@ -29,7 +29,8 @@ def rotated_intersection(a: Tensor, b: Tensor) -> Tensor:
     xs = torch.stack([x - ux - vx, x + ux - vx, x + ux + vx, x - ux + vx], dim=-1)
     ys = torch.stack([y - uy - vy, y + uy - vy, y + uy + vy, y - uy + vy], dim=-1)
     # Against the order of the corners, so that the sum is the area and not its negative.
-    under = _under_edges(xs.roll(-1, -1), ys.roll(-1, -1), xs, ys, half_a[..., :1], half_a[..., 1:])
+    next_xs, next_ys = (torch.cat([c[..., 1:], c[..., :1]], dim=-1) for c in (xs, ys))
+    under = _under_edges(next_xs, next_ys, xs, ys, half_a[..., :1], half_a[..., 1:])
     return under.sum(dim=-1).clamp(min=0)
 
 

@@ -198,8 +198,12 @@ def flatten_levels(maps: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
 def split_levels(values: Tensor, sizes: list[tuple[int, int]], heads: int) -> list[Tensor]:
     """Values (B, C, N) of all levels, row by row, to (B * heads, C / heads, H, W) of each."""
     split = values.unflatten(1, (heads, -1)).flatten(0, 1)  # (B * heads, C / heads, N)
-    counts = [height * width for height, width in sizes]
-    return [part.unflatten(2, size) for part, size in zip(split.split(counts, dim=2), sizes)]
+    levels, start = [], 0
+    for height, width in sizes:
+        end = start + height * width
+        levels.append(split[:, :, start:end].view(-1, split.shape[1], height, width))
+        start = end
+    return levels
 
 
 def sine_positions(height: int, width: int, channels: int, like: Tensor, temperature: float = 1e4) -> Tensor:

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import DeformConv2d
 
+from boxwright.models.shapes import is_exporting
+
 PLACES = 9  # of the kernel
 
 
@@ -19,7 +21,7 @@ class DeformableConv(DeformConv2d):
             offset: (B, G * 18, H, W), y and x of each place, row by row, for G groups of channels.
             mask: (B, G * 9, H, W) factors on what is read at each place; None: 1.
         """
-        if not torch.onnx.is_in_onnx_export():
+        if not is_exporting():
             # The operator reads outside the memory at a NaN: it gets none, and what it gives has it instead.
             return super().forward(features, offset.nan_to_num(), mask) + 0 * offset.sum()
         _, channels, height, width = features.shape

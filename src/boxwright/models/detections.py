@@ -12,6 +12,7 @@ from boxwright.geometry.iou import pairwise_iou as numpy_iou
 from boxwright.geometry.nms import nms as numpy_nms
 from boxwright.geometry.torch_boxes import pairwise_iou
 from boxwright.geometry.torch_nms import grouped_nms
+from boxwright.models.shapes import is_exporting, size_of
 
 # IoU from which boxes of one class vote together; that of oriented boxes falls faster.
 SAME_OBJECT, SAME_ORIENTED_OBJECT = 0.7, 0.5
@@ -157,7 +158,7 @@ def _top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     They lie in the `count` places whose best class is greatest, so that few scores need sorting.
     """
     classes, there = scores.shape[2], scores
-    exporting = torch.onnx.is_in_onnx_export()
+    exporting = is_exporting()
     if exporting:  # however small its images are, a graph has `count` places, the last ones without a score
         scores = F.pad(scores, (0, 0, 0, count))
     point = scores.amax(-1).topk(min(count, scores.shape[1]), dim=1).indices
@@ -165,7 +166,7 @@ def _top_scores(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     values, index = rows.topk(min(count, rows.shape[1]), dim=1)
     point = point.gather(1, index // classes)
     if exporting:
-        point = torch.minimum(point, torch._shape_as_tensor(there)[1] - 1)
+        point = torch.minimum(point, size_of(there)[1].long() - 1)
     return values, point, index % classes
 
 
@@ -178,7 +179,7 @@ def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float)
     """
     if iou_threshold >= 1:
         return scores.argsort(descending=True, stable=True)
-    oriented, exporting = boxes.shape[1] == 5, torch.onnx.is_in_onnx_export()
+    oriented, exporting = boxes.shape[1] == 5, is_exporting()
     if oriented or (boxes.device.type == "cpu" and not exporting):
         # On the CPU, where only near neighbours are compared.
         boxes = boxes if oriented else torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)
@@ -190,9 +191,16 @@ def suppress(boxes: Tensor, scores: Tensor, group: Tensor, iou_threshold: float)
         return grouped_nms(boxes, scores, group, iou_threshold)
     from torchvision.ops import nms  # a second of imports, which no one but an export waits for
 
-    # Those of another group are moved out of reach.
+    # Those of another group are moved out of reach. OpenVINO wants to know that a box has four sides.
     extent = boxes.max() - boxes.min() + 1
-    return nms(boxes + (group * extent)[:, None], scores, iou_threshold)
+    return nms((boxes + (group * extent)[:, None]).view(-1, 4), scores, iou_threshold)
+
+
+def choose(found: Detections, selection: Selection) -> Detections:
+    """What stays of one image's candidates: suppression, the limit and the vote."""
+    kept = suppress(found.boxes, found.scores, found.labels, selection.iou_threshold)
+    kept = kept[: selection.max_detections]
+    return vote(found, kept)[0] if selection.vote else found[kept]
 
 
 def vote(found: Detections, chosen: Tensor) -> tuple[Detections, Tensor]:

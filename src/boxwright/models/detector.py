@@ -24,7 +24,6 @@ class Detector(nn.Module, ABC):
         oriented: it finds oriented boxes.
         finds_landmarks: of faces.
         follows_predictions: `assign` depends on the predictions, not on the priors alone.
-        graph_of_any_size: an exported graph takes images of other sizes than the one it was made with.
     """
 
     selection: Selection
@@ -34,7 +33,6 @@ class Detector(nn.Module, ABC):
     oriented = False
     finds_landmarks = False
     follows_predictions = False
-    graph_of_any_size = True
 
     def padded(self, size: tuple[int, int]) -> tuple[int, int]:
         """(width, height) that images fitted into `size` are padded to at most."""

@@ -29,6 +29,7 @@ from boxwright.models.sets import (
     score_sets,
     truth_of_sets,
 )
+from boxwright.models.shapes import size_of
 
 MOST_CELLS = 50  # a side, of learned positions
 
@@ -48,8 +49,6 @@ class DETR(Detector):
     """
 
     follows_predictions = True
-
-    graph_of_any_size = False  # because of its positions
 
     def __init__(
         self,
@@ -117,11 +116,10 @@ class DETR(Detector):
             every.append(hidden)
         kept = every if targets is not None else every[-1:]
         shown = self.norm(torch.stack(kept, dim=1))  # (B, L, Q, channels)
-        height, width = images.shape[-2:]
         return {
             "cls_logits": self.cls(shown),
             "boxes": self.box(shown).float().sigmoid(),
-            "image_size": images.new_tensor([width, height], dtype=torch.float32),
+            "image_size": size_of(images),
         }
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
@@ -222,7 +220,8 @@ class LearnedPositions(nn.Module):
 
 def _grid(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (H, D) and columns (W, D) of every cell, (H, W, D) both."""
-    return rows[:, None].expand(-1, len(columns), -1), columns[None].expand(len(rows), -1, -1)
+    height, width = rows.shape[0], columns.shape[0]
+    return rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)
 
 
 POSITIONS = {"sine": SinePositions, "learned": LearnedPositions}

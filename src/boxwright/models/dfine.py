@@ -37,6 +37,7 @@ from boxwright.models.sets import (
     score_sets,
     truth_of_sets,
 )
+from boxwright.models.shapes import size_of
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,6 @@ class DFINE(Detector):
     """
 
     follows_predictions = True
-
-    graph_of_any_size = False  # because of its positions
 
     def __init__(
         self,
@@ -176,8 +175,7 @@ class DFINE(Detector):
         """
         maps = self.neck(self.backbone(self.normalize(images)))
         memory, sizes = flatten_levels([project(m) for project, m in zip(self.project, maps)])
-        height, width = images.shape[-2:]
-        image_size = images.new_tensor([width, height], dtype=torch.float32)
+        image_size = size_of(images)
         queries = make_queries(self.select, self.noisy, memory, sizes, targets, image_size)
         levels = split_levels(memory.transpose(1, 2), sizes, HEADS)
         decoded = self.decoder(queries, levels, image_size, targets is not None)

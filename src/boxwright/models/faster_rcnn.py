@@ -35,6 +35,7 @@ from boxwright.models.priors import make_anchors, make_base_anchors, make_level_
 from boxwright.models.pyramid import make_pyramid
 from boxwright.models.regions import OrientedRegions, UprightRegions
 from boxwright.models.retinanet import assign_by_overlap
+from boxwright.models.shapes import is_exporting, size_of
 
 STAGE_OUTPUTS = ("regions", "region_mask", "matched_gt", "cls_logits", "box_deltas", "headings")
 LEVELS = 4  # that regions are pooled from; proposals come from the coarser ones too
@@ -58,8 +59,6 @@ class FasterRCNN(Detector):
     """
 
     base_anchors: Tensor
-
-    graph_of_any_size = False  # because of its levels, whose sizes proposals are taken by
 
     def __init__(
         self,
@@ -135,16 +134,15 @@ class FasterRCNN(Detector):
         logits, deltas = self.rpn_head(pyramid)
         sizes = [level.shape[-2:] for level in pyramid]
         anchors = make_anchors(sizes, self.strides, list(self.base_anchors))
-        level_sizes = make_level_sizes(sizes, self.base_anchors.shape[1])
-        height, width = images.shape[-2:]
+        counts = [height * width * self.base_anchors.shape[1] for height, width in sizes]
+        limit = size_of(images)[None]
         candidates = self.rpn.candidates if targets is None else self.rpn.train_candidates
         regions, mask = propose(
-            logits, deltas, anchors, level_sizes.tolist(), (height, width),
+            logits, deltas, anchors, counts, limit,
             candidates, self.rpn.proposals, self.rpn.iou_threshold, self.kind,
         )  # fmt: skip
-        pooling = self.exported_pooling if torch.onnx.is_in_onnx_export() else self.pooling
+        pooling = self.exported_pooling if is_exporting() else self.pooling
         pool = partial(pooling, pooling.prepare(pyramid[:LEVELS]))
-        limit = images.new_tensor([[width, height]], dtype=torch.float32)
         stages = []
         for n in range(len(self.roi_heads)):
             stage = {"regions": regions, "region_mask": mask}
@@ -157,7 +155,7 @@ class FasterRCNN(Detector):
             "rpn_logits": logits,
             "rpn_deltas": deltas,
             "anchors": anchors,
-            "level_sizes": level_sizes,
+            "level_sizes": make_level_sizes(sizes, self.base_anchors.shape[1]),
             **{name: torch.stack([stage[name] for stage in stages], dim=1) for name in stages[0]},
         }
 

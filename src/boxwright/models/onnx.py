@@ -3,20 +3,27 @@
 import io
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
 from boxwright.data.targets import Targets
-from boxwright.errors import ConfigError
+from boxwright.errors import CheckpointError, ConfigError
 from boxwright.models.detections import Scored
 from boxwright.models.detector import Detector
+from boxwright.models.shapes import exporting
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]  # images to what a graph gives, by name
+Start = Callable[[int], Run]  # on so many threads
 
 OPSET = 19
 TRACING = Lock()  # the exporter's state is the process's
@@ -113,13 +120,38 @@ def need_onnx() -> None:
 def trace(module: nn.Module, images: Tensor, names: list[str], axes: dict[str, dict[int, str]]) -> bytes:
     """The graph of a module of `images`, with outputs of these names, and axes of any size by name."""
     target = io.BytesIO()
-    with TRACING, warnings.catch_warnings():
+    with TRACING, exporting(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that shapes become constants, as they are meant to
         torch.onnx.export(
             module.eval(), (images,), cast(Any, target), dynamo=False, opset_version=OPSET,
             input_names=["images"], output_names=names, dynamic_axes=axes,
         )  # fmt: skip
     return target.getvalue()
+
+
+def read_graph(path: Path) -> tuple[dict[str, str], Start]:
+    """The metadata of an .onnx file, none of a foreign one, and what runs it.
+
+    Raises:
+        ConfigError: onnx isn't installed.
+        CheckpointError: it can't be read.
+    """
+    need_onnx()
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = path.read_bytes()
+        told = {prop.key: prop.value for prop in onnx.load_from_string(graph).metadata_props}
+    except (OSError, DecodeError, ValueError) as error:
+        raise CheckpointError(f"{path}: can't be read as ONNX: {error}.") from error
+    return told, lambda threads: _start(graph, threads)
+
+
+def _start(graph: bytes, threads: int) -> Run:
+    session = open_session(graph, threads)
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, cast(list, session.run(None, {"images": images}))))
 
 
 def open_session(graph: bytes, threads: int) -> "InferenceSession":

@@ -17,6 +17,7 @@ from boxwright.models.detections import (
     Selection,
     mean_of_votes,
 )
+from boxwright.models.shapes import is_exporting
 
 PASSES = 24  # of suppression in a graph
 
@@ -102,8 +103,8 @@ def stay(lies_on: Tensor) -> Tensor:
     """
     on_better = lies_on.triu(1).float()
     kept = torch.ones_like(on_better[:, :1])
-    for _ in range(PASSES if torch.onnx.is_in_onnx_export() else lies_on.shape[1]):
+    for _ in range(PASSES if is_exporting() else lies_on.shape[1]):
         before, kept = kept, (kept @ on_better < 0.5).to(on_better.dtype)
-        if not torch.onnx.is_in_onnx_export() and torch.equal(before, kept):
+        if not is_exporting() and torch.equal(before, kept):
             break
     return kept[:, 0]

@@ -1,10 +1,18 @@
-"""Convolutions of an ONNX graph in eight bits, with ranges from images."""
+"""ONNX graphs in fewer bits: convolutions in eight, with ranges from images, or the network in float16."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+
+# What is computed in float16 inside of modules; the rest, and all decoding, stays in float32.
+HALF = (
+    {"Conv", "ConvTranspose", "Gemm", "MatMul", "Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish"}
+    | {"Clip", "Add", "Mul", "Concat", "Split", "MaxPool", "AveragePool", "GlobalAveragePool", "Resize"}
+)  # fmt: skip
+NETWORK = re.compile(r"/model/[^/]+/")  # names of its nodes
 
 
 def quantize(graph: bytes, batches: Iterator[np.ndarray]) -> bytes:
@@ -44,3 +52,30 @@ def quantize(graph: bytes, batches: Iterator[np.ndarray]) -> bytes:
         model = onnx.load(small)
     onnx.helper.set_model_props(model, told)
     return model.SerializeToString()
+
+
+def to_half(graph: bytes) -> bytes:
+    """The graph with its network's weights and most of what flows there in float16, for runtimes that compute
+    so; input, decoding and output stay as they are.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    model = onnx.load_from_string(graph)
+    told = {prop.key: prop.value for prop in model.metadata_props}
+    kept = [
+        node.name
+        for node in model.graph.node
+        if node.op_type != "Identity" and (node.op_type not in HALF or not NETWORK.match(node.name))
+    ]
+    half = convert_float_to_float16(model, keep_io_types=True, node_block_list=kept, op_block_list=[])
+    # A tensor that several nodes want in float32 is cast for each, to one name, at the end of the graph.
+    casts = {node.output[0]: node for node in half.graph.node if node.op_type == "Cast"}
+    whole = [n for n in half.graph.node if n.op_type != "Cast" or casts[n.output[0]] is n]
+    del half.graph.node[:]
+    half.graph.node.extend(whole)
+    OnnxModel.graph_topological_sort(half.graph)
+    onnx.checker.check_model(half)
+    onnx.helper.set_model_props(half, told)
+    return half.SerializeToString()

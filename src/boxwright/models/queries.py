@@ -11,6 +11,7 @@ from boxwright.data.targets import Targets
 from boxwright.models.attention import MLP
 from boxwright.models.set_boxes import UPRIGHT, OrientedSets, UprightSets, kind_of
 from boxwright.models.sets import Matched, truth_of_sets
+from boxwright.models.shapes import at_most
 
 # Of a place's box at the finest level, in shares of the unit; the next level's is twice as large.
 SIDE = 0.05
@@ -82,7 +83,9 @@ class QuerySelection(nn.Module):
         places, usable = grid_places(sizes, image_size / self.kind.unit(image_size))
         features = self.norm(self.project(memory * usable))
         logits = self.cls(features)
-        best = logits.amax(-1).topk(min(self.count, logits.shape[1]), dim=1).indices[..., None]  # (B, Q, 1)
+        best = (
+            logits.amax(-1).topk(at_most(self.count, logits.shape[1]), dim=1).indices[..., None]
+        )  # (B, Q, 1)
 
         def chosen(values: Tensor) -> Tensor:
             return values.gather(1, best.expand(-1, -1, values.shape[-1]))

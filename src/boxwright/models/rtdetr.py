@@ -4,7 +4,6 @@ Zhao et al., DETRs Beat YOLOs on Real-time Object Detection, CVPR 2024; version 
 2024.
 """
 
-import torch
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
@@ -30,6 +29,7 @@ from boxwright.models.sets import (
     score_sets,
     truth_of_sets,
 )
+from boxwright.models.shapes import size_of
 
 STRIDES = (8, 16, 32)
 # Of ResNet-18 to 101: channels of the encoder, hidden of its perceptron, width of its blocks, decoder layers.
@@ -53,8 +53,6 @@ class RTDETR(Detector):
     """
 
     follows_predictions = True
-
-    graph_of_any_size = False  # because of its positions
 
     def __init__(
         self,
@@ -115,8 +113,7 @@ class RTDETR(Detector):
         """
         maps = self.neck(self.backbone(self.normalize(images)))
         memory, sizes = flatten_levels([project(m) for project, m in zip(self.project, maps)])
-        height, width = images.shape[-2:]
-        image_size = images.new_tensor([width, height], dtype=torch.float32)
+        image_size = size_of(images)
         queries = make_queries(self.select, self.noisy, memory, sizes, targets, image_size)
         logits, boxes = self.decoder(queries, memory, sizes, targets is not None)
         return set_outputs(queries, logits, boxes) | {"image_size": image_size}

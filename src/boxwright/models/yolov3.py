@@ -121,7 +121,8 @@ class YOLOv3(Detector):
             strides (A,), level_sizes (L,).
         """
         pyramid = self.neck(self.backbone(self.normalize(images)))
-        deltas, objectness, logits = self.head(pyramid).tensor_split((4, 5), dim=-1)
+        found = self.head(pyramid)
+        deltas, objectness, logits = found[..., :4], found[..., 4:5], found[..., 5:]
         sizes = [f.shape[-2:] for f in pyramid]
         count = self.base_anchors.shape[1]
         strides = [deltas.new_full((h * w * count,), float(s)) for s, (h, w) in zip(STRIDES, sizes)]

@@ -75,7 +75,7 @@ def benchmark(
     fitting images isn't in it. Before, batches of every size that there is warm up.
 
     Args:
-        checkpoints: run folders, .safetensors files, and .onnx files of `export`.
+        checkpoints: run folders, .safetensors files, and .onnx or .xml files of `export`.
         data: truth of the images, tables or a path; None: each experiment's own images to judge by.
         images: how many, the first ones.
         batch_sizes: images at once.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -13,21 +14,22 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from boxwright.config.places import find_checkpoint
+from boxwright.config.places import check_export, find_checkpoint
 from boxwright.data.dataset import DetectionDataset
-from boxwright.data.formats.files import write_atomic
 from boxwright.data.sources import concat, load_parts
 from boxwright.data.tables import Tables
 from boxwright.data.targets import Batch
 from boxwright.data.transforms import PAD_VALUE
-from boxwright.errors import ConfigError, ExportError
+from boxwright.errors import ExportError
 from boxwright.evaluation.comparison import ALONE, OTHER_CLASS, compare
 from boxwright.evaluation.evaluate import evaluate
 from boxwright.models.checkpoint import LoadedDetector, load_detector
 from boxwright.models.detector import Detector, collate_for
-from boxwright.models.exported import load_exported, to_graph
+from boxwright.models.exported import load_exported, load_program
+from boxwright.models.exporting import to_graph, write_program
 from boxwright.models.folding import fold_norms
-from boxwright.models.quantizing import quantize
+from boxwright.models.openvino import write_openvino
+from boxwright.models.quantizing import quantize, to_half
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.prediction.judged import truth_of
 from boxwright.progress import progress_bar
@@ -72,29 +74,34 @@ def export(
     tolerance: float | None = None,
     force: bool = False,
     int8: bool = False,
+    fp16: bool = False,
+    raw: bool = False,
 ) -> Export:
-    """Write one ONNX graph from uint8 pixels to detections: normalising, network, decoding, suppression.
+    """Write one graph from uint8 pixels to detections: normalising, network, decoding, suppression.
 
     It is opened again and judged beside the original by the experiment's validation images. `predict` takes
-    it as a checkpoint; what another program has to know lies in its metadata.
+    it as a checkpoint, but for a .pt2; what another program has to know lies in its metadata.
 
     Args:
         checkpoint: a run folder or a .safetensors file.
-        output: the .onnx file.
-        image_size: (width, height) of images; None: the experiment's. Most detectors' graphs take others too.
+        output: the file; .onnx, .xml of OpenVINO with a .bin beside it, or .pt2 of `torch.export`.
+        image_size: (width, height) of images; None: the experiment's. A graph takes others too, where
+            candidates aren't taken level by level.
         max_detections: an image; None: the experiment's.
         data: truth to judge by, tables or a path; None: the experiment's.
         images: to judge by at most; 0: none, and nothing is compared.
-        tolerance: AP that may be lost; None: 0.001, and 0.01 with `int8`.
+        tolerance: AP that may be lost; None: 0.001, and 0.01 with `int8` or `fp16`.
         force: write it though more is.
         int8: convolutions in eight bits, whose ranges come from the experiment's training images.
+        fp16: the network in float16, of OpenVINO its weights.
+        raw: the candidates before suppression and vote, for programs with their own.
 
     Returns:
         The file and the comparison.
 
     Raises:
         ExportError: the file finds less than the original, by more than `tolerance`; it isn't written.
-        ConfigError: another suffix, or onnx isn't installed.
+        ConfigError: another suffix, options that don't go together, or what writes it isn't installed.
         CheckpointError: the checkpoint can't be used.
         DataError: the data to judge by can't be read.
 
@@ -102,31 +109,48 @@ def export(
         >>> boxwright.export("runs/bccd", "bccd.onnx").numbers["AP"]
     """
     target = Path(output)
-    if target.suffix != ".onnx":
-        raise ConfigError(f"{target}: expected a .onnx to write.")
+    check_export(target, int8, fp16)
     loaded = load_detector(find_checkpoint(checkpoint))
     size = image_size or loaded.config.image_size
     model = fold_norms(loaded.model)
     model.selection = model.selection.limited_to(max_detections or model.selection.max_detections)
     truth = truth_of(loaded, data, images) if images else None
     loaded = replace(loaded, model=model)
-    made = target.with_name(f".{target.name}.part")
-    tolerance = tolerance if tolerance is not None else 0.01 if int8 else 0.001
-    graph = to_graph(loaded, size, model.selection)
-    write_atomic(made, quantize(graph, _seen(loaded, size)) if int8 else graph)
-    try:
-        done = Export(target, made.stat().st_size)
+    tolerance = tolerance if tolerance is not None else 0.01 if int8 or fp16 else 0.001
+    with TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
+        made = Path(folder) / target.name
+        _write(loaded, size, made, int8, fp16, raw)
+        parts = sorted(made.parent.iterdir())  # weights before the .xml that tells that they are there
+        done = Export(target, sum(part.stat().st_size for part in parts))
         if truth is not None:
-            done = _compare(loaded, load_exported(made).model, truth, size, done)
+            again = load_program(made) if target.suffix == ".pt2" else load_exported(made)
+            done = _compare(loaded, again.model, truth, size, done)
         loss = 0.0 if done.numbers is None else done.numbers["AP"][0] - done.numbers["AP"][1]
         if loss > tolerance and not force:
             raise ExportError(
                 f"the graph loses {loss:.4f} of AP, more than {tolerance:g}: {target} isn't written."
             )
-        os.replace(made, target)
-    finally:
-        made.unlink(missing_ok=True)
+        for part in parts:
+            os.replace(part, target.with_name(part.name))
     return done
+
+
+def _write(
+    loaded: LoadedDetector, size: tuple[int, int], path: Path, int8: bool, fp16: bool, raw: bool
+) -> None:
+    selection, to_openvino = loaded.model.selection, path.suffix == ".xml"
+    if path.suffix == ".pt2":
+        write_program(loaded, size, selection, path, raw)
+        return
+    graph = to_graph(loaded, size, selection, raw)
+    if int8:
+        graph = quantize(graph, _seen(loaded, size))
+    if fp16 and not to_openvino:
+        graph = to_half(graph)
+    if to_openvino:
+        write_openvino(graph, path, fp16)
+    else:
+        path.write_bytes(graph)
 
 
 def _seen(loaded: LoadedDetector, size: tuple[int, int]) -> Iterator[np.ndarray]:

@@ -52,8 +52,8 @@ def predict(
     Args:
         images: files, folders, patterns, lists (`list_images`), a video, camera or address, or tables whose
             images are meant.
-        checkpoint: a run folder, a .safetensors file or an .onnx one of `export`; of several the boxes are
-            fused (`fuse_tables`).
+        checkpoint: a run folder, a .safetensors file or an .onnx or .xml of `export`; of several the boxes
+            are fused (`fuse_tables`).
         output: where to write, of each by its suffix: .parquet, .json (COCO results), .txt (MOT), .mp4 and
             other videos with boxes drawn, a folder of pictures with boxes drawn; or a format `to`.
         batch_size: images at a time, or tiles; None: 8 images, or as many tiles as have 4.5 megapixels.

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from boxwright.config.experiment import View
-from boxwright.config.places import find_checkpoint
+from boxwright.config.places import EXPORTED, find_checkpoint
 from boxwright.data.samples import Sample
 from boxwright.data.tables import LANDMARKS, Tables
 from boxwright.data.targets import Batch
@@ -22,6 +22,7 @@ from boxwright.models.checkpoint import LoadedDetector, load_detector
 from boxwright.models.detector import Detector, collate_for
 from boxwright.models.exported import ExportedDetector, load_exported
 from boxwright.models.folding import fold_norms
+from boxwright.models.foreign import is_foreign, load_foreign
 from boxwright.models.onnx import OnnxDetector
 from boxwright.prediction.detect import detect, detect_images, to_tables
 from boxwright.prediction.sweep import sweep_angles, sweep_images
@@ -146,13 +147,16 @@ def open_predictor(
 
 
 def open_detector(place: str | os.PathLike) -> LoadedDetector:
-    """The detector of a run, of a .safetensors file, or of an .onnx file that `export` has written.
+    """The detector of a run, of a .safetensors file, of an .onnx or .xml that `export` has written, or of
+    another's .onnx whose outputs are known (`models.foreign`).
 
     Raises:
         CheckpointError: there is none, or it is damaged.
     """
     path = find_checkpoint(place)
-    return load_exported(path) if path.suffix == ".onnx" else load_detector(path)
+    if is_foreign(path):
+        return load_foreign(path)
+    return load_exported(path) if path.suffix in EXPORTED else load_detector(path)
 
 
 def prepare(model: Detector, device: str | None, runtime: str) -> tuple[Detector, torch.device]:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from boxwright.models.shapes import size_of
+
 SIDE = 7  # places a side that a region is pooled to
 FINEST = 14  # strides: regions of this side and up to twice as large are pooled from the finest level
 
@@ -102,8 +104,8 @@ class SheetPooling(nn.Module):
     """The same by torchvision's RoIAlign, for ONNX, which has an operator of it, and for regions with as many
     samples as there are cells. Oriented regions are read by `grid_sample`.
 
-    Levels lie on one sheet, each with its border repeated around it, so that no region has to be sorted by
-    its level, which would wait for the device. Upright regions must lie in the image.
+    Levels lie below each other on one sheet, each with its border repeated around it, so that no region has
+    to be sorted by its level, which would wait for the device. Upright regions must lie in the image.
 
     Args:
         strides: of the levels that regions are pooled from, finest first.
@@ -119,20 +121,13 @@ class SheetPooling(nn.Module):
         """The levels on one sheet (B, C, H, W), and of each (L, 4) x and y of its first cell there, width and
         height.
         """
-        first, *others = (F.pad(level, (1, 1, 1, 1), mode="replicate") for level in pyramid)
-        width, corners, y = first.shape[-1], [(1, 1)], 1
-        for level in others:
-            corners.append((width + 1, y))
-            y += level.shape[-2]
-        columns = [first]
-        if others:
-            broad = [F.pad(level, (0, others[0].shape[-1] - level.shape[-1])) for level in others]
-            columns.append(torch.cat(broad, dim=-2))
-        height = max(column.shape[-2] for column in columns)
-        columns = [F.pad(column, (0, 0, 0, height - column.shape[-2])) for column in columns]
-        sizes = [(level.shape[-1], level.shape[-2]) for level in pyramid]
-        placed = torch.tensor([(*c, *s) for c, s in zip(corners, sizes)], dtype=torch.float32)
-        return torch.cat(columns, dim=-1).float(), placed
+        width = pyramid[0].shape[-1]
+        rows = [F.pad(level, (1, 1, 1, 1), mode="replicate") for level in pyramid]
+        rows = [F.pad(row, (0, width - level.shape[-1])) for row, level in zip(rows, pyramid)]
+        sizes = torch.stack([size_of(level) for level in pyramid])
+        below = sizes[:, 1] + 2
+        corners = torch.stack([torch.ones_like(below), below.cumsum(0) - below + 1], dim=1)
+        return torch.cat(rows, dim=-2).float(), torch.cat([corners, sizes], dim=1)
 
     def forward(self, prepared: tuple[Tensor, Tensor], boxes: Tensor) -> Tensor:
         """Features (B, R, C * SIDE * SIDE) of boxes (B, R, 4) xyxy or (B, R, 5) cx, cy, w, h, angle."""
@@ -159,7 +154,7 @@ class SheetPooling(nn.Module):
         # Beyond the margin nothing is read; within it, the border.
         inside = ((places >= -0.5) & (places <= size + 0.5)).all(-1)  # (B, R, P, S)
         on_sheet = torch.minimum(places.clamp(min=-0.5), size + 0.5) + placed[:, :, None, None, :2]
-        extent = torch.stack([placed.new_tensor(float(side)) for side in sheet.shape[:-3:-1]])
+        extent = size_of(sheet)
         sampled = F.grid_sample(sheet, (on_sheet / extent * 2 - 1).flatten(2, 3), align_corners=False)
         pooled = (sampled.unflatten(3, inside.shape[2:]) * inside[:, None]).mean(dim=4)  # (B, C, R, P)
         return pooled.transpose(1, 2).flatten(2)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from boxwright.models.detections import suppress
 from boxwright.models.heads.dense import flatten_level
 from boxwright.models.regions import OrientedRegions, UprightRegions
+from boxwright.models.shapes import is_exporting, size_of
 
 
 class RPNHead(nn.Module):
@@ -54,7 +55,7 @@ def propose(
     deltas: Tensor,
     anchors: Tensor,
     level_sizes: list[int],
-    image_size: tuple[int, int],
+    limit: Tensor,
     candidates: int,
     count: int,
     iou_threshold: float,
@@ -67,7 +68,7 @@ def propose(
         deltas: (B, A, 4 or 6), numbers of boxes.
         anchors: (A, 4) xyxy pixels.
         level_sizes: anchors of each level.
-        image_size: height and width that boxes are cut to.
+        limit: (1, 2) width and height that boxes are cut to.
         candidates: of each level, before suppression.
         count: of each image, after it.
         iou_threshold: of the suppression, which compares upright hulls.
@@ -79,16 +80,19 @@ def propose(
     """
     batch = logits.shape[0]
     best, place, level, start = [], [], [], 0
-    for n, scores in enumerate(logits.float().split(level_sizes, dim=1)):
+    for n, size in enumerate(level_sizes):
+        scores = own = logits[:, start : start + size].float()
+        if is_exporting():  # a graph has `candidates` of every level, some of them without a score
+            scores = F.pad(scores, (0, candidates), value=-torch.inf)
         values, index = scores.topk(min(candidates, scores.shape[1]), dim=1)
+        if is_exporting():
+            index = torch.minimum(index, size_of(own)[0].long() - 1)
         best.append(values)
         place.append(index + start)
         level.append(torch.full_like(index, n))
-        start += scores.shape[1]
+        start = start + size
     scores, index, group = (torch.cat(parts, dim=1) for parts in (best, place, level))  # (B, K)
     numbers = deltas.float().gather(1, index[..., None].expand(-1, -1, deltas.shape[2]))
-    height, width = image_size
-    limit = numbers.new_tensor([[width, height]])
     boxes = kind.propose(anchors[index], numbers, limit)
     # Numbers that are none make no proposals; the loss has them, and training says so.
     scores = scores.masked_fill(~kind.usable(boxes, limit) | scores.isnan(), -torch.inf)

@@ -67,7 +67,7 @@ class HybridEncoder(nn.Module):
         height, width = features.shape[-2:]
         positions = sine_positions(height, width, features.shape[1], features)
         rows = self.attention(features.flatten(2).transpose(1, 2), positions)
-        return rows.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+        return rows.transpose(1, 2).reshape(features.shape)
 
 
 class RepBlock(nn.Module):
