@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from boxwright.auditing.offsets import frame_offsets
 from boxwright.auditing.others import what_others_drew
 from boxwright.auditing.systematic import systematic
 from boxwright.data import formats
@@ -63,5 +64,6 @@ def audit(
         folder = Path(output)
         folder.mkdir(parents=True, exist_ok=True)
         table.write_parquet(folder / TABLE)
-        write_audit(truth, table, systematic(truth, found), folder / PAGE)
+        offsets = frame_offsets(truth, found)
+        write_audit(truth, table, systematic(truth, found), offsets, folder / PAGE)
     return table

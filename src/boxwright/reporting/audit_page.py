@@ -23,7 +23,12 @@ LIKELY = 0.5
 
 
 def write_audit(
-    labels: Tables, suspicions: pl.DataFrame, sources: list[dict], path: Path, count: int = 60
+    labels: Tables,
+    suspicions: pl.DataFrame,
+    sources: list[dict],
+    offsets: list[dict],
+    path: Path,
+    count: int = 60,
 ) -> None:
     """Write the page.
 
@@ -31,6 +36,7 @@ def write_audit(
         labels: that were audited.
         suspicions: of `suspect`.
         sources: of `systematic`.
+        offsets: of `frame_offsets`.
         path: of the page.
         count: pictures a kind.
     """
@@ -43,6 +49,8 @@ def write_audit(
     if sources:
         notes = [f"{row['source']}: {row['told']}" for row in sources if row["told"]]
         sections.append(Section("Sources", rows=sources, notes=notes))
+    if offsets:
+        sections.append(Section("Videos with labels of other frames", rows=offsets))
     with progress_bar("draw suspicions", total) as tell:
         for kind in kinds:
             rows = suspicions.filter(pl.col("kind") == kind)
