@@ -9,7 +9,7 @@ from shapely import Polygon, box
 
 from boxwright.config.experiment import AugmentConfig, SourceConfig
 from boxwright.data import formats
-from boxwright.data.dataset import DetectionDataset, collate
+from boxwright.data.dataset import Corrected, DetectionDataset, collate
 from boxwright.data.oriented import fit_error
 from boxwright.data.sources import load_sources, select_classes
 from boxwright.data.transforms import (
@@ -99,6 +99,19 @@ def test_a_crop_with_focus_holds_an_object(tmp_path):
         found[name] = np.mean([len(s.boxes) > 0 for s in samples])
     assert found["focused"] == 1
     assert found["anywhere"] < 0.9
+
+
+def test_crops_lie_around_what_people_corrected(tmp_path):
+    tables = oriented_tables(tmp_path, 1, 256)
+    corrected = Corrected(np.array([0]), np.array([[30.0, 220.0]]), gain=3.0)
+    focused = AugmentConfig(scale=(1.0, 1.0), crop=(48, 48), focus=1.0, flip_horizontal=0.0)
+    shares = []
+    for own in (corrected, None):
+        dataset = DetectionDataset(tables, (256, 256), focused, corrected=own)
+        places = [transform_points(corrected.center, dataset[epoch, 0].matrix)[0] for epoch in range(200)]
+        shares.append(np.mean([((place > 0) & (place < 48)).all() for place in places]))
+    assert 0.65 < shares[0] < 0.9
+    assert shares[1] < 0.4
 
 
 def test_ignored_classes_become_regions_of_every_class(tmp_path):

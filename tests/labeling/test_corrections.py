@@ -1,6 +1,9 @@
 """Corrections as a table, and what two people agree on, beside scikit-learn's kappa."""
 
 import math
+import os
+import time
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import polars as pl
@@ -10,6 +13,7 @@ from sklearn.metrics import cohen_kappa_score
 from boxwright.data.synthetic import make_scenes
 from boxwright.labeling.corrections import agreement, corrections, kappa, review, wilson
 from boxwright.labeling.store import Change, Store
+from tests.cli.test_cli import run
 from tests.scenes import small_tables
 
 NAMES = ("category_id", "x", "y", "w", "h", "angle")
@@ -164,3 +168,24 @@ def test_two_people_agree_where_they_leave_the_same(tmp_path):
 def _ids(store: Store) -> list[int]:
     boxes = [b for b in store.every_box() if b["now"]]
     return [b["box_id"] for b in sorted(boxes, key=lambda b: (b["image_id"], b["box_id"]))]
+
+
+def test_corrections_since_a_time_or_a_run(store, tmp_path):
+    ada, (first, second) = Reviewer(store), store.boxes(0)[:2]
+    ada.set(first, x=first["x"] + 3)
+    time.sleep(0.05)
+    between = datetime.now(UTC)
+    time.sleep(0.05)
+    ada.set(second, x=second["x"] + 3)
+    assert corrections(store, between)["box_id"].to_list() == [second["box_id"]]
+    assert len(corrections(store, between.astimezone(timezone(timedelta(hours=5))))) == 1
+    assert len(corrections(store)) == 2
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text("{}")
+    os.utime(tmp_path / "run/config.yaml", (between.timestamp(), between.timestamp()))
+    words = ["label", "report", store.path, "--since"]
+    told = run(*words, tmp_path / "run", "-o", tmp_path / "new.csv").stdout
+    assert "1 corrections since" in told
+    assert len(pl.read_csv(tmp_path / "new.csv")) == 1
+    assert "expected the like of" in run(*words, "yesterday", "-o", tmp_path / "new.csv", check=2).stderr
+    assert "with it" in run(*words, "2026-01-01", check=2).stderr

@@ -11,7 +11,7 @@ import boxwright
 from boxwright.config.experiment import SamplingConfig
 from boxwright.data.sampling import draws_of
 from boxwright.errors import ConfigError, DataError
-from boxwright.training.weighing import errors_of_images, weigh_images
+from boxwright.training.weighing import errors_of_images, places_of_corrections, weigh_images
 from tests.scenes import square_tables
 
 
@@ -120,6 +120,11 @@ def test_images_that_people_corrected_are_drawn_more_often(tmp_path):
     corrections(store).write_parquet(table)
     often, _ = weigh_images(store.tables(), SamplingConfig(corrected=str(table), gain=3))
     np.testing.assert_allclose(often, [1 + 3 * (2 / 3) / 2, 1 + 3 / 2, 1 + 3 / 3, 1])
+    image, center = places_of_corrections(store.tables(), table)
+    assert image.tolist() == [0, 1, 2]
+    middle = [after["x"] + after["w"] / 2, after["y"] + after["h"] / 2]
+    was = [gone["x"] + gone["w"] / 2, gone["y"] + gone["h"] / 2]
+    np.testing.assert_allclose(center, [middle, was, middle])
     others = replace(labels, images=labels.images.with_columns(file_name="other" + pl.col("file_name")))
     with pytest.raises(DataError, match="none of its 3 images is one of training"):
         weigh_images(others, SamplingConfig(corrected=str(table)))

@@ -1,6 +1,7 @@
 """`boxwright label`, and its `report`, `import` and `export`."""
 
 import getpass
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -166,13 +167,21 @@ def report(
         Path | None,
         typer.Option("-o", "--output", help="Corrections to write: .parquet, .csv, .json."),
     ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Write those since a time (2026-11-28T09:00) or a run's begin (its folder)."),
+    ] = None,
 ) -> None:
     """Tell what a review has corrected, what it took and saved, and how far two people agree."""
     from boxwright.cli.tables import print_rows
     from boxwright.data.formats.files import write_frame
+    from boxwright.errors import ConfigError
     from boxwright.labeling.corrections import agreement, corrections, review
     from boxwright.labeling.store import Store
 
+    if since is not None and output is None:
+        raise ConfigError("--since chooses what is written; expected -o corrections.parquet with it.")
+    after = None if since is None else _time(since)
     own = Store(store)
     found = review(own)
     print_rows([{"review": name, "value": value} for name, value in found.work.items()])
@@ -184,9 +193,25 @@ def report(
         typer.echo("")
         print_rows(agreement(own, Store(other)))
     if output is not None:
-        table = corrections(own)
+        table = corrections(own, after)
         write_frame(table, output)
-        typer.echo(f"{len(table):,} corrections: {output}")
+        when = f" since {after:%Y-%m-%d %H:%M}" if after is not None else ""
+        typer.echo(f"{len(table):,} corrections{when}: {output}")
+
+
+def _time(text: str) -> datetime:
+    """When a run was begun, or what a text says, in the local time zone where it names none."""
+    from boxwright.errors import ConfigError
+
+    config = Path(text) / "config.yaml"
+    if config.is_file():
+        return datetime.fromtimestamp(config.stat().st_mtime).astimezone()
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as error:
+        raise ConfigError(
+            f"--since {text}: neither a run folder nor a time; expected the like of 2026-11-28T09:00."
+        ) from error
 
 
 @app.command("import", epilog=IMPORT_EXAMPLE)

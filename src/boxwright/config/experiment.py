@@ -60,8 +60,11 @@ class SamplingConfig(Part):
     by: tuple[str, ...] = ("class",)
     background: Annotated[float, Field(gt=0, lt=1)] | None = None  # share of draws without any object
     hard: str | None = None  # predictions for the training images, whose errors tell hard from easy
-    corrected: str | None = None  # table of `boxwright label report`: more of what people had to correct
-    # draws of an image that `hard` got all wrong, or whose boxes were all `corrected`, beside its first
+    # table of `boxwright label report`: more of what people had to correct, and more crops (augment.focus)
+    # around it
+    corrected: str | None = None
+    # draws of an image that `hard` got all wrong, or whose boxes were all `corrected`, beside its first; and
+    # crops around what was `corrected` in an image, beside each around any of its objects
     gain: Annotated[float, Field(ge=0)] = 1.0
     curriculum: Share = 0.0  # of the epochs, in which images come in from easy to hard, by `hard`
     # what the images of a step have in common: shape (wide, square, high), which spares padding, or source

@@ -6,7 +6,7 @@ before: that is what makes a resumed run the same run.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -40,6 +40,22 @@ MOSAIC_ZOOM = (1.0, 2.0)  # of each tile, beside its own scale, in tiles
 MIXED_LIGHT = (0.45, 0.55)  # of the first of two images that are mixed, as DEIM has it
 
 
+@dataclass(frozen=True)
+class Corrected:
+    """Places that crops are to lie around.
+
+    Attributes:
+        image: (M,) of each place.
+        center: (M, 2) pixels of the image.
+        gain: of an image that has such places, how many crops lie around one for each that lies around any
+            object.
+    """
+
+    image: np.ndarray
+    center: np.ndarray
+    gain: float
+
+
 class DetectionDataset(Dataset):
     """Samples of a box table.
 
@@ -51,6 +67,7 @@ class DetectionDataset(Dataset):
         mixed_epochs: after which images are no longer put together; None: they always are.
         cache_bytes: memory for decoded pixels at training size; images beyond it are decoded each time.
         tight: changed images are as large as the image fitted, in place of `image_size`.
+        corrected: what crops around objects lie around more often; None: all objects alike.
 
     Raises:
         DataError: an image has no path.
@@ -65,6 +82,7 @@ class DetectionDataset(Dataset):
         cache_bytes: int = 0,
         mixed_epochs: int | None = None,
         tight: bool = False,
+        corrected: Corrected | None = None,
     ):
         missing = tables.images.filter(tables.images["path"].is_null())
         if len(missing):
@@ -74,7 +92,7 @@ class DetectionDataset(Dataset):
         self.augment = None if augment is None else augment.applied()
         self.seed = seed
         self.cache_bytes = cache_bytes
-        self.mixed_epochs, self.tight = mixed_epochs, tight
+        self.mixed_epochs, self.tight, self.corrected = mixed_epochs, tight, corrected
         self._paths = tables.images["path"].to_list()
         self._sizes = [
             (w, h) if w is not None else None for w, h in tables.images.select("width", "height").iter_rows()
@@ -172,10 +190,18 @@ class DetectionDataset(Dataset):
         pixels, original = self._cache.get(index) or self._decode(index)
         matrix = fit_matrix(original, self.image_size)
         rows = self._rows[index]
-        objects = transform_points(self._rotated[rows, :2][~self._ignore[rows]], matrix)
+        objects = transform_points(self._wanted(index, rows, rng), matrix)
         change = random_matrix((pixels.shape[1], pixels.shape[0]), canvas, augment, rng, objects)
         changed = jitter_colors(warp(pixels, change, canvas), augment, rng)
         return self._sample(index, changed, compose(matrix, change))
+
+    def _wanted(self, index: int, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(N, 2) centres of what a crop may lie around, pixels of the image."""
+        if self.corrected is not None:
+            own = self.corrected.center[self.corrected.image == index]
+            if len(own) and rng.random() < self.corrected.gain / (1 + self.corrected.gain):
+                return own
+        return self._rotated[rows, :2][~self._ignore[rows]]
 
     def truth(self, index: int) -> Sample:
         """The sample of an image without its random changes and without decoding it: the pixels are empty."""

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
@@ -40,8 +41,13 @@ CORRECTION_SCHEMA: dict[str, pl.DataType] = {
 }
 
 
-def corrections(store: Store) -> pl.DataFrame:
-    """A row a box that isn't what it was; what was taken back is none. `CORRECTION_SCHEMA`."""
+def corrections(store: Store, since: datetime | None = None) -> pl.DataFrame:
+    """A row a box that isn't what it was; what was taken back is none. `CORRECTION_SCHEMA`.
+
+    Args:
+        store: of the review.
+        since: only boxes that were touched from then on; with a time zone. None: all.
+    """
     of_box: dict[int, list[dict]] = {}
     for action in store.actions():
         if action["box_id"] is not None:
@@ -63,6 +69,8 @@ def corrections(store: Store) -> pl.DataFrame:
                 own[f"{prefix}category"] = category[shape["category_id"]]
         rows.append(own)
     table = frame(CORRECTION_SCHEMA, {n: [row.get(n) for row in rows] for n in CORRECTION_SCHEMA})
+    if since is not None:  # texts of one form, in UTC: their order is that of time
+        table = table.filter(pl.col("at") >= since.astimezone(UTC).isoformat(timespec="milliseconds"))
     return table.with_columns(iou=_ious(table))
 
 

@@ -16,7 +16,7 @@ from boxwright.config.experiment import SourceConfig
 from boxwright.config.places import BEST
 from boxwright.config.zoo import ZOO
 from boxwright.data import formats
-from boxwright.data.dataset import DetectionDataset
+from boxwright.data.dataset import Corrected, DetectionDataset
 from boxwright.data.formats.files import write_atomic
 from boxwright.data.sampling import Draws, draws_of
 from boxwright.data.tables import Tables
@@ -34,7 +34,7 @@ from boxwright.training.pacing import pace
 from boxwright.training.run_folder import choose_folder, start_folder, write_config
 from boxwright.training.state import STATE
 from boxwright.training.train import Loaded
-from boxwright.training.weighing import groups_of_images, weigh_images
+from boxwright.training.weighing import groups_of_images, places_of_corrections, weigh_images
 
 LOOKED_AT = 2000  # images, before training, for boxes without an assigned prior
 TOLERATED = 0.01  # share of such boxes that isn't worth a warning
@@ -113,7 +113,12 @@ def make_trainer(
     cache = int(config.train.cache_gib * 2**30)
     tight = config.data.sampling.alike == "shape"
     size, seed = config.image_size, config.train.seed
-    train_set = DetectionDataset(data.train, size, config.augment, seed, cache, tight=tight)
+    sampling, corrected = config.data.sampling, None
+    if sampling.corrected is not None:
+        corrected = Corrected(*places_of_corrections(data.train, sampling.corrected), sampling.gain)
+    train_set = DetectionDataset(
+        data.train, size, config.augment, seed, cache, tight=tight, corrected=corrected
+    )
     val_set = DetectionDataset(data.val, size, None, seed, cache)
     for what, dataset in (("train", train_set), ("val", val_set)) if cache else ():
         with progress_bar(f"decode {what} images", len(dataset)) as tell:

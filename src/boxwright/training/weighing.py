@@ -21,7 +21,9 @@ from boxwright.evaluation.matching import image_places, match
 from boxwright.evaluation.pairing import align
 from boxwright.evaluation.slices import slices_of
 
+PLACED = [f"{prefix}{name}" for prefix in ("", "new_") for name in "xywh"]  # before and after
 CORRECTED = {"kind": pl.String(), "file_name": pl.String(), "iou": pl.Float64()}
+CORRECTED |= dict.fromkeys(PLACED, pl.Float64())
 IOU = 0.5  # from which a detection is one of an object
 
 
@@ -131,17 +133,38 @@ def corrections_of_images(truth: Tables, table: str | os.PathLike) -> np.ndarray
     Raises:
         DataError: the file can't be read, is another table, or none of its images is one of training.
     """
-    rows = read_frame(table, CORRECTED, "the corrections of `boxwright label report`")
-    names = rows["file_name"].unique(maintain_order=True).to_list()
-    image = np.array(join_names(truth.images["file_name"].to_list(), names), int)
-    if names and not (image >= 0).any():
-        raise DataError(f"{table}: none of its {len(names):,} images is one of training.")
+    rows, of_row = _corrections(truth, table)
     moved = pl.col("kind").is_in(["location", "angle"])
     weight = rows.select(pl.when(moved).then(1 - pl.col("iou")).otherwise(1.0).alias("w"))["w"].to_numpy()
-    place = dict(zip(names, image.tolist()))
-    of_row = np.array([place[name] for name in rows["file_name"]], int)
     own, count = of_row >= 0, len(truth.images)
     wrong = np.bincount(of_row[own], weight[own], minlength=count)
     gone = np.bincount(of_row[own & (rows["kind"] == "spurious").to_numpy()], minlength=count)
     boxes = np.bincount(truth.boxes["image_id"].to_numpy(), minlength=count)
     return wrong / np.maximum(boxes + gone, 1)
+
+
+def places_of_corrections(truth: Tables, table: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """(M,) images and (M, 2) pixels, the centres of boxes that people corrected; of one that was taken out,
+    where it was.
+
+    Args:
+        truth, table: see `corrections_of_images`.
+
+    Raises:
+        DataError: as `corrections_of_images`.
+    """
+    rows, of_row = _corrections(truth, table)
+    x, y, w, h = (rows[f"new_{name}"].fill_null(rows[name]).to_numpy() for name in "xywh")
+    own = of_row >= 0
+    return of_row[own], np.column_stack([x + w / 2, y + h / 2])[own]
+
+
+def _corrections(truth: Tables, table: str | os.PathLike) -> tuple[pl.DataFrame, np.ndarray]:
+    """A table of corrections, and of each the training image, -1 for another."""
+    rows = read_frame(table, CORRECTED, "the corrections of `boxwright label report`")
+    names = rows["file_name"].unique(maintain_order=True).to_list()
+    image = np.array(join_names(truth.images["file_name"].to_list(), names), int)
+    if names and not (image >= 0).any():
+        raise DataError(f"{table}: none of its {len(names):,} images is one of training.")
+    place = dict(zip(names, image.tolist()))
+    return rows, np.array([place[name] for name in rows["file_name"]], int)
