@@ -59,6 +59,29 @@ def test_an_audit_is_scored(audited):
     assert all(row["recall"] == 0 and row["precision"] is None for row in nothing)
 
 
+def test_a_detector_that_doubts_its_headings_is_not_believed():
+    clean = labels(images=60, oriented=True)
+    planted = corrupt(clean, {"heading": 0.05}, seed=50)
+    found, rng = detections(clean), np.random.default_rng(0)
+    count = len(found.boxes)
+    wrong = rng.random(count) < 0.05
+    certainty = np.where(wrong, rng.uniform(0, 0.6, count), rng.uniform(0.6, 1, count))
+    found = found.with_boxes(
+        found.boxes.with_columns(
+            angle=pl.col("angle") + math.pi * pl.Series(wrong),
+            attributes=pl.Series([f'{{"heading_certainty":{c:.3f}}}' for c in certainty]),
+        )
+    )
+    blind = found.with_boxes(found.boxes.with_columns(attributes=pl.lit(None, dtype=pl.String)))
+    scores = []
+    for predictions in (found, blind):
+        rows = score_audit(suspect(planted.tables, predictions), planted.answers)
+        (row,) = [row for row in rows if row["kind"] == "heading"]
+        scores.append(row)
+    assert scores[0]["recall at 0.9"] > 0.8
+    assert scores[0]["AP"] > scores[1]["AP"] + 0.15
+
+
 def test_what_others_drew_stands_beside_each_suspicion(audited):
     clean, planted, _, suspicions = audited
     ben = clean.select_images(np.arange(len(clean.images)) % 2 == 0)

@@ -140,3 +140,11 @@ def test_views_vote_on_the_heading():
     ]
     (fused,) = fuse_views(views, 0.4, 10)
     assert torch.cos(fused.boxes[0, 4] - 0.3) > 0.999
+    assert fused.heading_certainty is None
+    (fused,) = fuse_views(views, 0.4, 10, headings=True)
+    assert fused.heading_certainty.tolist() == pytest.approx([(0.6 + 0.6 - 0.9) / 2.1])
+    across = Detections(
+        torch.tensor([[30.0, 20, 10, 24, 0.3 + np.pi / 2]]), torch.tensor([0.6]), torch.zeros(1).long()
+    )
+    (fused,) = fuse_views([*views[1:], [across]], 0.4, 10, headings=True)
+    assert fused.heading_certainty.tolist() == pytest.approx([1.0])

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from boxwright.auditing.pairs import Pairs, best, greatest, overlapping
-from boxwright.data.tables import Tables
+from boxwright.data.tables import HEADING_CERTAINTY, Tables
 
 LEAST_SCORE = 0.03  # of a prediction that tells anything
 LEAST_IOU = 0.05  # of a prediction that may mean a label
@@ -30,6 +31,7 @@ LABEL_NUMBERS = (
     "grown",
     "angle",  # between them, in [0, pi / 2]
     "heading",  # in [0, pi]
+    "ahead",  # how surely the prediction points where the label does, from -1 to 1; 0 where nothing tells
     "iou_label",  # greatest with another label of the class
     "iou_label_other",  # of another class
     "rival",  # how much better a label that the same prediction means fits it: its IoU less this one's
@@ -142,6 +144,8 @@ def evidence_of_labels(labels: Tables, predictions: Tables) -> Evidence:
         "rival": _rivals(among.where(alike), partner, iou, pairs, count),
     }
     columns |= _differences(own.rotated, np.vstack([found.rotated, np.full(5, np.nan)])[partner])
+    sure = np.append(_heading_certainty(predictions)[found.rows], 0.0)[partner]
+    columns["ahead"] = np.where(columns["heading"] < math.pi / 2, sure, -sure)
     columns |= _surroundings(own, labels, own, found)
     elsewhere = pairs.where(~same & close)
     other = best(found.score[elsewhere.second], elsewhere.first, count)
@@ -185,6 +189,12 @@ def evidence_of_predictions(labels: Tables, predictions: Tables) -> Evidence:
 def _telling(predictions: Tables) -> np.ndarray:
     boxes = predictions.boxes
     return ((boxes["score"] >= LEAST_SCORE) & (boxes["w"] > 0) & (boxes["h"] > 0)).to_numpy()
+
+
+def _heading_certainty(predictions: Tables) -> np.ndarray:
+    """(N,) in [0, 1], 0 where nothing tells."""
+    told = predictions.boxes["attributes"].str.json_path_match(f"$.{HEADING_CERTAINTY}")
+    return told.cast(pl.Float64, strict=False).fill_null(0.0).to_numpy()
 
 
 def _row(rows: np.ndarray, place: np.ndarray) -> np.ndarray:

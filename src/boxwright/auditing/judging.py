@@ -29,6 +29,7 @@ SEED = 1_000_003  # added, so that the faults aren't those of `corrupt` with the
 MOST_ROWS = 200_000  # that one classifier learns from
 MOST_CATEGORIES = 255  # that can be told apart
 OF_LABELS = tuple(kind for kind in KINDS if kind != "missing")
+HEADING, AHEAD = OF_LABELS.index("heading"), LABEL_NUMBERS.index("ahead")
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,7 @@ class _Scores:
 
     def __init__(self, kinds: int, labels: Evidence, candidates: Evidence):
         self.rows = [np.full((len(labels.rows), kinds), -np.inf), np.full((len(candidates.rows), 1), -np.inf)]
+        self.sure = bool(labels.numbers[:, AHEAD].any())  # how certain headings are, predictions tell
         self.planted: list[list[list[np.ndarray]]] = [[[] for _ in range(kinds)], [[]]]
 
     def add(
@@ -236,11 +238,14 @@ class _Scores:
                     self.planted[part][kind].append(self._of(model, examples.numbers[own], part)[:, kind])
 
     def _of(self, model: HistGradientBoostingClassifier, numbers: np.ndarray, part: int) -> np.ndarray:
-        """(N, K) log of a kind's probability over that of no fault."""
+        """(N, K) log of a kind's probability over that of no fault, or what rises with it."""
         told = np.full((len(numbers), 1 + len(self.planted[part])), 1e-9)
         found = np.asarray(model.predict_proba(numbers))
         told[:, np.asarray(model.classes_)] = np.maximum(found, 1e-9)
-        return np.log(told[:, 1:]) - np.log(told[:, :1])
+        odds = np.log(told[:, 1:]) - np.log(told[:, :1])
+        if part == 0 and self.sure:  # which says all there is to say, and needs no learning
+            odds[:, HEADING] = -numbers[:, AHEAD]
+        return odds
 
     def probabilities(self) -> tuple[np.ndarray, np.ndarray]:
         """(N, K) of labels and (M,) of candidates."""

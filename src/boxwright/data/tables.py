@@ -35,6 +35,7 @@ BOX_SCHEMA: dict[str, pl.DataType] = {
     "source": pl.String(),  # data set, annotator or model
     "attributes": pl.String(),  # whatever else the format carries, as a JSON object; null: nothing
 }
+HEADING_CERTAINTY = "heading_certainty"  # attribute of a detection, in [0, 1]
 IMAGE_SCHEMA: dict[str, pl.DataType] = {
     "image_id": pl.Int64(),  # 0, 1, 2 ...: the row
     "file_name": pl.String(),  # as the annotation names it

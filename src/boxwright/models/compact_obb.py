@@ -58,6 +58,7 @@ class CompactOBB(Detector):
         super().__init__()
         self.normalize = Normalize()
         self.backbone, self.neck, self.head, self.heading = backbone, neck, head, heading
+        self.finds_headings = heading is not None
         self.strides = backbone.strides
         self.recipe, self.selection = config, selection
 

@@ -27,17 +27,20 @@ class Detections:
         scores: (N,) in [0, 1].
         labels: (N,) int64.
         landmarks: (N, LANDMARKS, 2) x, y in pixels; None from a detector that finds none.
+        heading_certainty: (N,) how far several views agree on where the width points, from 0 for as many
+            either way to 1; None where nothing tells.
     """
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
     landmarks: Tensor | None = None
+    heading_certainty: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> "Detections":
         """Some of them, by their places, a mask or a slice."""
-        landmarks = None if self.landmarks is None else self.landmarks[rows]
-        return Detections(self.boxes[rows], self.scores[rows], self.labels[rows], landmarks)
+        more = (None if t is None else t[rows] for t in (self.landmarks, self.heading_certainty))
+        return Detections(self.boxes[rows], self.scores[rows], self.labels[rows], *more)
 
 
 def concatenate(parts: Sequence[Detections]) -> Detections:

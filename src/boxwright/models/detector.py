@@ -23,6 +23,7 @@ class Detector(nn.Module, ABC):
         stride, least_side: pixels; batches are padded to a multiple of the one, to no less than the other.
         oriented: it finds oriented boxes.
         finds_landmarks: of faces.
+        finds_headings: the angle of its oriented boxes is that of the front.
         follows_predictions: `assign` depends on the predictions, not on the priors alone.
     """
 
@@ -32,6 +33,7 @@ class Detector(nn.Module, ABC):
     least_side = 0
     oriented = False
     finds_landmarks = False
+    finds_headings = False
     follows_predictions = False
 
     def padded(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -117,6 +117,7 @@ class DFINE(Detector):
         self.weights, self.matching_aware, self.union = weights, matching_aware, union
         self.selection, self.costs = selection, Costs()
         self.heading, self.heading_weight = heading, heading_weight
+        self.finds_headings = heading is not None
         self.kind, self.oriented = decoder.kind, decoder.kind.oriented
 
     @classmethod

@@ -40,6 +40,7 @@ class ExportedDetector(Detector):
         self.start, self.size = start, told["size"]
         self.stride, self.least_side = told["stride"], told["least_side"]
         self.oriented, self.finds_landmarks = told["oriented"], told["landmarks"]
+        self.finds_headings = told["headings"]
         self.selection = Selection(**told["selection"])
         self.runs: dict[int, Run] = {}
         self.lock = Lock()

@@ -144,6 +144,7 @@ def told_of(loaded: LoadedDetector, size: tuple[int, int], any_size: bool, left:
         "least_side": json.dumps(model.least_side),
         "oriented": json.dumps(model.oriented),
         "landmarks": json.dumps(model.finds_landmarks),
+        "headings": json.dumps(model.finds_headings),
         "selection": json.dumps(asdict(left)),
         "digest": state_digest(dict(model.state_dict())),
     }

@@ -83,6 +83,7 @@ class FasterRCNN(Detector):
         self.pooling = RegionPooling(*how) if regions.sampling_ratio else SheetPooling(*how)
         self.exported_pooling = SheetPooling(*how)
         self.kind, self.oriented, self.heading_weight = kind, kind.oriented, heading_weight
+        self.finds_headings = any(head.heading is not None for head in roi_heads)
         self.strides, self.rpn, self.regions, self.selection = strides, rpn, regions, selection
         self.register_buffer("base_anchors", torch.stack(base_anchors), persistent=False)
         self.overlaps, self.weights = [s.positive_iou for s in stages], [s.weight for s in stages]

@@ -49,7 +49,7 @@ class OnnxDetector(Detector):
         self.model = model
         self.selection = model.selection
         self.stride, self.least_side, self.oriented = model.stride, model.least_side, model.oriented
-        self.finds_landmarks = model.finds_landmarks
+        self.finds_landmarks, self.finds_headings = model.finds_landmarks, model.finds_headings
         self.follows_predictions = model.follows_predictions
         self.sessions: OrderedDict[tuple[int, ...], InferenceSession] = OrderedDict()
         self.lock = Lock()

@@ -61,6 +61,7 @@ class PointsOBB(Detector):
         super().__init__()
         self.normalize = Normalize()
         self.backbone, self.neck, self.head, self.heading = backbone, neck, head, heading
+        self.finds_headings = heading is not None
         self.strides, self.recipe, self.selection = strides, config, selection
         ends = [float(RANGE * stride) for stride in strides[:-1]]
         ranges = torch.tensor(list(zip([-1.0, *ends], [*ends, 1e8])))

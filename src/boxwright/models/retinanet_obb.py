@@ -57,6 +57,7 @@ class RetinaNetOBB(Detector):
         super().__init__()
         self.normalize = Normalize()
         self.backbone, self.neck, self.head, self.heading = backbone, neck, head, heading
+        self.finds_headings = heading is not None
         self.strides, self.recipe, self.selection = strides, config, selection
         anchors = config.anchors
         for n, stride in enumerate(strides):

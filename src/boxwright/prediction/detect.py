@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from boxwright.config.experiment import View
-from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, Tables, frame
+from boxwright.data.tables import BOX_SCHEMA, CATEGORY_SCHEMA, HEADING_CERTAINTY, Tables, frame
 from boxwright.data.targets import Batch
 from boxwright.data.transforms import invert, transform_boxes, transform_landmarks, transform_oriented
 from boxwright.models.detections import Detections
@@ -17,7 +17,7 @@ from boxwright.models.detector import Detector, full_precision
 from boxwright.prediction.sweep import sweep_images
 from boxwright.prediction.views import from_view, fuse_views, to_view
 
-WITH_ANGLE = 8  # columns of an oriented detection
+WITH_ANGLE = 8  # columns of an oriented detection; one more has how certain its heading is
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def detect(
 
     Returns:
         For each image rows of image, label, score, and x1, y1, x2, y2, with landmarks x, y of each, or cx,
-        cy, w, h, angle; (N, 7, 17 or 8) float64.
+        cy, w, h, angle, with the certainty of headings of several views; (N, 7, 17, 8 or 9) float64.
     """
     rows = []
     for batch in batches:
@@ -61,6 +61,8 @@ def detect(
             if detections.landmarks is not None:
                 points = detections.landmarks.cpu().numpy().astype(np.float64)
                 columns.append(transform_landmarks(points, invert(matrix.numpy())).reshape(len(points), -1))
+            if detections.heading_certainty is not None:
+                columns.append(detections.heading_certainty.cpu())
             rows.append(np.column_stack(columns))
         tell(len(found))
     return rows
@@ -76,7 +78,8 @@ def detect_images(
 ) -> list[Detections]:
     """Detections of images (B, 3, H, W) with content of `sizes` (B, 2), in their own pixels."""
     seen = [_detect_view(model, images, sizes, view, autocast) for view in views]
-    return fuse_views(seen, model.selection.iou_threshold, model.selection.max_detections)
+    limits = model.selection.iou_threshold, model.selection.max_detections
+    return fuse_views(seen, *limits, headings=model.finds_headings)
 
 
 def _detect_view(
@@ -103,6 +106,8 @@ def to_tables(rows: list[np.ndarray], images: pl.DataFrame, categories: list[str
     columns: dict = to_columns(stacked, np.stack(sides, axis=1)[image_id])
     if "landmarks" in columns:
         columns["landmarks"] = columns["landmarks"].tolist()
+    if stacked.shape[1] == WITH_ANGLE + 1:
+        columns["attributes"] = [f'{{"{HEADING_CERTAINTY}":{sure:.3f}}}' for sure in stacked[:, WITH_ANGLE]]
     columns |= {"image_id": image_id, "source": [source] * len(stacked), "area": columns["w"] * columns["h"]}
     named = {"category_id": np.arange(len(categories)), "name": categories}
     return Tables(images, frame(BOX_SCHEMA, columns), frame(CATEGORY_SCHEMA, named))
@@ -116,13 +121,13 @@ def to_columns(rows: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         sizes: (N, 2) widths and heights of their images, whose borders upright boxes are cut at.
     """
     more = {}
-    if rows.shape[1] == WITH_ANGLE:
+    if rows.shape[1] in (WITH_ANGLE, WITH_ANGLE + 1):
         size, start = rows[:, 5:7], rows[:, 3:5] - rows[:, 5:7] / 2
         more["angle"] = rows[:, 7]
     else:
         corners = np.clip(rows[:, 3:7], 0, np.tile(sizes, 2))
         start, size = corners[:, :2], corners[:, 2:] - corners[:, :2]
-    if rows.shape[1] > WITH_ANGLE:
+    if rows.shape[1] > WITH_ANGLE + 1:
         more["landmarks"] = rows[:, 7:]
     columns = {"category_id": rows[:, 1].astype(np.int32), "score": rows[:, 2]}
     return columns | dict(zip("xywh", [*start.T, *size.T])) | more

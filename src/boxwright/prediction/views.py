@@ -81,7 +81,9 @@ def _parts(view: View) -> tuple[list[int], bool]:
     return {"horizontal": [2], "vertical": [1], "both": [1, 2]}.get(flips, []), view.startswith("transposed")
 
 
-def fuse_views(views: list[list[Detections]], iou_threshold: float, max_detections: int) -> list[Detections]:
+def fuse_views(
+    views: list[list[Detections]], iou_threshold: float, max_detections: int, headings: bool = False
+) -> list[Detections]:
     """One list of detections from those of each view.
 
     NMS chooses the objects. An object's box is the mean, weighted by score, of the boxes of its class that
@@ -92,19 +94,32 @@ def fuse_views(views: list[list[Detections]], iou_threshold: float, max_detectio
         views: for each view the detections of each image, in common coordinates.
         iou_threshold: of NMS within a class.
         max_detections: an image.
+        headings: angles are those of fronts; how far the views agree on them is told.
     """
     if len(views) == 1:
         return views[0]
-    return [_fuse_image(list(of_image), iou_threshold, max_detections) for of_image in zip(*views)]
+    return [_fuse_image(list(of_image), iou_threshold, max_detections, headings) for of_image in zip(*views)]
 
 
-def _fuse_image(found: list[Detections], iou_threshold: float, max_detections: int) -> Detections:
+def _fuse_image(
+    found: list[Detections], iou_threshold: float, max_detections: int, headings: bool
+) -> Detections:
     together = concatenate(found)
     if len(together.boxes) == 0:
-        return found[0]
+        return replace(found[0], heading_certainty=found[0].scores if headings else None)
     view = torch.cat([torch.full_like(d.labels, n) for n, d in enumerate(found)])
     chosen = suppress(together.boxes, together.scores, together.labels, iou_threshold)
     fused, weights = vote(together, chosen)
     by_view = [(weights * (view == n)).amax(1) for n in range(len(found))]
-    fused = replace(fused, scores=torch.stack(by_view).mean(0))
+    certainty = _agreement(weights, fused.boxes, together.boxes) if headings else None
+    fused = replace(fused, scores=torch.stack(by_view).mean(0), heading_certainty=certainty)
     return fused[fused.scores.argsort(descending=True, stable=True)[:max_detections]]
+
+
+def _agreement(weights: Tensor, fused: Tensor, boxes: Tensor) -> Tensor:
+    """(K,) how far boxes (N, 5) with weights (K, N) point where the fused boxes (K, 5) do, in [0, 1]; those
+    that lie across say nothing.
+    """
+    ahead = (boxes[:, 4] - fused[:, 4:]).cos()
+    weights = weights * (ahead.abs() > math.sqrt(0.5))
+    return ((weights * ahead.sign()).sum(1) / weights.sum(1).clamp(min=1e-12)).clamp(min=0)
