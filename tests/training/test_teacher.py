@@ -20,7 +20,7 @@ from tests.scenes import oriented_tables, square_experiment, square_tables
 class Finds:
     """A detector that finds the same in every image."""
 
-    selection = Selection()
+    selection, finds_headings = Selection(), False
 
     def __init__(self, *rows):
         self.rows = torch.tensor(rows)
