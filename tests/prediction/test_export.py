@@ -147,6 +147,8 @@ def test_other_runtimes_are_judged_too(folder, tmp_path, name):
     assert done.lost == 0
     with pytest.raises(ConfigError, match="expected one of them"):
         boxwright.export(folder / "model.safetensors", tmp_path / name, int8=True, fp16=True)
+    with pytest.raises(ConfigError, match="eight bits are for an"):
+        boxwright.export(folder / "model.safetensors", tmp_path / name, int8=True)
 
 
 def test_openvinos_file_takes_the_checkpoints_place(folder, tmp_path):

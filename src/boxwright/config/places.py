@@ -42,5 +42,9 @@ def check_export(target: Path, int8: bool = False, fp16: bool = False) -> None:
         raise ConfigError(f"{target.parent}: no such folder to write {target.name} into.")
     if int8 and fp16:
         raise ConfigError("eight bits or float16: expected one of them.")
-    if target.suffix == ".pt2" and (int8 or fp16):
-        raise ConfigError(f"{target}: a .pt2 is in float32; expected an .onnx or .xml for fewer bits.")
+    if int8 and target.suffix != ".onnx":
+        raise ConfigError(
+            f"{target}: eight bits are for an .onnx; OpenVINO has a tool of its own for an .xml (NNCF)."
+        )
+    if fp16 and target.suffix == ".pt2":
+        raise ConfigError(f"{target}: a .pt2 is in float32; expected an .onnx or .xml for float16.")

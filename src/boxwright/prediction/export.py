@@ -138,19 +138,17 @@ def export(
 def _write(
     loaded: LoadedDetector, size: tuple[int, int], path: Path, int8: bool, fp16: bool, raw: bool
 ) -> None:
-    selection, to_openvino = loaded.model.selection, path.suffix == ".xml"
+    selection = loaded.model.selection
     if path.suffix == ".pt2":
         write_program(loaded, size, selection, path, raw)
         return
     graph = to_graph(loaded, size, selection, raw)
     if int8:
         graph = quantize(graph, _seen(loaded, size))
-    if fp16 and not to_openvino:
-        graph = to_half(graph)
-    if to_openvino:
+    if path.suffix == ".xml":
         write_openvino(graph, path, fp16)
     else:
-        path.write_bytes(graph)
+        path.write_bytes(to_half(graph) if fp16 else graph)
 
 
 def _seen(loaded: LoadedDetector, size: tuple[int, int]) -> Iterator[np.ndarray]:
