@@ -97,6 +97,7 @@ def test_they_stand_in_the_benchmark(tmp_path, images):
     shown = run("benchmark", path, "--data", tmp_path / "truth.parquet", "--images", 2).stdout
     assert "a.onnx" in shown
     assert "file" in shown
+    assert "knows of no images" in run("benchmark", path, check=2).stderr
 
 
 @pytest.mark.parametrize(

@@ -152,10 +152,11 @@ def test_other_runtimes_are_judged_too(folder, tmp_path, name):
 
 
 def test_openvinos_file_takes_the_checkpoints_place(folder, tmp_path):
-    boxwright.export(folder / "model.safetensors", tmp_path / "a.xml", images=0, fp16=True)
+    place = tmp_path / "new" / "a.xml"  # in a folder that isn't there yet
+    boxwright.export(folder / "model.safetensors", place, images=0, fp16=True)
     found, wanted = (
         boxwright.predict(folder / "images", path, views=["plain"])
-        for path in (tmp_path / "a.xml", folder / "model.safetensors")
+        for path in (place, folder / "model.safetensors")
     )
     assert found.boxes["score"].max() == pytest.approx(wanted.boxes["score"].max(), abs=0.01)
     assert found.categories.equals(wanted.categories)

@@ -36,8 +36,12 @@ def frame_offsets(labels: Tables, predictions: Tables) -> list[dict[str, Any]]:
     offsets = np.arange(-FARTHEST, FARTHEST + 1)
     fits = np.stack([_fit(own, found, place, int(k)) for k in offsets])  # (K, I), NaN without labels
     rows = []
-    for n, name in enumerate(video[0]):
-        here = fits[:, video[1] == n]
+    order = np.argsort(video[1], kind="stable")
+    starts = np.searchsorted(video[1][order], np.arange(len(video[0]) + 1))
+    for name, start, end in zip(video[0], starts, starts[1:]):
+        if end - start < LEAST_FRAMES:
+            continue
+        here = fits[:, order[start:end]]
         there = here - here[FARTHEST]
         counts = np.isfinite(there).sum(axis=1)
         mean = np.where(counts >= LEAST_FRAMES, np.nansum(there, axis=1) / np.maximum(counts, 1), -1.0)

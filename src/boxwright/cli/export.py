@@ -30,7 +30,8 @@ def export(
         typer.Option(help="AP that may be lost; else 0.001, in fewer bits 0.01.", min=0),
     ] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Convolutions in eight bits, with ranges from training images.")
+        bool,
+        typer.Option("--int8", help="Of an .onnx, convolutions in eight bits; training images tell ranges."),
     ] = False,
     fp16: Annotated[
         bool, typer.Option("--fp16", help="The network in float16, of OpenVINO its weights.")

@@ -38,8 +38,6 @@ def check_export(target: Path, int8: bool = False, fp16: bool = False) -> None:
         raise ConfigError(f"{target}: isn't written here; {ELSEWHERE[target.suffix]}.")
     if target.suffix not in EXPORTED:
         raise ConfigError(f"{target}: expected one of {', '.join(EXPORTED)} to write.")
-    if not target.parent.is_dir():
-        raise ConfigError(f"{target.parent}: no such folder to write {target.name} into.")
     if int8 and fp16:
         raise ConfigError("eight bits or float16: expected one of them.")
     if int8 and target.suffix != ".onnx":

@@ -92,7 +92,12 @@ class DetectionDataset(Dataset):
         self.augment = None if augment is None else augment.applied()
         self.seed = seed
         self.cache_bytes = cache_bytes
-        self.mixed_epochs, self.tight, self.corrected = mixed_epochs, tight, corrected
+        self.mixed_epochs, self.tight = mixed_epochs, tight
+        self._corrected: dict[int, np.ndarray] = {}  # centres by image
+        if corrected is not None:
+            own = np.unique(corrected.image)
+            self._corrected = {int(n): corrected.center[corrected.image == n] for n in own}
+            self._share = corrected.gain / (1 + corrected.gain)
         self._paths = tables.images["path"].to_list()
         self._sizes = [
             (w, h) if w is not None else None for w, h in tables.images.select("width", "height").iter_rows()
@@ -197,10 +202,8 @@ class DetectionDataset(Dataset):
 
     def _wanted(self, index: int, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """(N, 2) centres of what a crop may lie around, pixels of the image."""
-        if self.corrected is not None:
-            own = self.corrected.center[self.corrected.image == index]
-            if len(own) and rng.random() < self.corrected.gain / (1 + self.corrected.gain):
-                return own
+        if index in self._corrected and rng.random() < self._share:
+            return self._corrected[index]
         return self._rotated[rows, :2][~self._ignore[rows]]
 
     def truth(self, index: int) -> Sample:

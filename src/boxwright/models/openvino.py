@@ -8,25 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from boxwright.errors import CheckpointError, ConfigError
+from boxwright.errors import CheckpointError, import_extra
 from boxwright.models.onnx import Run, Start
 
 if TYPE_CHECKING:
     from openvino import Model
 
 TOLD = ["boxwright", "told"]  # where metadata lie
-
-
-def need_openvino() -> None:
-    """See that openvino is there.
-
-    Raises:
-        ConfigError: it isn't.
-    """
-    try:
-        import openvino  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("openvino is needed: pip install 'boxwright[openvino]'.") from error
 
 
 def write_openvino(graph: bytes, path: Path, half: bool = False) -> None:
@@ -38,11 +26,10 @@ def write_openvino(graph: bytes, path: Path, half: bool = False) -> None:
         half: weights in float16, which takes half of the place.
 
     Raises:
-        ConfigError: onnx or openvino isn't installed.
+        MissingExtraError: openvino isn't installed.
     """
-    need_openvino()
+    openvino = import_extra("openvino", "openvino")
     import onnx
-    import openvino
 
     told = {prop.key: prop.value for prop in onnx.load_from_string(graph).metadata_props}
     model = openvino.Core().read_model(io.BytesIO(graph))
@@ -54,12 +41,10 @@ def read_openvino(path: Path) -> tuple[dict[str, str], Start]:
     """The metadata of an .xml, none of a foreign one, and what runs it.
 
     Raises:
-        ConfigError: openvino isn't installed.
+        MissingExtraError: openvino isn't installed.
         CheckpointError: the file, or the .bin beside it, can't be read.
     """
-    need_openvino()
-    import openvino
-
+    openvino = import_extra("openvino", "openvino")
     try:
         model = openvino.Core().read_model(path)
         told = json.loads(model.get_rt_info(TOLD).astype(str)) if model.has_rt_info(TOLD) else {}

@@ -83,9 +83,8 @@ class QuerySelection(nn.Module):
         places, usable = grid_places(sizes, image_size / self.kind.unit(image_size))
         features = self.norm(self.project(memory * usable))
         logits = self.cls(features)
-        best = (
-            logits.amax(-1).topk(at_most(self.count, logits.shape[1]), dim=1).indices[..., None]
-        )  # (B, Q, 1)
+        count = at_most(self.count, logits.shape[1])
+        best = logits.amax(-1).topk(count, dim=1).indices[..., None]  # (B, Q, 1)
 
         def chosen(values: Tensor) -> Tensor:
             return values.gather(1, best.expand(-1, -1, values.shape[-1]))

@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader
 
 from boxwright.config.places import check_export, find_checkpoint
 from boxwright.data.dataset import DetectionDataset
+from boxwright.data.formats.files import write_atomic
 from boxwright.data.sources import concat, load_parts
 from boxwright.data.tables import Tables
 from boxwright.data.targets import Batch
 from boxwright.data.transforms import PAD_VALUE
-from boxwright.errors import ExportError
+from boxwright.errors import DataError, ExportError
 from boxwright.evaluation.comparison import ALONE, OTHER_CLASS, compare
 from boxwright.evaluation.evaluate import evaluate
 from boxwright.models.checkpoint import LoadedDetector, load_detector
@@ -92,7 +93,7 @@ def export(
         images: to judge by at most; 0: none, and nothing is compared.
         tolerance: AP that may be lost; None: 0.001, and 0.01 with `int8` or `fp16`.
         force: write it though more is.
-        int8: convolutions in eight bits, whose ranges come from the experiment's training images.
+        int8: convolutions of an .onnx in eight bits, whose ranges come from the experiment's training images.
         fp16: the network in float16, of OpenVINO its weights.
         raw: the candidates before suppression and vote, for programs with their own.
 
@@ -103,7 +104,7 @@ def export(
         ExportError: the file finds less than the original, by more than `tolerance`; it isn't written.
         ConfigError: another suffix, options that don't go together, or what writes it isn't installed.
         CheckpointError: the checkpoint can't be used.
-        DataError: the data to judge by can't be read.
+        DataError: the data to judge by can't be read, or the file can't be written.
 
     Example:
         >>> boxwright.export("runs/bccd", "bccd.onnx").numbers["AP"]
@@ -117,7 +118,7 @@ def export(
     truth = truth_of(loaded, data, images) if images else None
     loaded = replace(loaded, model=model)
     tolerance = tolerance if tolerance is not None else 0.01 if int8 or fp16 else 0.001
-    with TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
+    with _beside(target) as folder:
         made = Path(folder) / target.name
         _write(loaded, size, made, int8, fp16, raw)
         parts = sorted(made.parent.iterdir())  # weights before the .xml that tells that they are there
@@ -135,6 +136,15 @@ def export(
     return done
 
 
+def _beside(target: Path) -> TemporaryDirectory:
+    """A folder on the disk that the file is to lie on."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return TemporaryDirectory(dir=target.parent, prefix=".export-")
+    except OSError as error:
+        raise DataError(f"{target}: can't be written: {error}.") from error
+
+
 def _write(
     loaded: LoadedDetector, size: tuple[int, int], path: Path, int8: bool, fp16: bool, raw: bool
 ) -> None:
@@ -148,7 +158,7 @@ def _write(
     if path.suffix == ".xml":
         write_openvino(graph, path, fp16)
     else:
-        path.write_bytes(to_half(graph) if fp16 else graph)
+        write_atomic(path, to_half(graph) if fp16 else graph)
 
 
 def _seen(loaded: LoadedDetector, size: tuple[int, int]) -> Iterator[np.ndarray]:

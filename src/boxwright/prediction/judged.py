@@ -7,7 +7,9 @@ import numpy as np
 from boxwright.data import formats
 from boxwright.data.sources import load_parts, select_classes
 from boxwright.data.tables import Tables
+from boxwright.errors import ConfigError
 from boxwright.models.checkpoint import LoadedDetector
+from boxwright.models.foreign import ForeignDetector
 
 
 def truth_of(loaded: LoadedDetector, data: Tables | str | os.PathLike | None, images: int) -> Tables:
@@ -20,8 +22,10 @@ def truth_of(loaded: LoadedDetector, data: Tables | str | os.PathLike | None, im
 
     Raises:
         DataError: they can't be read.
-        ConfigError: none of its classes is in them.
+        ConfigError: none of its classes is in them, or it is somebody else's, which knows of no images.
     """
+    if data is None and isinstance(loaded.model, ForeignDetector):
+        raise ConfigError("an ONNX file of others knows of no images to judge by; expected --data with it.")
     if data is None:
         tables = load_parts(loaded.config.data)[1]
     else:
