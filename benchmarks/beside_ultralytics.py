@@ -164,7 +164,7 @@ def judge(options: argparse.Namespace, truth: Tables, found: Tables) -> dict[str
     """AP50, AP75 and AP."""
     classes = SETS[options.set]["classes"]
     if classes is not None:
-        rows = [row for row in evaluate(truth, found).per_class if row["category"] in classes]
+        rows = [row for row in evaluate(truth, found).per_class if row["name"] in classes]
         return {name: mean(row[name] for row in rows) for name in NUMBERS}
     paths = options.out / "truth.json", options.out / "results.json"
     formats.write(truth, paths[0], "coco")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from boxwright.prediction.on_ray import predict_on_ray as predict_on_ray
     from boxwright.prediction.predict import predict as predict
     from boxwright.prediction.pseudo import pseudo_label as pseudo_label
-    from boxwright.prediction.tiles import TilingOptions as TilingOptions
+    from boxwright.prediction.tiling import TilingOptions as TilingOptions
     from boxwright.prediction.video import VideoOptions as VideoOptions
     from boxwright.reporting.audit import audit as audit
     from boxwright.reporting.card import card as card
@@ -88,7 +88,7 @@ _HOMES = {
     "predict": "boxwright.prediction.predict",
     "predict_on_ray": "boxwright.prediction.on_ray",
     "pseudo_label": "boxwright.prediction.pseudo",
-    "TilingOptions": "boxwright.prediction.tiles",
+    "TilingOptions": "boxwright.prediction.tiling",
     "VideoOptions": "boxwright.prediction.video",
     "import_checkpoint": "boxwright.models.importing",
     "report": "boxwright.reporting.report",

@@ -33,6 +33,23 @@ def test_probabilities_are_frequencies(share):
     assert sum(off) < 0.03
 
 
+def test_faults_that_stand_apart_are_surely_faults():
+    sure, unsure = [], []
+    for seed in range(5):
+        planted, rows, kind = mixture(0.05, count=2600, apart=7.0, seed=seed)
+        found = probabilities(planted, rows)
+        sure.append(found[kind].mean())
+        unsure.append(found[~kind].mean())
+    assert np.mean(sure) > 0.96
+    assert np.mean(unsure) < 0.003
+
+
+def test_rows_without_a_score_are_no_fault():
+    planted, rows, kind = mixture(0.1, apart=7.0)
+    rows[kind] = -np.inf
+    assert not probabilities(planted, rows)[kind].any()
+
+
 def test_nothing_planted_is_no_fault():
     rows = np.arange(5.0)
     assert not probabilities(np.zeros(0), rows).any()

@@ -3,7 +3,7 @@
 import io
 import json
 import tarfile
-from functools import partial
+from itertools import islice
 
 import numpy as np
 import polars as pl
@@ -15,8 +15,11 @@ from boxwright.data import formats
 from boxwright.data.shards import list_shards
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError
-from boxwright.prediction.parts import faults_of, open_plan, predict_part
+from boxwright.prediction import large
+from boxwright.prediction.parts import do_piece, faults_of, open_plan
 from boxwright.prediction.predict import predict_images
+from boxwright.prediction.tiling import Tiling
+from tests.prediction.test_tiles import bars
 from tests.prediction.test_video import finder, moving_square
 
 COUNT = 11
@@ -55,9 +58,18 @@ def pack(pictures, folder, kind: str) -> None:
 
 
 def predicted(plan) -> Tables:
-    for part in plan.missing():
-        predict_part(plan, part, partial(predict_images, predictors=[finder()]))
+    finish(plan, [finder()])
     return formats.read(plan.folder)
+
+
+def finish(plan, predictors) -> list[tuple[int, int]]:
+    """Does what is missing; which pieces these were."""
+    done = []
+    for work in plan.work():
+        for part, share in work:
+            do_piece(plan, part, share, predictors)
+            done.append((part, share))
+    return done
 
 
 def test_parts_are_the_whole(pictures, tmp_path):
@@ -154,6 +166,75 @@ def test_what_cannot_be_read_is_told_by_its_name(pictures, tmp_path):
             assert all(fault.place.startswith(prefix) for fault in faults)
             assert "boxwright-" not in json.dumps([str(fault) for fault in faults])
         assert len(found.boxes) == 6
+
+
+def huge(folder) -> None:
+    """Pictures of which two have more tiles than one worker looks at, and one of these breaks off."""
+    folder.mkdir()
+    for name, size in (("a", (300, 200)), ("b", (900, 700)), ("c", (300, 200)), ("d", (900, 700))):
+        bars(folder, size)[0]
+        (folder / "bars.png").rename(folder / f"{name}.png")
+    (folder / "d.png").write_bytes((folder / "d.png").read_bytes()[:-2000])
+
+
+def cutting() -> list:
+    """Two detectors that cut images up in different ways."""
+    return [finder(Tiling((256, 256), 100)), finder(Tiling((320, 256), 60))]
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar"])
+def test_tiles_of_large_images_are_shared_out(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(large, "SHARE", 5 * 256 * 256)
+    huge(tmp_path / "pictures")
+    whole = predict_images([(f.name, str(f)) for f in sorted((tmp_path / "pictures").iterdir())], cutting())
+    images = tmp_path / "pictures"
+    if kind == "tar":
+        images = tmp_path / "shards"
+        pack(tmp_path / "pictures", images, kind)
+    plan = open_plan(tmp_path / "found", list_shards(images), 3, {})
+    done = finish(plan, cutting())
+    assert done[:2] == [(0, -1), (1, -1)]
+    assert {part for part, share in done[2:-2]} == {0, 1}
+    assert len(done) > 12
+    assert done[-2:] == [(0, -1), (1, -1)]
+    found = formats.read(plan.folder)
+    assert len(whole.boxes) > 20
+    assert found.boxes.equals(whole.boxes)
+    assert [name[-5:] for name in found.images["file_name"]] == ["a.png", "b.png", "c.png", "d.png"]
+    told = [f.place for f in faults_of(plan) if f.dropped]
+    assert len(set(told)) == 1
+    assert told[0].endswith("d.png")
+    assert sorted(p.suffix for p in plan.folder.iterdir() if p.name[0] in "tl") == []
+
+
+def test_shares_that_are_there_are_not_looked_at_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(large, "SHARE", 5 * 256 * 256)
+    huge(tmp_path / "pictures")
+    plan = open_plan(tmp_path / "found", list_shards(tmp_path / "pictures"), 4, {})
+    work = plan.work()
+    ((part, share),) = next(work)
+    assert do_piece(plan, part, share, cutting()) == {"images": 0, "boxes": 0}
+    shares = next(work)
+    assert len(shares) > 8
+    for part, share in shares[:-3]:
+        do_piece(plan, part, share, cutting())
+    assert finish(plan, cutting()) == [*shares[-3:], (0, -1)]
+    assert finish(plan, cutting()) == []
+
+
+def test_a_damaged_share_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(large, "SHARE", 5 * 256 * 256)
+    huge(tmp_path / "pictures")
+    plan = open_plan(tmp_path / "found", list_shards(tmp_path / "pictures"), 4, {})
+    for work in islice(plan.work(), 2):
+        for part, share in work:
+            do_piece(plan, part, share, cutting())
+    (plan.folder / "tiles-000000-2.npz").write_bytes(b"no tiles")
+    with pytest.raises(DataError, match=r"tiles-000000-2\.npz: can't be read"):
+        do_piece(plan, 0, -1, cutting())
+    (plan.folder / "large-000000.json").write_text("[{}]")
+    with pytest.raises(DataError, match=r"large-000000\.json: can't be read"):
+        do_piece(plan, 0, -1, cutting())
 
 
 def test_a_shard_that_is_none_is_told(tmp_path):

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
@@ -90,6 +91,31 @@ def test_nothing_is_lost_or_doubled_with_a_worker_and_a_machine(cluster, tmp_pat
     )
     assert (again.images, again.boxes) == (0, 0)
     assert again.faults == done.faults
+
+
+def test_tiles_of_a_large_image_are_shared_out(cluster, tmp_path):
+    save_random(tmp_path / "random.safetensors")
+    rows, columns = np.mgrid[:1500, :2000]
+    pixels = ((rows // 90 + columns // 70) % 2 * 200).astype(np.uint8)
+    Image.fromarray(pixels).convert("RGB").save(tmp_path / "large.png")
+    Image.fromarray(moving_square(0)).save(tmp_path / "small.png")
+    places = [tmp_path / "large.png", tmp_path / "small.png"]
+    options = {"tiling": boxwright.TilingOptions(size=(1024, 1024), scale=8.0), "device": "cpu"}
+    shares: set[str] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            shares.update(f.name for f in tmp_path.glob("found/tiles-*"))
+
+    threading.Thread(target=watch, daemon=True).start()
+    boxwright.predict_on_ray(places, tmp_path / "random.safetensors", tmp_path / "found", **options)
+    done.set()
+    whole = boxwright.predict(places, tmp_path / "random.safetensors", **options)
+    found = boxwright.read(tmp_path / "found")
+    assert len(shares) == 2
+    assert len(found.boxes) == len(whole.boxes) > 100
+    assert abs(found.boxes["score"] - whole.boxes["score"]).max() < 1e-4
 
 
 def test_what_cannot_be_is_told_in_our_words(cluster, tmp_path):

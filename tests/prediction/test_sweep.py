@@ -13,7 +13,8 @@ from boxwright.geometry.conventions import corners
 from boxwright.geometry.iou import aligned_iou, pairwise_iou
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.prediction.sweep import fit_hulls, fuse_sweep, rotate_images, sweep_angles, sweep_images
-from boxwright.prediction.tiles import Tiling, detect_tiles
+from boxwright.prediction.tiles import detect_tiles
+from boxwright.prediction.tiling import Tiling
 from tests.cli.test_cli import run
 from tests.prediction.test_tiles import Bright, bars, checkpoint
 from tests.scenes import oriented_tables

@@ -22,7 +22,8 @@ from boxwright.models.detections import Detections, Scored, Selection, select_de
 from boxwright.models.detector import Detector
 from boxwright.prediction import tiles
 from boxwright.prediction.predictor import RUNTIMES
-from boxwright.prediction.tiles import Tiling, count_tiles, detect_tiles
+from boxwright.prediction.tiles import count_tiles, detect_tiles
+from boxwright.prediction.tiling import Tiling
 from tests.cli.test_cli import run
 from tests.models.test_detectors import make
 from tests.scenes import oriented_tables

@@ -24,7 +24,7 @@ from boxwright.models.checkpoint import LoadedDetector, save_detector
 from boxwright.prediction.outputs import open_outputs
 from boxwright.prediction.pipeline import Behind, ahead
 from boxwright.prediction.predictor import Predictor
-from boxwright.prediction.tiles import Tiling
+from boxwright.prediction.tiling import Tiling
 from boxwright.prediction.video import VideoOptions, name_of, predict_video
 from boxwright.tracking.options import TrackOptions
 from tests.prediction.test_tiles import Bright

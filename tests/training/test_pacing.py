@@ -2,6 +2,7 @@
 
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,8 @@ from boxwright.training.train import load_data, train
 from tests.scenes import square_experiment
 
 
-def test_a_run_of_minutes_is_a_run_of_the_epochs_in_its_config(tmp_path):
+def test_a_run_of_minutes_is_a_run_of_the_epochs_in_its_config(tmp_path, monkeypatch):
+    monkeypatch.setattr(pacing, "TOLERATED", 100.0)  # seconds are too short to tell how fast a machine is
     config = square_experiment(tmp_path)
     settings = config.train.model_copy(update={"minutes": 0.1, "epochs": 10_000})
     paced = train(config.model_copy(update={"train": settings}), name="paced", runs=tmp_path)
@@ -38,7 +40,7 @@ def test_trial_steps_are_of_the_sizes_that_the_run_will_have(tmp_path):
         return honest(batch, step, n, share)
 
     trainer.preparation.resized = look
-    pacing._seconds_of_step(trainer, 1e-9)  # at least so many
+    pacing._seconds_of_steps(trainer, 1e-9)  # at least so many
     warm, timed = shares[: 2 * pacing.WARM_STEPS], shares[2 * pacing.WARM_STEPS :]
     assert len(timed) == 2 * pacing.LEAST_STEPS
     for some in (warm, timed):
@@ -60,7 +62,7 @@ def test_what_the_first_step_of_a_size_makes_is_not_timed(tmp_path):
         return honest(batches)
 
     trainer.step = step
-    assert 0 < pacing._seconds_of_step(trainer, 1e-9) < 0.5
+    assert 0 < pacing._seconds_of_steps(trainer, 1e-9).max() < 0.5
     assert len(met) > pacing.LEAST_STEPS / 2
 
 
@@ -74,7 +76,7 @@ def test_what_the_first_step_of_a_size_makes_is_not_timed(tmp_path):
     ],
 )
 def test_epochs_are_as_many_as_fit(tmp_path, monkeypatch, capsys, seconds, views, every, epochs):
-    monkeypatch.setattr(pacing, "_seconds_of_step", lambda trainer, seconds: 1.0)
+    monkeypatch.setattr(pacing, "_seconds_of_steps", lambda trainer, seconds: np.ones(5))
     monkeypatch.setattr(pacing, "_seconds_of_judging", lambda trainer: 3.0)
     monkeypatch.setattr(pacing, "time", type("Clock", (), {"monotonic": staticmethod(lambda: 0.0)}))
     config = square_experiment(tmp_path, evaluate_every=every).model_copy(update={"views": views})
@@ -91,3 +93,43 @@ def test_epochs_are_as_many_as_fit(tmp_path, monkeypatch, capsys, seconds, views
         trainer.optimizer.step()
         trainer.schedule.step()
     assert rates[-1] < 0.2 * max(rates) == 0.2 * config.train.optimizer.lr
+
+
+@pytest.mark.parametrize(
+    ("trial", "real", "first", "last", "seconds"),
+    [
+        (10.0, 1.0, 2, 22, 88),  # other work ended: each of 2 epochs would have taken 4 s in place of 40
+        (1.0, 4.0, 22, 5, 80),  # other work began
+        (1.0, 1.08, 22, 22, 95),  # nothing to speak of
+    ],
+)
+def test_a_machine_that_becomes_faster_or_slower(
+    tmp_path, monkeypatch, capsys, trial, real, first, last, seconds
+):
+    clock = [0.0]
+    monkeypatch.setattr(pacing, "_seconds_of_steps", lambda *_: np.full(5, trial))
+    monkeypatch.setattr(pacing, "_seconds_of_judging", lambda trainer: 3.0)
+    monkeypatch.setattr(pacing, "time", type("Clock", (), {"monotonic": staticmethod(lambda: clock[0])}))
+    config = square_experiment(tmp_path, evaluate_every=1000)
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    trainer = make_trainer(config, load_data(config), tmp_path / "run", False)
+    pacing.pace(trainer, 100)
+    assert trainer.config.train.epochs == first
+    rates, honest = [], trainer.step
+
+    def step(batches):
+        rates.append(trainer.rate)
+        return honest(batches)
+
+    def after_epoch(adjust=trainer.after_epoch):
+        clock[0] += 4 * real
+        trainer.progress.seconds = clock[0]
+        adjust()
+
+    trainer.step, trainer.after_epoch = step, after_epoch
+    trainer.run()
+    assert trainer.progress.epoch == load_config(tmp_path / "run/config.yaml").train.epochs == last
+    assert int(clock[0]) == seconds
+    assert ("in place of" in capsys.readouterr().err) == (first != last)
+    assert len(rates) == 4 * last
+    assert rates[-1] < 0.2 * max(rates)

@@ -104,7 +104,7 @@ def load_exported(path: Path) -> LoadedDetector:
     """Open an .onnx or .xml file of `boxwright export`.
 
     Raises:
-        ConfigError: the file's runtime isn't installed.
+        MissingExtraError: the file's runtime isn't installed.
         CheckpointError: it can't be read, wasn't made by boxwright, or is a .pt2.
     """
     if path.suffix == ".pt2":

@@ -60,7 +60,7 @@ def to_graph(loaded: LoadedDetector, size: tuple[int, int], selection: Selection
         raw: it gives the candidates, and who uses it suppresses.
 
     Raises:
-        ConfigError: onnx isn't installed.
+        MissingExtraError: onnx isn't installed.
     """
     need_onnx()
     import onnx

@@ -70,7 +70,7 @@ def load_foreign(path: Path) -> LoadedDetector:
     """Open an .onnx with the metadata of Ultralytics' files.
 
     Raises:
-        ConfigError: onnxruntime isn't installed.
+        MissingExtraError: onnxruntime isn't installed.
         CheckpointError: it finds something else than boxes, or gives what isn't known here.
     """
     told, _ = read_graph(path)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from boxwright.assign import Assignment
 from boxwright.data.targets import Targets
-from boxwright.errors import CheckpointError, ConfigError
+from boxwright.errors import CheckpointError, import_extra
 from boxwright.models.detections import Scored
 from boxwright.models.detector import Detector
 from boxwright.models.shapes import exporting
@@ -40,7 +40,7 @@ class OnnxDetector(Detector):
         model: in eval mode, on the CPU; it is exported as it stands, and belongs to this one from now on.
 
     Raises:
-        ConfigError: onnx and onnxruntime aren't installed.
+        MissingExtraError: onnx and onnxruntime aren't installed.
     """
 
     def __init__(self, model: Detector):
@@ -108,13 +108,10 @@ def need_onnx() -> None:
     """See that onnx, which the exporter needs, and onnxruntime are there.
 
     Raises:
-        ConfigError: they aren't.
+        MissingExtraError: they aren't.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("onnx and onnxruntime are needed: pip install 'boxwright[onnx]'.") from error
+    for module in ("onnx", "onnxruntime"):
+        import_extra(module, "onnx")
 
 
 def trace(module: nn.Module, images: Tensor, names: list[str], axes: dict[str, dict[int, str]]) -> bytes:
@@ -133,7 +130,7 @@ def read_graph(path: Path) -> tuple[dict[str, str], Start]:
     """The metadata of an .onnx file, none of a foreign one, and what runs it.
 
     Raises:
-        ConfigError: onnx isn't installed.
+        MissingExtraError: onnx isn't installed.
         CheckpointError: it can't be read.
     """
     need_onnx()

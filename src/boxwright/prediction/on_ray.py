@@ -22,10 +22,9 @@ from boxwright.data.shards import list_shards
 from boxwright.data.tables import Tables
 from boxwright.errors import BoxwrightError, ConfigError, DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
-from boxwright.prediction.parts import Plan, faults_of, open_plan, predict_part
-from boxwright.prediction.predict import predict_images
+from boxwright.prediction.parts import Plan, do_piece, faults_of, open_plan
 from boxwright.prediction.predictor import open_detector, open_predictor
-from boxwright.prediction.tiles import TilingOptions
+from boxwright.prediction.tiling import TilingOptions
 from boxwright.progress import live_figures
 
 FAULTS = "faults.csv"
@@ -69,7 +68,8 @@ def predict_on_ray(
 
     A worker opens the detector once and predicts part after part. Where one is killed, or its machine,
     another does its part; where this process is, the same call does what is missing. Every image is in one
-    part, and boxes are those that `predict` finds on the same kind of machine.
+    part, and boxes are those that `predict` finds on the same kind of machine. Tiles of images of more than
+    144 megapixels, as the network sees them, are shared out.
 
     Args:
         images: as of `list_shards`, on disks that all machines see, as the checkpoint and the output are.
@@ -107,12 +107,11 @@ def predict_on_ray(
         load_calibration(calibration)  # as with the detectors
         told["calibration"] = sha256_of(calibration)[:16]
     plan = open_plan(Path(output).resolve(), list_shards(images), part_size, told)
-    missing = plan.missing()
     start, seen, boxes = time.perf_counter(), 0, 0
-    if missing:
-        opened = (plan, places, options, batch_size, calibration)
-        with live_figures("predict", len(missing) * part_size) as tell:
-            for row in _rows(opened, missing, workers, device):
+    opened = (plan, places, options, batch_size, calibration)
+    with live_figures("predict", len(plan.missing()) * part_size) as tell:
+        for work in plan.work():
+            for row in _rows(opened, work, workers, device) if work else ():
                 seen, boxes = seen + row["images"], boxes + row["boxes"]
                 rate = seen / (time.perf_counter() - start)
                 tell(row["images"], f"{rate:,.0f} images/s, {boxes:,} boxes")
@@ -123,9 +122,9 @@ def predict_on_ray(
 
 
 def _rows(
-    opened: tuple, missing: list[int], workers: int | None, device: str | None
+    opened: tuple, work: list[tuple[int, int]], workers: int | None, device: str | None
 ) -> Iterator[dict[str, int]]:
-    """What is in each part, as they are done by workers of these arguments."""
+    """What is done with each piece of work, by workers of these arguments."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not ray.is_initialized():
         ray.init(logging_level=logging.WARNING)
@@ -135,12 +134,12 @@ def _rows(
         raise ConfigError(f"--workers {workers}: the cluster has {there} {kind}s, expected 1 to {there}.")
     ray.data.DataContext.get_current().enable_progress_bars = False  # ours tells images
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    parts = ray.data.from_items([{"part": n} for n in missing], override_num_blocks=len(missing))
-    done = parts.map_batches(
+    pieces = [{"part": part, "share": share} for part, share in work]
+    done = ray.data.from_items(pieces, override_num_blocks=len(pieces)).map_batches(
         _Worker,
         fn_constructor_args=opened,
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(workers or there, len(missing))),
+        compute=ray.data.ActorPoolStrategy(size=min(workers or there, len(work))),
         num_cpus=1 if kind == "CPU" else None,
         num_gpus=1 if kind == "GPU" else None,
     )
@@ -154,7 +153,7 @@ def _rows(
 
 
 class _Worker:
-    """A process that has opened the detectors, and predicts parts."""
+    """A process that has opened the detectors, and does pieces of the work."""
 
     def __init__(
         self,
@@ -165,13 +164,11 @@ class _Worker:
         calibration: Path | None,
     ):
         correction = None if calibration is None else load_calibration(calibration)
-        predictors = [open_predictor(place, **options) for place in places]
-        self.plan = plan
-        self.predict = partial(
-            predict_images, predictors=predictors, batch_size=batch_size,
-            max_detections=options["max_detections"], correction=correction,
+        self.do = partial(
+            do_piece, plan, predictors=[open_predictor(place, **options) for place in places],
+            batch_size=batch_size, max_detections=options["max_detections"], correction=correction,
         )  # fmt: skip
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        done = [predict_part(self.plan, int(n), self.predict) for n in batch["part"]]
+        done = [self.do(int(part), int(share)) for part, share in zip(batch["part"], batch["share"])]
         return {name: np.array([row[name] for row in done]) for name in done[0]}

@@ -3,12 +3,13 @@
 A folder holds `images.parquet`, every image in order; `plan.json`, how many of them make a part and what
 predicts them; of each finished part `part-000012.parquet`, box tables as anywhere, and `faults-000012.json`.
 A part is finished once its file is there, and is put there whole: whoever starts again does what is missing.
+Tiles of large images are shared out before (`prediction.large`).
 """
 
 import json
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,8 +23,19 @@ from boxwright.data.formats.parts import IMAGES, PLAN, part_file
 from boxwright.data.shards import place_images
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError, Fault
+from boxwright.prediction.large import (
+    large_file,
+    remove_shares,
+    see_share,
+    seen_of,
+    set_aside,
+    shares_of,
+    tiles_file,
+)
+from boxwright.prediction.predict import predict_images
+from boxwright.prediction.predictor import Predictor
 
-Predict = Callable[[list[tuple[str, str]]], Tables]
+WHOLE = -1  # in place of a share's number: the part
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,19 @@ class Plan:
 
     def images_of(self, part: int) -> pl.DataFrame:
         return pl.scan_parquet(self.folder / IMAGES).slice(part * self.size, self.size).collect()
+
+    def work(self) -> Iterator[list[tuple[int, int]]]:
+        """What is to be done, (part, share) each, `WHOLE` for the part: lists, one after the other."""
+        yield [(part, WHOLE) for part in self.missing() if not large_file(self.folder, part).is_file()]
+        yield list(self._missing_shares())
+        yield [(part, WHOLE) for part in self.missing()]  # those that were set aside
+        remove_shares(self.folder)
+
+    def _missing_shares(self) -> Iterator[tuple[int, int]]:
+        for part in self.missing():
+            for share in range(len(shares_of(self.folder, part))):
+                if not tiles_file(self.folder, part, share).is_file():
+                    yield part, share
 
 
 def open_plan(folder: Path, images: pl.DataFrame, size: int, told: dict[str, Any]) -> Plan:
@@ -96,21 +121,45 @@ def open_plan(folder: Path, images: pl.DataFrame, size: int, told: dict[str, Any
     return Plan(folder, len(images), size)
 
 
-def predict_part(plan: Plan, part: int, predict: Predict) -> dict[str, int]:
-    """Predict a part and put its files into the folder; gives its number, and how many images and boxes."""
-    images = plan.images_of(part)
-    with tempfile.TemporaryDirectory(prefix="boxwright-") as folder:
-        places = place_images(images, Path(folder))
-        gone = {path: name for name, path in places if path.startswith(folder)}
-        tables = _without_paths(predict(places), gone) if gone else predict(places)
+def do_piece(
+    plan: Plan,
+    part: int,
+    share: int,
+    predictors: Sequence[Predictor],
+    batch_size: int | None = None,
+    **options,
+) -> dict[str, int]:
+    """Predict a part, or look at a share of its tiles, and put the files into the folder.
+
+    Args:
+        plan: what there is.
+        part, share: of `Plan.work`.
+        predictors, batch_size, options: as of `predict_images`.
+
+    Returns:
+        How many images and boxes are done with it: none of a share, and of a part that is set aside.
+    """
+    images, folder = plan.images_of(part), plan.folder
+    if share != WHOLE:
+        see_share(folder, images, part, share, predictors, batch_size)
+        return {"images": 0, "boxes": 0}
+    with tempfile.TemporaryDirectory(prefix="boxwright-") as unpacked:
+        places = place_images(images, Path(unpacked))
+        if not large_file(folder, part).is_file() and set_aside(folder, part, places, predictors):
+            return {"images": 0, "boxes": 0}
+        seen = seen_of(folder, part, len(predictors))
+        tables = predict_images(places, predictors, batch_size, seen=seen, **options)
+        tables = _without_paths(tables, {path: name for name, path in places if path.startswith(unpacked)})
     faults = json.dumps([asdict(fault) for fault in tables.faults])
-    write_atomic(plan.folder / f"faults-{part:06d}.json", faults.encode())
-    formats.write(tables, part_file(plan.folder, part))
-    return {"part": part, "images": len(images), "boxes": len(tables.boxes)}
+    write_atomic(folder / f"faults-{part:06d}.json", faults.encode())
+    formats.write(tables, part_file(folder, part))
+    return {"images": len(images), "boxes": len(tables.boxes)}
 
 
 def _without_paths(tables: Tables, names: dict[str, str]) -> Tables:
     """The tables of files that are gone again, whose names are known by their paths."""
+    if not names:
+        return tables
     paths = re.compile("|".join(map(re.escape, names)))
     faults = [
         replace(f, **{key: paths.sub(lambda m: names[m[0]], getattr(f, key)) for key in ("place", "message")})

@@ -1,7 +1,7 @@
 """`boxwright.predict`: a checkpoint over image files, to a box table."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -26,7 +26,8 @@ from boxwright.prediction.ensemble import fuse_tables
 from boxwright.prediction.outputs import open_outputs
 from boxwright.prediction.pipeline import in_order
 from boxwright.prediction.predictor import Predictor, open_predictor
-from boxwright.prediction.tiles import TilingOptions, count_tiles, detect_tiles
+from boxwright.prediction.tiles import Seen, count_tiles, detect_tiles
+from boxwright.prediction.tiling import TilingOptions
 from boxwright.prediction.video import VideoOptions, predict_video
 from boxwright.progress import progress_bar
 
@@ -135,24 +136,42 @@ def predict_images(
     batch_size: int | None = None,
     max_detections: int | None = None,
     correction: Calibration | None = None,
+    seen: Sequence[Mapping[int, Seen]] | None = None,
 ) -> Tables:
-    """What predictors find in images, fused where there are several; `places` are names and paths."""
-    members = [_predict_one(places, predictor, batch_size) for predictor in predictors]
+    """What predictors find in images, fused where there are several.
+
+    Args:
+        places: names and paths.
+        predictors: ready to predict.
+        batch_size, max_detections: as of `predict`.
+        correction: of scores.
+        seen: by predictor what was seen in tiles already, by the number of the image.
+    """
+    known = seen or [{}] * len(predictors)
+    members = [_predict_one(places, p, batch_size, own) for p, own in zip(predictors, known)]
     tables = members[0] if len(members) == 1 else fuse_tables(members, max_detections)
     if predictors[0].tiling is not None:
         tables = with_positions(tables)
     return tables if correction is None else correction.apply(tables)
 
 
-def _predict_one(places: Sequence[tuple[str, str]], predictor: Predictor, batch_size: int | None) -> Tables:
+def _predict_one(
+    places: Sequence[tuple[str, str]],
+    predictor: Predictor,
+    batch_size: int | None,
+    seen: Mapping[int, Seen],
+) -> Tables:
     """What a detector finds, with the scores that its own validation has made probabilities."""
     model, cut, where = predictor.model, predictor.tiling, predictor.device
-    table, faults = _image_table(places, large=cut is not None)
+    table, read, faults = _image_table(places, large=cut is not None)
     names = table.images["file_name"]
     if cut is not None:
+        known = {image: seen[place] for image, place in enumerate(read) if place in seen}
         with progress_bar("predict", count_tiles(table.images, cut, model)) as tell:
             find = predictor.find_tiles
-            rows, broken, full = detect_tiles(model, table.images, cut, where, find, batch_size, tell)
+            rows, broken, full = detect_tiles(
+                model, table.images, cut, where, find, batch_size, tell, known=known
+            )
         faults += [Fault("unreadable-image", "error", names[n], e, dropped=True) for n, e in broken]
     else:
         dataset = _Readable(DetectionDataset(table, predictor.loaded.config.image_size))
@@ -210,16 +229,22 @@ def _collate_readable(
     return (collate(good) if good else None), [s for s in samples if not isinstance(s, Sample)]
 
 
-def _image_table(places: Sequence[tuple[str, str]], large: bool = False) -> tuple[Tables, list[Fault]]:
-    """Tables of images without boxes, and what can't be read; `large`: those beyond memory too."""
-    rows, faults = [], []
-    for name, path in places:
+def _image_table(places: Sequence[tuple[str, str]], large: bool) -> tuple[Tables, list[int], list[Fault]]:
+    """Tables of images without boxes, which of the places they are, and what can't be read.
+
+    Args:
+        places: names and paths.
+        large: those beyond memory too.
+    """
+    rows, read, faults = [], [], []
+    for number, (name, path) in enumerate(places):
         try:
             size = large_image_size(path) if large else image_size(path)[:2]
             rows.append((name, path, *size))
+            read.append(number)
         except DataError as error:
             faults.append(Fault("unreadable-image", "error", path, str(error), dropped=True))
     names, paths, widths, heights = zip(*rows) if rows else ((), (), (), ())
     columns = {"image_id": np.arange(len(rows)), "file_name": names, "path": paths}
     found = frame(IMAGE_SCHEMA, columns | {"width": widths, "height": heights})
-    return Tables(found, frame(BOX_SCHEMA, {}), frame(CATEGORY_SCHEMA, {})), faults
+    return Tables(found, frame(BOX_SCHEMA, {}), frame(CATEGORY_SCHEMA, {})), read, faults

@@ -26,7 +26,8 @@ from boxwright.models.foreign import is_foreign, load_foreign
 from boxwright.models.onnx import OnnxDetector
 from boxwright.prediction.detect import detect, detect_images, to_tables
 from boxwright.prediction.sweep import sweep_angles, sweep_images
-from boxwright.prediction.tiles import Detect, PixelWindows, Tiling, TilingOptions, detect_tiles
+from boxwright.prediction.tiles import Detect, PixelWindows, detect_tiles
+from boxwright.prediction.tiling import Tiling, TilingOptions
 
 RUNTIMES = ("torch", "onnx")
 

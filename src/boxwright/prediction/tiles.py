@@ -1,7 +1,8 @@
 """A detector over images of any size: each decoded once, tiles of several images in one batch."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,122 +10,54 @@ import torch
 
 from boxwright.data.transforms import PAD_VALUE, resize
 from boxwright.data.windows import WindowedImage
-from boxwright.errors import ConfigError, DataError
-from boxwright.geometry.tiling import MERGES, choose_tile, fit_tile, is_cut, merge_tiles, tile_windows
-from boxwright.models.checkpoint import LoadedDetector
-from boxwright.models.detections import Detections, Selection
+from boxwright.errors import DataError
+from boxwright.geometry.tiling import is_cut, merge_tiles
+from boxwright.models.detections import Detections
 from boxwright.models.detector import Detector
 from boxwright.prediction.detect import detect_images
 from boxwright.prediction.pipeline import in_order
+from boxwright.prediction.tiling import AREA, EDGE, Tiling
 
 # Model, images (B, 3, H, W) and sizes of their content (B, 2) to the detections of each.
 Detect = Callable[[Detector, torch.Tensor, torch.Tensor], list[Detections]]
-AREA = 4_500_000  # px of a tile, unless its size is given: large ones have less overlap
-OVERLAP = 0.2  # of a tile's shorter side, where nobody knows how long objects are
-CANDIDATES = 10_000  # of a tile, which the image's limit doesn't bind
-EDGE = 2.0  # px of the network's input within which a box touches its tile's edge
+EACH = slice(None)  # of an image's tiles
 
 
 @dataclass(frozen=True)
-class Tiling:
-    """How images are cut up.
+class Seen:
+    """What was seen in tiles of an image, before they are merged.
 
     Attributes:
-        size: greatest (width, height) of a tile as the network sees it, px; None: what suits an image, of
-            `AREA` or less.
-        overlap: pixels of it that neighbours have in common; objects longer than that are seen in pieces.
-        scale: pixels of the network's input a pixel of the image.
-        merge: of `merge_tiles`.
-        iou_threshold: of `merge_tiles`.
-        max_detections: an image.
+        boxes: (N, 4) x1, y1, x2, y2 or (N, 5) cx, cy, w, h, angle, in the image's pixels.
+        scores, labels: (N,).
+        windows: (N, 4) x1, y1, x2, y2 of each box's tile.
+        landmarks: (N, 2 L) x, y, or none: (N, 0).
+        certainty: (N, 1) of headings, or none: (N, 0).
+        full: a tile reached its limit of detections.
+        error: what is wrong with the image; empty: nothing.
     """
 
-    size: tuple[int, int] | None
-    overlap: float
-    scale: float = 1.0
-    merge: str = "fuse"
-    iou_threshold: float = 0.4
-    max_detections: int = 10_000
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    scores: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    windows: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
+    landmarks: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    certainty: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    full: bool = False
+    error: str = ""
 
-    def selection_of(self, selection: Selection) -> Selection:
-        """How the detections of a tile are thinned out, where an image's are by `selection`."""
-        kept = selection.limited_to(max(self.max_detections, CANDIDATES))
-        # All boxes of an object are left for fusing: their mean is a better place than the best one's.
-        return replace(kept, iou_threshold=1.0) if self.merge == "fuse" else kept
-
-    def tile_of(self, size: tuple[int, int], model: Detector) -> tuple[int, int]:
-        """(width, height) of the tiles of an image of `size`, as the network sees them."""
-        seen = (size[0] * self.scale, size[1] * self.scale)
-        if self.size is None:
-            return choose_tile(seen, AREA, self.overlap, model.stride, model.least_side)
-        width, height = (fit_tile(s, m, self.overlap, model.stride) for s, m in zip(seen, self.size))
-        return max(model.least_side, width), max(model.least_side, height)
-
-    def windows_of(self, size: tuple[int, int], tile: tuple[int, int]) -> np.ndarray:
-        """Windows (T, 4) x1, y1, x2, y2 of an image of `size`, in its pixels; `tile` as in `tile_of`."""
-        width, height = (max(1, round(side / self.scale)) for side in tile)
-        overlap = self.overlap / self.scale
-        return tile_windows(size, (width, height), (overlap, overlap))
-
-
-@dataclass(frozen=True)
-class TilingOptions:
-    """A user's options of tiles; None: what the checkpoint was trained at.
-
-    Attributes:
-        size: greatest (width, height) of a tile in pixels of the network's input; None: what suits each image
-            best, of `AREA` or less.
-        overlap: share of a tile's shorter side that neighbours share; None: as much as objects are long.
-        scale: pixels of the input a pixel of the images.
-        object_width: of the objects in these images, pixels: they are scaled to the width that objects had in
-            training.
-        gsd: metres of ground a pixel of these images, scaled to that of the training images (`data.gsd`).
-        merge: "fuse", "nms" or "soft"; the first finds the best place.
-        iou_threshold: from which boxes of a class are one object.
-    """
-
-    size: tuple[int, int] | None = None
-    overlap: float | None = None
-    scale: float | None = None
-    object_width: float | None = None
-    gsd: float | None = None
-    merge: str = Tiling.merge
-    iou_threshold: float = Tiling.iou_threshold
-
-    def resolve(self, loaded: LoadedDetector, max_detections: int | None) -> Tiling:
-        """With what is left open taken from a checkpoint.
-
-        Raises:
-            ConfigError: more than one of scale, object width and gsd, numbers that can't be meant, or a
-                checkpoint that doesn't know what it was trained at.
-        """
-        given = {
-            n: getattr(self, n) for n in ("scale", "object_width", "gsd") if getattr(self, n) is not None
+    @classmethod
+    def joined(cls, parts: "Sequence[Seen]", error: str = "") -> "Seen":
+        """The parts as one; of an image with an error nothing, as its first tiles would seem the whole."""
+        error = error or next((part.error for part in parts if part.error), "")
+        held = [part for part in parts if len(part.boxes)]
+        if error or not held:
+            return cls(error=error)
+        names = ("boxes", "scores", "labels", "windows", "landmarks", "certainty")
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in held]) for name in names
         }
-        if len(given) > 1:
-            raise ConfigError(f"{' and '.join(given)} both give the size of objects; expected one of them.")
-        if any(value <= 0 for value in given.values()) or not 0 <= (self.overlap or 0) < 1:
-            raise ConfigError(
-                f"overlap {self.overlap}, {given}: expected a share below 1, and positive numbers."
-            )
-        if self.merge not in MERGES:
-            raise ConfigError(f"merge '{self.merge}', expected one of {', '.join(MERGES)}.")
-        known, trained = loaded.statistics, loaded.config.data.gsd
-        if self.object_width is not None and "object_width" not in known:
-            raise ConfigError("the checkpoint doesn't know how wide its objects were; say a scale instead.")
-        if self.gsd is not None and (trained is None or "scale" not in known):
-            raise ConfigError("the checkpoint doesn't know its images' data.gsd; say a scale instead.")
-        scale = self.scale or known.get("scale", 1.0)
-        if self.object_width is not None:
-            scale = known["object_width"] / self.object_width
-        elif self.gsd is not None and trained is not None:
-            scale = known["scale"] * self.gsd / trained
-        limit = max_detections or Tiling.max_detections
-        side = min(self.size) if self.size else AREA**0.5
-        overlap = side * (OVERLAP if self.overlap is None else self.overlap)
-        if self.overlap is None and "object_length" in known:
-            overlap = min(known["object_length"] + 2 * EDGE, side / 2)
-        return Tiling(self.size, overlap, scale, self.merge, self.iou_threshold, limit)
+        return cls(**arrays, full=any(part.full for part in held))
 
 
 @dataclass(frozen=True)
@@ -150,6 +83,7 @@ def detect_tiles(
     batch_size: int | None = None,
     tell: Callable[[int], None] = lambda count: None,
     open_image: "Callable[[dict], WindowedImage | PixelWindows] | None" = None,
+    known: Mapping[int, Seen] | None = None,
 ) -> tuple[list[np.ndarray], list[tuple[int, str]], list[int]]:
     """Detections in original pixels.
 
@@ -162,32 +96,53 @@ def detect_tiles(
         batch_size: tiles at a time; None: as many as have `AREA` pixels.
         tell: called with the number of tiles that were looked at, of `count_tiles`.
         open_image: opens the image of a row; None: the file at its path.
+        known: what was seen already, by image; these aren't opened.
 
     Returns:
         For each image rows of image, label, score, box as `detect` has them; images that can't be read, with
         what is wrong; and those that reached the limit of detections, theirs or a tile's.
     """
-    broken: list[tuple[int, str]] = []
-    found: dict[int, list[tuple[np.ndarray, Detections]]] = {}
-    rows, full = [], []
-    sizes = images.select("width", "height").rows()
-
-    def finish(image: int) -> None:
-        if any(image == n for n, _ in broken):
-            found.pop(image, None)  # what its first rows held would seem the whole
-            return
-        merged, at_limit = _merge(found.pop(image, []), sizes[image], tiling, model.selection.max_detections)
+    known = known or {}
+    rows, broken, full = [], [], []
+    new = images.filter(~pl.col("image_id").is_in(list(known)))
+    seen = see_tiles(model, new, tiling, device, detect, batch_size, tell, open_image)
+    for image, *size in images.select("image_id", "width", "height").iter_rows():
+        own = known[image] if image in known else next(seen)
+        if own.error:
+            broken.append((image, own.error))
+            continue
+        merged, at_limit = _merge(own, size, tiling)
         rows.append(np.column_stack([np.full(len(merged), float(image)), merged]))
         full.extend([image] if at_limit else [])
+    return rows, broken, full
 
-    batches = _batches(_tiles_of(images, tiling, model, broken, open_image or _open_file), batch_size)
-    for batch, seen in in_order(lambda b: _detect(model, b.tiles, device, detect), batches, device):
-        for tile, detections in zip(batch.tiles, seen):
-            found.setdefault(tile.image, []).append((tile.window, detections))
+
+def see_tiles(
+    model: Detector,
+    images: pl.DataFrame,
+    tiling: Tiling,
+    device: torch.device,
+    detect: Detect = detect_images,
+    batch_size: int | None = None,
+    tell: Callable[[int], None] = lambda count: None,
+    open_image: "Callable[[dict], WindowedImage | PixelWindows] | None" = None,
+    tiles: slice = EACH,
+) -> Iterator[Seen]:
+    """What is seen in the tiles of each image, in their order; arguments as of `detect_tiles`.
+
+    Args:
+        tiles: which of an image's.
+    """
+    found: dict[int, list[Seen]] = {}
+    broken: dict[int, str] = {}
+    drawn = _tiles_of(images, tiling, model, broken, open_image or _open_file, tiles)
+    work = in_order(lambda b: _detect(model, b.tiles, device, detect), _batches(drawn, batch_size), device)
+    for batch, seen in work:
+        for tile, own in zip(batch.tiles, seen):
+            found.setdefault(tile.image, []).append(own)
         tell(len(batch.tiles))
         for image in batch.done:
-            finish(image)
-    return rows, broken, full
+            yield Seen.joined(found.pop(image, []), broken.get(image, ""))
 
 
 def count_tiles(images: pl.DataFrame, tiling: Tiling, model: Detector) -> int:
@@ -235,26 +190,30 @@ def _open_file(row: dict) -> WindowedImage:
 
 
 def _tiles_of(
-    images: pl.DataFrame, tiling: Tiling, model: Detector, broken: list[tuple[int, str]], open_image: Callable
+    images: pl.DataFrame,
+    tiling: Tiling,
+    model: Detector,
+    broken: dict[int, str],
+    open_image: Callable,
+    tiles: slice,
 ) -> Iterator[_Tile | int]:
-    """The tiles of each image, and after them its number."""
+    """The tiles of each image, and after them its number; what is wrong with an image joins `broken`."""
     for row in images.iter_rows(named=True):
-        yield from _read_tiles(row, tiling, model, broken, open_image)
+        try:
+            yield from _read_tiles(row, tiling, model, open_image, tiles)
+        except DataError as error:
+            broken[row["image_id"]] = str(error)
         yield row["image_id"]
 
 
 def _read_tiles(
-    row: dict, tiling: Tiling, model: Detector, broken: list[tuple[int, str]], open_image: Callable
+    row: dict, tiling: Tiling, model: Detector, open_image: Callable, tiles: slice
 ) -> Iterator[_Tile]:
     size = (row["width"], row["height"])
     width, height = tiling.tile_of(size, model)
+    source = open_image(row)
     try:
-        source = open_image(row)
-    except DataError as error:
-        broken.append((row["image_id"], str(error)))
-        return
-    try:
-        for window in tiling.windows_of(size, (width, height)):
+        for window in tiling.windows_of(size, (width, height))[tiles]:
             pixels = source.read(window)
             # Where an image is smaller than a tile, the rest is grey.
             content = (
@@ -265,53 +224,49 @@ def _read_tiles(
             canvas[: content[1], : content[0]] = resize(pixels, content)
             window = np.array([*window[:2], window[0] + pixels.shape[1], window[1] + pixels.shape[0]])
             yield _Tile(row["image_id"], window, canvas, content)
-    except DataError as error:
-        broken.append((row["image_id"], str(error)))
     finally:
         source.close()
 
 
-def _detect(model: Detector, tiles: list[_Tile], device: torch.device, detect: Detect) -> list[Detections]:
-    """Detections of each tile, in the image's pixels."""
+def _detect(model: Detector, tiles: list[_Tile], device: torch.device, detect: Detect) -> list[Seen]:
+    """What is seen in each tile, in the image's pixels."""
     if not tiles:
         return []
     stacked = tiles[0].pixels[None] if len(tiles) == 1 else np.stack([t.pixels for t in tiles])
     pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2).to(device)
     sizes = torch.tensor([t.content for t in tiles], dtype=torch.float32, device=device)
-    moved = []
-    for tile, found in zip(tiles, detect(model, pixels, sizes)):
-        extent = tile.window[2:] - tile.window[:2]
-        factor = torch.tensor(extent / np.array(tile.content), dtype=torch.float64)
-        offset = torch.tensor(tile.window[:2], dtype=torch.float64)
-        boxes = found.boxes.double().cpu()
-        if boxes.shape[1] == 5:
-            # The factors of both axes differ by the rounding of a tile alone.
-            sides = boxes[:, 2:4] * factor.mean()
-            boxes = torch.cat([boxes[:, :2] * factor + offset, sides, boxes[:, 4:]], dim=1)
-        else:
-            boxes = boxes * factor.repeat(2) + offset.repeat(2)
-        points = None if found.landmarks is None else found.landmarks.double().cpu() * factor + offset
-        moved.append(Detections(boxes, found.scores.cpu(), found.labels.cpu(), points))
-    return moved
+    found = detect(model, pixels, sizes)
+    return [_moved(tile, own, model.selection.max_detections) for tile, own in zip(tiles, found)]
 
 
-def _merge(
-    found: list[tuple[np.ndarray, Detections]], size: tuple[int, int], tiling: Tiling, of_tile: int
-) -> tuple[np.ndarray, bool]:
-    """Rows of label, score, box and landmarks of an image, and whether a limit was reached."""
-    found = [(window, d) for window, d in found if len(d.boxes)]
-    if not found:
+def _moved(tile: _Tile, found: Detections, most: int) -> Seen:
+    """Detections of a tile in the image's pixels; `most` of them reach its limit."""
+    count, offset = len(found.boxes), tile.window[:2].astype(float)
+    factor = (tile.window[2:] - tile.window[:2]) / np.array(tile.content)
+    boxes = found.boxes.double().cpu().numpy()
+    if boxes.shape[1] == 5:
+        # The factors of both axes differ by the rounding of a tile alone.
+        sides = boxes[:, 2:4] * factor.mean()
+        boxes = np.concatenate([boxes[:, :2] * factor + offset, sides, boxes[:, 4:]], axis=1)
+    else:
+        boxes = boxes * np.tile(factor, 2) + np.tile(offset, 2)
+    landmarks, certainty = np.zeros((count, 0)), np.zeros((count, 0))
+    if found.landmarks is not None:
+        landmarks = (found.landmarks.double().cpu().numpy() * factor + offset).reshape(count, -1)
+    if found.heading_certainty is not None:
+        certainty = found.heading_certainty.double().cpu().numpy()[:, None]
+    scores, labels = found.scores.double().cpu().numpy(), found.labels.cpu().numpy()
+    windows = np.tile(tile.window, (count, 1))
+    return Seen(boxes, scores, labels, windows, landmarks, certainty, count >= most)
+
+
+def _merge(seen: Seen, size: Sequence[int], tiling: Tiling) -> tuple[np.ndarray, bool]:
+    """Rows of label, score, box, landmarks and certainty of an image, and whether a limit was reached."""
+    if not len(seen.boxes):
         return np.zeros((0, 6)), False
-    boxes = np.concatenate([d.boxes.numpy() for _, d in found])
-    scores = np.concatenate([d.scores.double().numpy() for _, d in found])
-    labels = np.concatenate([d.labels.numpy() for _, d in found])
-    windows = np.concatenate([np.tile(window, (len(d.boxes), 1)) for window, d in found])
-    cut = is_cut(boxes, windows, size, EDGE / tiling.scale)
-    boxes, scores, labels, best = merge_tiles(boxes, scores, labels, cut, tiling.merge, tiling.iou_threshold)
-    at_limit = len(boxes) > tiling.max_detections or any(len(d.boxes) >= of_tile for _, d in found)
-    columns = [labels, scores, boxes]
-    points = [d.landmarks.numpy() for _, d in found if d.landmarks is not None]
-    if points:
-        columns.append(np.concatenate(points)[best].reshape(len(best), -1))
-    rows = np.column_stack(columns)
-    return rows[: tiling.max_detections], at_limit
+    cut = is_cut(seen.boxes, seen.windows, (size[0], size[1]), EDGE / tiling.scale)
+    boxes, scores, labels, best = merge_tiles(
+        seen.boxes, seen.scores, seen.labels, cut, tiling.merge, tiling.iou_threshold
+    )
+    rows = np.column_stack([labels, scores, boxes, seen.landmarks[best], seen.certainty[best]])
+    return rows[: tiling.max_detections], seen.full or len(boxes) > tiling.max_detections

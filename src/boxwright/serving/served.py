@@ -16,7 +16,7 @@ from boxwright.data.tables import Tables
 from boxwright.models.onnx import OnnxDetector
 from boxwright.prediction.detect import to_columns
 from boxwright.prediction.predictor import Predictor
-from boxwright.prediction.tiles import TilingOptions
+from boxwright.prediction.tiling import TilingOptions
 from boxwright.prediction.video import image_table
 from boxwright.serving.batching import Batcher
 from boxwright.serving.limits import Limits

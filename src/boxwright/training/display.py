@@ -18,7 +18,7 @@ class TrainingDisplay:
     def __init__(self, total: int, done: int, steps_per_epoch: int, shown: bool):
         self.shown = shown
         self.steps_per_epoch, self.done = steps_per_epoch, done
-        self.epochs = -(-total // steps_per_epoch)
+        self.epochs = total // steps_per_epoch
         self.numbers = ""
         columns = (
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
@@ -39,6 +39,11 @@ class TrainingDisplay:
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+
+    def plan(self, total: int) -> None:
+        """So many steps, in place of those that were planned."""
+        self.epochs = total // self.steps_per_epoch
+        self.progress.update(self.task, total=total, epochs=self.epochs)
 
     def advance(self) -> None:
         """One step more."""

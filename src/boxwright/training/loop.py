@@ -33,6 +33,7 @@ from boxwright.training.optimization import Plateau, make_average, make_optimize
 from boxwright.training.preparation import Preparation
 from boxwright.training.state import STATE, Progress, load_state, save_state
 from boxwright.training.stopping import Stop
+from boxwright.training.watching import LossWatch
 
 ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
 EVALUATION_SHARE = 0.05
@@ -78,6 +79,7 @@ class Trainer:
     ):
         self.config, self.folder, self.categories = config, folder, categories
         self.on_evaluation = on_evaluation
+        self.after_epoch: Callable[[], None] = lambda: None  # before it is judged; may plan anew
         self.statistics = input_statistics(train_set.tables, config.image_size)
         settings = config.train
         self.accelerator = make_accelerator(settings, folder)
@@ -89,7 +91,6 @@ class Trainer:
         if len(train_set) < world:
             raise DataError(f"{len(train_set)} training images for {world} processes.")
         self.sampler = EpochSampler(draws or len(train_set), settings.seed, True, rank, world)
-        self.file_names = train_set.tables.images["file_name"]
         make = partial(make_loader, model, settings.batch_size, settings.workers, device)
         self.loader = make(train_set, self.sampler)
         val_sampler = EpochSampler(len(val_set), settings.seed, False, rank, world, even=False)
@@ -114,11 +115,11 @@ class Trainer:
         self.frozen = freeze(model, config.model.freeze)
         self.optimizer = make_optimizer(model, settings.optimizer)
         self.train_set, self.val_set = train_set, val_set
+        self.progress = Progress(fresh=list(fresh))
         self.plan(settings.epochs)
         prepared = torch.compile(model) if settings.compile else model
         self.model, self.optimizer = self.accelerator.prepare(prepared, self.optimizer)
         self.average = make_average(model, settings.ema.decay, settings.ema.start) if settings.ema else None
-        self.progress = Progress(fresh=list(fresh))
         if resume and (folder / "checkpoints" / STATE).is_file():
             self.progress = load_state(folder / "checkpoints" / STATE, self.parts())
         anew = self.progress.fresh
@@ -128,16 +129,19 @@ class Trainer:
         self.best_evaluation: Evaluation | None = None  # None too where the best was found before a resume
         self.stop = Stop(self.accelerator, settings.log_every)
         self.metrics: MetricsLog | None = None
-        self.recent: list[tuple[int, Tensor, Tensor]] = []  # step, losses, images: not yet looked at
+        self.losses = LossWatch(folder, train_set.tables.images["file_name"])
         self.whole = True  # no step is half taken
 
     def plan(self, epochs: int) -> None:
-        """Train for so many epochs: what depends on how many there are, before the first step."""
+        """Train for so many epochs: what depends on how many there are, before the first step or later."""
         settings = self.config.train.model_copy(update={"epochs": epochs, "minutes": None})
         self.config = self.config.model_copy(update={"train": settings})
-        for group in self.optimizer.param_groups:
-            group["lr"] = group.get("initial_lr", group["lr"])
-        self.schedule = make_schedule(self.optimizer, settings.schedule, epochs * self.steps_per_epoch)
+        if not self.progress.step or settings.schedule.name != "plateau":  # which knows of no end
+            for group in self.optimizer.param_groups:
+                group["lr"] = group.get("initial_lr", group["lr"])
+            self.schedule = make_schedule(self.optimizer, settings.schedule, epochs * self.steps_per_epoch)
+            for _ in range(self.progress.step):
+                self.schedule.step()
         self.sampler.ramp = round(self.config.data.sampling.curriculum * epochs)
         self.train_set.mixed_epochs = round((1 - self.config.augment.plain_end) * epochs)
         times, self.judging_share = evaluations_of(epochs, self.sampler.whole, len(self.val_set))
@@ -186,7 +190,7 @@ class Trainer:
         return f"Step {self.progress.step} is saved: --resume goes on from there."
 
     def _run(self) -> None:
-        progress, epochs = self.progress, self.config.train.epochs
+        progress = self.progress
         shown = self.accelerator.is_main_process
         if shown and self.config.train.evaluate_every is None:
             console.print(
@@ -196,14 +200,16 @@ class Trainer:
         if shown:
             trackers = start_trackers(self.accelerator, self.config, self.folder.name)
             self.metrics = MetricsLog(self.folder, progress.step, trackers)
-        total = epochs * self.steps_per_epoch
         try:
             with (
                 self.stop.on_signals(),
-                TrainingDisplay(total, progress.step, self.steps_per_epoch, shown) as display,
+                TrainingDisplay(self.steps, progress.step, self.steps_per_epoch, shown) as display,
             ):
-                while progress.epoch < epochs and not self._has_settled():
+                while progress.epoch < self.config.train.epochs and not self._has_settled():
                     self._run_epoch(display)
+                    self.after_epoch()
+                    epochs = self.config.train.epochs
+                    display.plan(self.steps)
                     if progress.epoch % self.evaluate_every == 0 or progress.epoch == epochs:
                         self._evaluate(display)
                     if progress.epoch > epochs - self.config.train.keep:
@@ -231,7 +237,7 @@ class Trainer:
             progress.step, progress.batch = progress.step + 1, progress.batch + len(batches)
             self.whole = True
             progress.seconds += time.perf_counter() - began
-            self.recent.append((progress.step, losses, torch.cat([b.indices for b in batches])))
+            self.losses.add(progress.step, losses, torch.cat([b.indices for b in batches]))
             if progress.step % settings.log_every == 0:
                 self._log(display)
             display.advance()
@@ -285,7 +291,7 @@ class Trainer:
                 if self.distiller is not None:
                     losses |= self.distiller.losses(outputs, images, lambda: self.accelerator.autocast())
                 self.accelerator.backward(sum(losses.values()) / len(batches))
-            self.loss_names = list(losses)
+            self.losses.names = list(losses)
             parts.append(torch.stack([loss.detach() for loss in losses.values()]))
         if self.progress.step < self.config.train.new_first:
             for parameter in self.carried:
@@ -302,23 +308,28 @@ class Trainer:
     def _prepared(self, batch: Batch, n: int) -> tuple[Batch, Tensor | None]:
         """The nth batch of a step as the model sees it, and weights of its images, where they have any."""
         step = self.progress.step
-        share = step / (self.config.train.epochs * self.steps_per_epoch)
+        share = step / self.steps
         batch = self.preparation.resized(batch, step, n, share)
         return self.preparation.taught(
             batch, step, n, share, self.average, lambda: self.accelerator.autocast()
         )
 
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return self.config.train.epochs * self.steps_per_epoch
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of now, of the first group of parameters."""
+        return self.optimizer.param_groups[0]["lr"]
+
     def _log(self, display: TrainingDisplay) -> None:
-        """Check the losses since the last time: the only wait for the device."""
-        if not self.recent:
+        """Look at the losses since the last time, and tell them."""
+        if not len(self.losses):
             return
-        losses = torch.stack([loss for _, loss, _ in self.recent]).cpu()
-        finite = losses.isfinite().all(dim=1)
-        if not finite.all():
-            self._report_non_finite(int(finite.int().argmin()), losses)
-        mean = dict(zip(self.loss_names, losses.mean(0).tolist()))
-        rate = self.optimizer.param_groups[0]["lr"]
-        progress = self.progress
+        rate, progress = self.rate, self.progress
+        mean = self.losses.means(rate)
         images = progress.step * self.config.train.accumulate * self.config.train.batch_size
         numbers = {f"loss/{name}": value for name, value in mean.items()}
         numbers |= {"loss/total": sum(mean.values()), "learning_rate": rate, "seconds": progress.seconds}
@@ -326,19 +337,6 @@ class Trainer:
         if self.metrics is not None:
             self.metrics.add(progress.step, progress.epoch, numbers)
         display.show(numbers["loss/total"], rate, numbers["images_per_second"])
-        self.recent.clear()
-
-    def _report_non_finite(self, row: int, losses: Tensor) -> None:
-        step, _, indices = self.recent[row]
-        names = [self.file_names[int(i)] for i in indices]
-        values = ", ".join(f"{n} {v:g}" for n, v in zip(self.loss_names, losses[row].tolist()))
-        state = self.folder / "checkpoints" / STATE
-        good = f"The last good checkpoint is {state}." if state.is_file() else "There is no checkpoint yet."
-        raise NonFiniteError(
-            f"step {step}: the loss is not finite ({values}), learning rate "
-            f"{self.optimizer.param_groups[0]['lr']:g}, images {', '.join(names)}. {good} "
-            "Try a lower train.optimizer.lr, a longer warm-up or train.precision=fp32."
-        )
 
     def _evaluate(self, display: TrainingDisplay) -> None:
         self._log(display)
@@ -393,9 +391,8 @@ class Trainer:
 
     def _save(self) -> None:
         """Write the state, unless a loss since the last check is not finite."""
-        for row, (_, loss, _) in enumerate(self.recent):
-            if not loss.isfinite().all():
-                self._report_non_finite(row, torch.stack([r[1] for r in self.recent]).cpu())
+        if len(self.losses):
+            self.losses.check(self.rate)
         if self.metrics is not None:
             self.metrics.save()
             save_state(self.folder / "checkpoints" / STATE, self.progress, self.parts())

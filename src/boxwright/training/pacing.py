@@ -1,18 +1,118 @@
-"""As many epochs as fit into the time that a run may take: steps and judging are timed before it starts."""
+"""As many epochs as fit into the time that a run may take: steps and judging are timed before it starts.
+
+So a run is one of so many epochs, which another can repeat. Where the machine turns out to be much faster or
+slower than it was then, as other work ends or begins beside, they are planned anew.
+"""
 
 import itertools
 import time
+from dataclasses import dataclass, field
 
+import numpy as np
 from accelerate.utils import broadcast_object_list
 
 from boxwright.prediction.detect import detect
 from boxwright.progress import console
 from boxwright.training.loop import ONE_VIEW, Trainer
 from boxwright.training.machine import start
+from boxwright.training.run_folder import write_config
 
 WARM_STEPS, LEAST_STEPS, MOST_STEPS, JUDGED_BATCHES = 5, 5, 100, 4
 TRIAL = 0.03  # of the time, for timed steps
-SPARE = 0.06  # of the time, for checkpoints, the report, and a machine that becomes slower
+SPARE = 0.06  # of the time, for checkpoints, the report, and a machine that becomes a little slower
+LOOKED_AT = 0.03  # of the time, in which epochs tell how fast the machine is
+TOLERATED = 0.15  # of the time, by which a run may end earlier or later than it should
+
+
+@dataclass
+class Pace:
+    """What a run of so long is planned by.
+
+    Attributes:
+        trainer: whose epochs are planned.
+        end: of the run, on the monotonic clock, but for what is spare.
+        seconds: that it may take.
+        costs: (K,) seconds of a step, at as many places from the run's start to its end.
+        judging: seconds that it takes in one view.
+    """
+
+    trainer: Trainer
+    end: float
+    seconds: float
+    costs: np.ndarray
+    judging: float
+    _epoch: int = field(default=0, init=False)  # the last look
+    _seconds: float = field(default=0.0, init=False)
+
+    def plan(self) -> None:
+        """Before the first step."""
+        trainer = self.trainer
+        left, epochs = self.end - time.monotonic(), trainer.config.train.epochs
+        # How often it is judged depends on how many epochs there are.
+        for _ in range(2):
+            epochs = max(1, self._fitting(left))
+            # One process's clock counts for all.
+            trainer.plan(broadcast_object_list([epochs])[0])
+        if trainer.accelerator.is_main_process:
+            write_config(trainer.folder, trainer.config)
+            epoch = self._seconds_of(0, epochs, epochs) / epochs
+            short = self._seconds_of(0, 1, 1) > left - self._seconds_of_judging(0, 1)
+            late = "[yellow]not even one epoch fits[/]: " if short else ""
+            console.print(f"{late}{trainer.config.train.epochs} epochs of {epoch:.1f} s each (train.minutes)")
+
+    def adjust(self) -> None:
+        """After an epoch: plan anew where it would end much too early or too late."""
+        trainer = self.trainer
+        old = trainer.config.train.epochs
+        new = broadcast_object_list([self._epochs_now()])[0]
+        if new == old:
+            return
+        trainer.plan(new)
+        if trainer.accelerator.is_main_process:
+            write_config(trainer.folder, trainer.config)
+            how = "slower" if new < old else "faster"
+            console.print(f"{new} epochs in place of {old}: the machine is {how} than it was (train.minutes)")
+
+    def _epochs_now(self) -> int:
+        trainer = self.trainer
+        done, epochs = trainer.progress.epoch, trainer.config.train.epochs
+        spent = trainer.progress.seconds - self._seconds
+        if spent < LOOKED_AT * self.seconds and done < epochs:
+            return epochs
+        slower = spent / self._seconds_of(self._epoch, done, epochs)
+        self._epoch, self._seconds = done, trainer.progress.seconds
+        left = self.end - time.monotonic()
+        needed = slower * self._seconds_of(done, epochs, epochs) + self._seconds_of_judging(done, epochs)
+        if abs(left - needed) <= TOLERATED * self.seconds:
+            return epochs
+        return max(done, self._fitting(left, done, slower))
+
+    def _fitting(self, left: float, done: int = 0, slower: float = 1.0) -> int:
+        """How many epochs there can be, `done` among them, where a step takes so many times its cost."""
+        low, high = done, done + 1
+        while self._fits(left, done, slower, high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._fits(left, done, slower, middle) else (low, middle)
+        return low
+
+    def _fits(self, left: float, done: int, slower: float, epochs: int) -> bool:
+        needed = slower * self._seconds_of(done, epochs, epochs) + self._seconds_of_judging(done, epochs)
+        return needed <= left
+
+    def _seconds_of(self, first: int, last: int, epochs: int) -> float:
+        """Of the epochs from `first` to `last` of a run of so many."""
+        places = (np.arange(len(self.costs)) + 0.5) / len(self.costs)
+        looked_at = np.linspace(first / epochs, last / epochs, 2 * len(self.costs) + 1)
+        step = np.interp(looked_at, places, self.costs).mean()
+        return float((last - first) * self.trainer.steps_per_epoch * step)
+
+    def _seconds_of_judging(self, done: int, epochs: int) -> float:
+        """While epochs are trained, and of the best weights at the end."""
+        every = self.trainer.evaluate_every
+        times = -(-epochs // every) - done // every
+        return self.judging * (times + len(self.trainer.config.views))
 
 
 def pace(trainer: Trainer, seconds: float) -> None:
@@ -22,23 +122,15 @@ def pace(trainer: Trainer, seconds: float) -> None:
         trainer: whose epochs are planned; its weights stay as they are.
         seconds: from now until the report is there.
     """
-    began = time.monotonic()
-    step, judging = _seconds_of_step(trainer, TRIAL * seconds), _seconds_of_judging(trainer)
-    left = seconds * (1 - SPARE) - (time.monotonic() - began) - judging * len(trainer.config.views)
-    epoch = step * trainer.steps_per_epoch
-    # How often it is judged depends on how many epochs there are.
-    for _ in range(2):
-        judged = -(-trainer.config.train.epochs // trainer.evaluate_every) * judging
-        epochs = max(1, int((left - judged) / epoch))
-        # One process's clock counts for all.
-        trainer.plan(broadcast_object_list([epochs])[0])
-    if trainer.accelerator.is_main_process:
-        late = "[yellow]not even one epoch fits[/]: " if left - judged < epoch else ""
-        console.print(f"{late}{trainer.config.train.epochs} epochs of {epoch:.1f} s each (train.minutes)")
+    end = time.monotonic() + seconds * (1 - SPARE)
+    costs, judging = _seconds_of_steps(trainer, TRIAL * seconds), _seconds_of_judging(trainer)
+    pace = Pace(trainer, end, seconds, costs, judging)
+    pace.plan()
+    trainer.after_epoch = pace.adjust
 
 
-def _seconds_of_step(trainer: Trainer, seconds: float) -> float:
-    """The mean of as many steps as take about so long, from all of the run, as images may grow during it.
+def _seconds_of_steps(trainer: Trainer, seconds: float) -> np.ndarray:
+    """(K,) of as many steps as take about so long, from all of the run, as images may grow during it.
 
     Each is taken twice and timed once: the first step of a size also makes what the others find made.
     """
@@ -46,17 +138,17 @@ def _seconds_of_step(trainer: Trainer, seconds: float) -> float:
     with trainer.on_trial():
         steps = itertools.chain.from_iterable(trainer.steps_of(n) for n in itertools.count())
 
-        def take(count: int) -> float:
-            spent = 0.0
+        def take(count: int) -> np.ndarray:
+            spent = np.zeros(count)
             for n in range(count):
                 trainer.progress.step = total * (2 * n + 1) // (2 * count)
                 float(trainer.step(next(steps)).sum())  # waits for the device
                 began = time.monotonic()
                 float(trainer.step(next(steps)).sum())
-                spent += time.monotonic() - began
-            return spent / count
+                spent[n] = time.monotonic() - began
+            return spent
 
-        wanted = seconds / take(WARM_STEPS) / 2
+        wanted = seconds / take(WARM_STEPS).mean() / 2
         return take(broadcast_object_list([int(min(max(wanted, LEAST_STEPS), MOST_STEPS))])[0])
 
 

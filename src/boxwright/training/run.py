@@ -31,7 +31,7 @@ from boxwright.progress import console, progress_bar
 from boxwright.training.loop import ONE_VIEW, OnEvaluation, Trainer
 from boxwright.training.machine import on_cpu
 from boxwright.training.pacing import pace
-from boxwright.training.run_folder import choose_folder, start_folder, write_config
+from boxwright.training.run_folder import choose_folder, start_folder
 from boxwright.training.state import STATE
 from boxwright.training.train import Loaded
 from boxwright.training.weighing import groups_of_images, places_of_corrections, weigh_images
@@ -85,8 +85,6 @@ def run(
     trainer = make_trainer(config, data, folder, resumed is not None, on_evaluation)
     if config.train.minutes is not None:
         pace(trainer, 60 * config.train.minutes - (time.monotonic() - began))
-        if first:
-            write_config(folder, trainer.config)
     trainer.run()
     return _conclude(trainer, folder, data.val)
 
