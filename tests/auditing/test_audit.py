@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 import boxwright
+from boxwright.auditing import judging
 from boxwright.auditing.others import what_others_drew
 from boxwright.auditing.planting import corrupt
 from boxwright.auditing.repair import repair, undo
@@ -59,7 +60,8 @@ def test_an_audit_is_scored(audited):
     assert all(row["recall"] == 0 and row["precision"] is None for row in nothing)
 
 
-def test_a_detector_that_doubts_its_headings_is_not_believed():
+def test_a_detector_that_doubts_its_headings_is_not_believed(monkeypatch):
+    monkeypatch.setattr(judging, "ROUNDS", 3)
     clean = labels(images=60, oriented=True)
     planted = corrupt(clean, {"heading": 0.05}, seed=50)
     found, rng = detections(clean), np.random.default_rng(0)

@@ -9,6 +9,7 @@ import polars as pl
 
 from boxwright.auditing.duplicates import FLAT, find_duplicates, similarity
 from boxwright.auditing.fingerprints import Fingerprints, fingerprint
+from boxwright.auditing.overlaps import find_overlaps
 from boxwright.data.tables import Tables
 
 DARK, BRIGHT = 20.0, 240.0  # mean grey value beyond which little can be seen
@@ -17,7 +18,8 @@ BLURRED_SHARE = 0.4  # and share of that median below which an image is blurred
 FRAMES, NEIGHBOURS = 8, 0.9  # images of a sequence at least, and similarity of most neighbours in it
 
 IMAGE_FINDING_SCHEMA: dict[str, pl.DataType] = {
-    "kind": pl.String(),  # unreadable, leak, cut sequence, duplicate, dark, bright, flat, blurred, empty
+    # unreadable, leak, cut sequence, overlap, duplicate, dark, bright, flat, blurred, empty
+    "kind": pl.String(),
     "severity": pl.String(),  # error or warning
     "part": pl.String(),
     "file_name": pl.String(),
@@ -26,28 +28,31 @@ IMAGE_FINDING_SCHEMA: dict[str, pl.DataType] = {
     "other": pl.String(),
     "other_path": pl.String(),
     "detail": pl.String(),
-    "value": pl.Float64(),  # similarity, brightness, contrast, or sharpness over the median
+    "value": pl.Float64(),  # similarity, share, brightness, contrast, or sharpness over the median
 }
 ERRORS = ("unreadable", "leak", "cut sequence")
 
 
 def audit_images(
-    parts: Mapping[str, Tables], tell: Callable[[int], None] = lambda count: None
+    parts: Mapping[str, Tables], tell: Callable[[int], None] = lambda count: None, overlaps: bool = True
 ) -> pl.DataFrame:
     """Look at the images of all parts of a data set; `IMAGE_FINDING_SCHEMA`, errors first.
 
     Args:
         parts: tables by name, such as train and val.
-        tell: called after each image.
+        tell: called after each image, and again where overlaps are looked for.
+        overlaps: look for images of different parts that show a piece of the same place.
     """
     images = _images_of(parts)
     sizes = images.select("width", "height").rows()
     stated = [(w, h) if w is not None and h is not None else None for w, h in sizes]
     prints = fingerprint(images["path"].to_list(), stated, tell)
+    doubles = _doubles(images, prints)
     rows = [
         *_unreadable(images, prints),
-        *_doubles(images, prints),
+        *doubles,
         *_cut_sequences(images, prints),
+        *(_overlaps(images, doubles, tell) if overlaps and len(parts) > 1 else ()),
         *_of_little_use(images, prints),
     ]
     for row in rows:
@@ -96,6 +101,24 @@ def _doubles(images: pl.DataFrame, prints: Fingerprints) -> list[dict]:
             detail += f", similarity {alike:.3f}"
         rows.append(_beside(images, first, second, kind, detail, alike))
     return sorted(rows, key=lambda row: row["kind"] != "leak")
+
+
+def _overlaps(images: pl.DataFrame, doubles: list[dict], tell: Callable[[int], None]) -> list[dict]:
+    """Images that show a piece of what one of another part shows, but for those that are nearly the same."""
+    names, part = images["file_name"], images["part"].to_list()
+    number = {name: n for n, name in enumerate(dict.fromkeys(part))}
+    known = {(row["part"], row["file_name"]) for row in doubles if row["kind"] == "leak"}
+    rows = []
+    found = find_overlaps(images["path"].to_list(), [number[name] for name in part], tell)
+    for first, second, share, points, turned, scale in found.rows():
+        if (part[second], names[second]) in known:
+            continue
+        moved = [f"turned by {abs(turned):.0f} degrees"] if abs(turned) >= 1 else []
+        moved += [f"{scale:.2f} times as large"] if abs(scale - 1) >= 0.02 else []
+        how = f" ({', '.join(moved)})" if moved else ""
+        detail = f"{share:.0%} of it is in {names[first]} of {part[first]}{how}: {points} key points agree"
+        rows.append(_beside(images, first, second, "overlap", detail, share))
+    return rows
 
 
 def _cut_sequences(images: pl.DataFrame, prints: Fingerprints) -> list[dict]:

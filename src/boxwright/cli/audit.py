@@ -225,9 +225,16 @@ def images(
         "images.html"
     ),
     format: Format = None,
+    overlaps: Annotated[
+        bool,
+        typer.Option(
+            help="Images of different sources that show a piece of the same place are looked for too."
+        ),
+    ] = True,
 ) -> None:
-    """Find images that are there twice, mirrored and turned ones too, leak from one source into another, are
-    dark, blurred or empty, or can't be read; exit code 1 if any leaks or can't be.
+    """Find images that are there twice, mirrored and turned ones too, leak from one source into another or
+    show a piece of its places, are dark, blurred or empty, or can't be read; exit code 1 if any leaks or
+    can't be.
     """
     from boxwright.auditing.images import audit_images
     from boxwright.cli.tables import print_rows
@@ -239,8 +246,9 @@ def images(
     if output.suffix not in (".html", ".parquet", ".json"):
         raise DataError(f"{output}: expected a .html, .parquet or .json to write.")
     parts = {name: _with_images(path, format) for name, path in _named(sources).items()}
-    with progress_bar("look at images", sum(len(tables.images) for tables in parts.values())) as tell:
-        found = audit_images(parts, tell)
+    count = sum(len(tables.images) for tables in parts.values())
+    with progress_bar("look at images", count * (2 if overlaps and len(parts) > 1 else 1)) as tell:
+        found = audit_images(parts, tell, overlaps)
     if output.suffix == ".html":
         write_images_page(found, output, "Images of " + ", ".join(parts))
     else:

@@ -259,8 +259,8 @@ class EMAConfig(Part):
 
 class TrainConfig(Part):
     epochs: Positive = 60
-    # of the whole run, about, in place of epochs: as many as fit, by steps timed at the start; the run's own
-    # config has them. null: epochs decide
+    # of the whole run, about, in place of epochs: as many as fit, by steps timed at the start, and anew where
+    # the machine becomes much faster or slower; the run's own config has them. null: epochs decide
     minutes: Factor | None = None
     # images an epoch, drawn from all sources by their shares; null: as many as they give together
     epoch_images: Positive | None = None

@@ -1,0 +1,154 @@
+"""Pictures of different parts that show a piece of the same place: moved, turned, nearer or farther.
+
+Key points of an image are found in others by their descriptors, and a pair counts where many of them lie as
+one shift, turn and scale puts them. Mirrored copies are left to `auditing.duplicates`.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import polars as pl
+
+from boxwright.data.images import load_image
+from boxwright.errors import DataError
+from boxwright.geometry.compilation import kernel
+
+LONGEST, POINTS = 768, 400  # px of an image that is looked at, and key points of it
+FAINT = 7  # grey values by which a corner differs from what is around it: thermal pictures have few
+BANDS, BAND = 16, 16  # of a descriptor's 256 bits, and bits of each
+CANDIDATES = 5  # images that an image is compared with, those that share most bands with it
+NEAR = 3.0  # px within which a key point lies where it should
+AGREED = 25  # key points that must
+SCALES = (0.25, 4.0)
+
+OVERLAP_SCHEMA: dict[str, pl.DataType] = {
+    "first": pl.Int64(),  # place of an image of an earlier part
+    "second": pl.Int64(),  # of a later part
+    "share": pl.Float64(),  # of the second's area that the first shows
+    "points": pl.Int64(),  # that agree
+    "turned": pl.Float64(),  # degrees by which the first is turned into the second, clockwise
+    "scale": pl.Float64(),  # pixels of the second a pixel of the first
+}
+
+
+@dataclass(frozen=True)
+class Points:
+    """Key points of an image: places (N, 2) in its pixels, descriptors (N, 32) uint8, and (width, height)."""
+
+    places: np.ndarray
+    descriptors: np.ndarray
+    size: tuple[int, int]
+
+
+def find_overlaps(
+    paths: Sequence[str | None], parts: Sequence[int], tell: Callable[[int], None] = lambda count: None
+) -> pl.DataFrame:
+    """For each image the one of an earlier part that shows most of it, most first; `OVERLAP_SCHEMA`.
+
+    Args:
+        paths: of images; those that can't be read are left out.
+        parts: the number of each one's part.
+        tell: called after each image.
+    """
+    part = np.asarray(parts)
+    points = _points_of_images(paths, tell)
+    rows = []
+    for later in np.unique(part)[1:]:
+        before, own = np.flatnonzero(part < later), np.flatnonzero(part == later)
+        index = _Index([points[n] for n in before])
+        with ThreadPoolExecutor() as pool:
+            best = list(pool.map(index.best, [points[n] for n in own]))
+        rows += [(before[found[0]], n, *found[1:]) for n, found in zip(own, best) if found is not None]
+    return pl.DataFrame(rows, schema=OVERLAP_SCHEMA, orient="row").sort("share", descending=True)
+
+
+def _points_of_images(paths: Sequence[str | None], tell: Callable[[int], None]) -> list[Points]:
+    def look(path: str | None) -> Points:
+        found = _points_of(path)
+        tell(1)
+        return found
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(look, paths))
+
+
+def _points_of(path: str | None) -> Points:
+    """ORB's (Rublee et al., ICCV 2011)."""
+    none = Points(np.zeros((0, 2)), np.zeros((0, 32), np.uint8), (1, 1))
+    if path is None:
+        return none
+    try:
+        grey = cv2.cvtColor(load_image(path), cv2.COLOR_RGB2GRAY)
+    except DataError:
+        return none  # which `fingerprint` tells
+    height, width = grey.shape
+    factor = min(1.0, LONGEST / max(grey.shape))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    found, descriptors = cv2.ORB.create(POINTS, fastThreshold=FAINT).detectAndCompute(small, None)
+    if descriptors is None:
+        return none
+    places = np.array([point.pt for point in found]) * [width / size[0], height / size[1]]
+    return Points(places, descriptors, (width, height))
+
+
+class _Index:
+    """Finds images with descriptors like those of another: those that share a band of their bits."""
+
+    def __init__(self, images: list[Points]):
+        self.images = images
+        self.owner = np.repeat(np.arange(len(images)), [len(image.places) for image in images])
+        keys = _keys(np.concatenate([image.descriptors for image in images]))
+        self.order = np.argsort(keys, axis=1, kind="stable")
+        bounds = np.arange((1 << BAND) + 1)
+        self.starts = np.stack([np.searchsorted(own[order], bounds) for own, order in zip(keys, self.order)])
+
+    def best(self, image: Points) -> tuple | None:
+        """Which image shows most of this one, and what `_fit` tells of both."""
+        votes = np.zeros(len(self.images), np.int64)
+        _vote(_keys(image.descriptors), self.starts, self.order, self.owner, votes)
+        likely = np.argsort(-votes, kind="stable")[:CANDIDATES]
+        fits = [(n, _fit(self.images[n], image)) for n in likely if votes[n] >= AGREED]
+        return max(((n, *fit) for n, fit in fits if fit is not None), key=lambda row: row[1], default=None)
+
+
+def _keys(descriptors: np.ndarray) -> np.ndarray:
+    """(BANDS, N) int64, the bits of each descriptor in bands; neighbouring bits are far apart in them."""
+    bits = np.unpackbits(descriptors, axis=1).reshape(len(descriptors), BAND, BANDS)
+    return (bits.astype(np.int64) << np.arange(BAND)[:, None]).sum(axis=1).T
+
+
+@kernel
+def _vote(keys, starts, order, owner, votes):  # pragma: no cover
+    """Count for each image how often a descriptor of its shares a band with one of `keys`."""
+    for band in range(keys.shape[0]):
+        for point in range(keys.shape[1]):
+            key = keys[band, point]
+            for place in range(starts[band, key], starts[band, key + 1]):
+                votes[owner[order[band, place]]] += 1
+
+
+def _fit(first: Points, second: Points) -> tuple[float, int, float, float] | None:
+    """Share, points, turn and scale of a pair that shows a piece of the same place."""
+    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(first.descriptors, second.descriptors)
+    if len(matches) < AGREED:
+        return None
+    source = first.places[[m.queryIdx for m in matches]].astype(np.float32)
+    target = second.places[[m.trainIdx for m in matches]].astype(np.float32)
+    near = NEAR * max(1.0, max(second.size) / LONGEST)
+    moved, agree = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=near)
+    if moved is None or int(agree.sum()) < AGREED:
+        return None
+    scale = math.hypot(moved[0, 0], moved[1, 0])
+    if not SCALES[0] <= scale <= SCALES[1]:
+        return None
+    (w, h), (width, height) = first.size, second.size
+    corners = np.array([[0, 0, 1], [w, 0, 1], [w, h, 1], [0, h, 1]]) @ moved.T
+    whole = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    area, _ = cv2.intersectConvexConvex(corners.astype(np.float32), whole)
+    turned = math.degrees(math.atan2(moved[1, 0], moved[0, 0]))
+    return area / (width * height), int(agree.sum()), turned, scale
