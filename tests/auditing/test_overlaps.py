@@ -7,8 +7,11 @@ from PIL import Image
 
 from boxwright.auditing import overlaps
 from boxwright.auditing.images import audit_images
-from boxwright.auditing.overlaps import find_overlaps
+from boxwright.auditing.overlaps import find_overlaps, find_places
+from boxwright.data import formats
+from boxwright.data.splitting import split
 from tests.auditing.test_image_audit import tables
+from tests.cli.test_cli import run
 
 SIZE = (320, 240)
 
@@ -93,3 +96,30 @@ def test_images_of_other_parts_alone_are_told_and_leaks_are_leaks(tmp_path):
     assert " of it is in 001.png of train (turned by 10 degrees): " in detail
     assert detail.endswith(" key points agree")
     assert audit_images({"train": train, "val": val}, overlaps=False)["kind"].to_list() == ["leak"]
+
+
+def test_images_that_overlap_are_of_one_place_and_of_one_part(tmp_path):
+    places = [ground(seed) for seed in range(6)]
+    pictures = [piece(place, x, 450) for x in (370, 450, 530) for place in places]
+    paths = [*saved(tmp_path, pictures), None]
+    found = find_places(paths)
+    assert len(set(found)) == 7
+    for n in range(6):
+        assert len(set(found[n:18:6])) == 1  # the first and the last by way of the second
+    table = tables(tmp_path, "all", [Image.fromarray(pixels) for pixels in pictures])
+    parts = split(table, {"train": 0.67, "val": 0.33}, groups=found[:18])
+    names = [{int(name[:3]) % 6 for name in part.images["file_name"]} for part in parts.values()]
+    assert [len(part.images) for part in parts.values()] == [12, 6]
+    assert not names[0] & names[1]
+
+
+def test_split_keeps_places_together_from_the_command_line(tmp_path):
+    places = [ground(seed) for seed in range(3)]
+    pictures = [Image.fromarray(piece(place, x, 450)) for x in (400, 500) for place in places]
+    formats.write(tables(tmp_path, "all", pictures), tmp_path / "all.parquet")
+    words = ["data", "split", tmp_path / "all.parquet", "-o", tmp_path / "parts", "--to", "parquet"]
+    told = run(*words, "--shares", "train=0.7,val=0.3", "--together", "places").stdout
+    assert "3 places of 6 images, 2 of one at most" in told
+    val = formats.read(tmp_path / "parts/val.parquet").images["file_name"].to_list()
+    assert len(val) == 2
+    assert (int(val[1][:3]) - int(val[0][:3])) == 3

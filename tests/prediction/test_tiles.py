@@ -1,6 +1,7 @@
 """Large images tile by tile: the same detections as whole, memory of a band, positions, honest limits."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -97,6 +98,21 @@ def test_tiles_find_what_is_there_once(oriented, scale, tmp_path):
     centers = rows[:, 3:5] if oriented else (rows[:, 3:5] + rows[:, 5:7]) / 2
     gap = np.linalg.norm(centers[:, None] - truth[:, :2], axis=2).min(axis=0)
     assert gap.max() < 2 / scale
+
+
+def test_what_views_tell_of_headings_goes_through_tiles(tmp_path):
+    images, truth = bars(tmp_path, (500, 400))
+
+    def detect(model, pixels, sizes):
+        """As several views would have it: the surer the farther to the right in its tile."""
+        found = model.decode(model(pixels), sizes)
+        return [replace(d, heading_certainty=(d.boxes[:, 0] / 256).clamp(0, 1)) for d in found]
+
+    (rows,), _, _ = detect_tiles(Bright(True), images, Tiling((256, 256), 100), torch.device("cpu"), detect)
+    assert rows.shape == (len(truth), 9)  # image, label, score, box and angle, certainty
+    left = rows[:, 3] < 100  # which the first column of tiles alone shows
+    np.testing.assert_allclose(rows[left, 8], rows[left, 3] / 256, atol=0.01)
+    assert left.sum() > 3
 
 
 def test_images_of_several_sizes_share_batches_and_a_broken_one_is_told(tmp_path):

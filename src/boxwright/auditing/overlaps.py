@@ -1,4 +1,4 @@
-"""Pictures of different parts that show a piece of the same place: moved, turned, nearer or farther.
+"""Pictures that show a piece of the same place: moved, turned, nearer or farther.
 
 Key points of an image are found in others by their descriptors, and a pair counts where many of them lie as
 one shift, turn and scale puts them. Mirrored copies are left to `auditing.duplicates`.
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import polars as pl
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from boxwright.data.images import load_image
 from boxwright.errors import DataError
@@ -66,6 +68,23 @@ def find_overlaps(
     return pl.DataFrame(rows, schema=OVERLAP_SCHEMA, orient="row").sort("share", descending=True)
 
 
+def find_places(paths: Sequence[str | None], tell: Callable[[int], None] = lambda count: None) -> np.ndarray:
+    """(I,) the number of the place that each image shows: images that overlap are of one, and so are theirs.
+
+    Args:
+        paths: of images; one that can't be read is a place of its own.
+        tell: called after each image.
+    """
+    points = _points_of_images(paths, tell)
+    index = _Index(points)
+    with ThreadPoolExecutor() as pool:
+        fits = list(pool.map(index.fits, points))
+    pairs = [(n, other) for n, own in enumerate(fits) for other, *_ in own]
+    ends = np.array(pairs, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(pairs)), (ends[0], ends[1])), shape=(len(paths), len(paths)))
+    return connected_components(graph, directed=False)[1]
+
+
 def _points_of_images(paths: Sequence[str | None], tell: Callable[[int], None]) -> list[Points]:
     def look(path: str | None) -> Points:
         found = _points_of(path)
@@ -108,12 +127,17 @@ class _Index:
         self.starts = np.stack([np.searchsorted(own[order], bounds) for own, order in zip(keys, self.order)])
 
     def best(self, image: Points) -> tuple | None:
-        """Which image shows most of this one, and what `_fit` tells of both."""
+        """Of `fits` the one that shows most."""
+        return max(self.fits(image), key=lambda row: row[1], default=None)
+
+    def fits(self, image: Points) -> list[tuple]:
+        """Which other images show a piece of this one's place, and what `_fit` tells of both."""
         votes = np.zeros(len(self.images), np.int64)
         _vote(_keys(image.descriptors), self.starts, self.order, self.owner, votes)
-        likely = np.argsort(-votes, kind="stable")[:CANDIDATES]
-        fits = [(n, _fit(self.images[n], image)) for n in likely if votes[n] >= AGREED]
-        return max(((n, *fit) for n, fit in fits if fit is not None), key=lambda row: row[1], default=None)
+        likely = np.argsort(-votes, kind="stable")[: CANDIDATES + 1]
+        others = [n for n in likely.tolist() if votes[n] >= AGREED and self.images[n] is not image]
+        fits = [(n, _fit(self.images[n], image)) for n in others[:CANDIDATES]]
+        return [(n, *fit) for n, fit in fits if fit is not None]
 
 
 def _keys(descriptors: np.ndarray) -> np.ndarray:

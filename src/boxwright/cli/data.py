@@ -1,7 +1,8 @@
 """`boxwright data`: annotations and tables checked, judged, changed, counted and shown."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,6 +27,8 @@ from boxwright.cli.options import (
     placing_of,
     read_source,
 )
+
+Together = Literal["videos", "places"]
 
 app = typer.Typer(
     help="Check, audit, explore, convert, split, count and show annotations; fit anchors; track boxes.",
@@ -98,6 +101,13 @@ def split(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to write.")] = None,
     shares: Annotated[str, typer.Option(help="Parts and their shares.")] = "train=0.8,val=0.2",
     seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
+    together: Annotated[
+        Together | None,
+        typer.Option(
+            help="What comes into one part: images of a video or folder, or those that show a piece of the"
+            " same place, as far as key points tell. Left out: each image for itself."
+        ),
+    ] = None,
     to: Annotated[
         str,
         typer.Option(
@@ -122,8 +132,26 @@ def split(
     target = output_of(output, target)
     images, place = placing_of(images, place)
     tables = read_source(source, format, list_name, images, boxes, layout, angles)
-    parts = split_tables(tables, parse_shares(shares), seed)
+    parts = split_tables(tables, parse_shares(shares), seed, _groups(tables, together))
     print_split(parts, write_split(parts, target, to, place))
+
+
+def _groups(tables, together: str | None):
+    """What each image belongs to; None: each to itself."""
+    if together is None:
+        return None
+    groups = tables.videos()
+    if together == "places":
+        from boxwright.auditing.overlaps import find_places
+        from boxwright.progress import progress_bar
+
+        with progress_bar("look at images", len(tables.images)) as tell:
+            groups = find_places(tables.images["path"].to_list(), tell).tolist()
+    sizes = Counter(groups).values()
+    typer.echo(
+        f"{len(sizes):,} {together} of {len(groups):,} images, {max(sizes, default=0):,} of one at most"
+    )
+    return groups
 
 
 @app.command("formats", epilog="Example: boxwright data formats")

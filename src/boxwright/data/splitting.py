@@ -1,6 +1,7 @@
 """`boxwright data split`: seeded, and stratified by the classes in each image."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,9 @@ def parse_shares(text: str) -> dict[str, float]:
     return shares
 
 
-def split(tables: Tables, shares: dict[str, float], seed: int = 0) -> dict[str, Tables]:
+def split(
+    tables: Tables, shares: dict[str, float], seed: int = 0, groups: Sequence | None = None
+) -> dict[str, Tables]:
     """Share images out so that every part gets its share of every class.
 
     Sechidis et al., On the Stratification of Multi-label Data, ECML 2011: the images of the rarest class
@@ -48,16 +51,22 @@ def split(tables: Tables, shares: dict[str, float], seed: int = 0) -> dict[str, 
         tables: to split.
         shares: of each part; they add up to 1.
         seed: same seed, same split.
+        groups: (I,) what each image belongs to, a video or a place; images of a group come into one part, the
+            largest groups first. None: each is its own.
     """
     rng = np.random.default_rng(seed)
-    images, classes = len(tables.images), len(tables.categories)
-    counts = np.zeros((images, classes))
-    np.add.at(counts, (tables.boxes["image_id"].to_numpy(), tables.boxes["category_id"].to_numpy()), 1)
+    names = np.arange(len(tables.images)) if groups is None else np.asarray(groups)
+    group = np.unique(names, return_inverse=True)[1]
+    count, classes = int(group.max(initial=-1)) + 1, len(tables.categories)
+    counts, size = np.zeros((count, classes)), np.bincount(group, minlength=count)
+    of_box = group[tables.boxes["image_id"].to_numpy()]
+    np.add.at(counts, (of_box, tables.boxes["category_id"].to_numpy()), 1)
     wanted = np.array(list(shares.values()))
     lacking = np.outer(wanted, counts.sum(axis=0))  # boxes still due, (parts, classes)
-    room = wanted * images  # images still due, (parts,)
-    part = np.full(images, -1)
-    order = rng.permutation(images)
+    room = wanted * len(group)  # images still due, (parts,)
+    part = np.full(count, -1)
+    order = rng.permutation(count)
+    order = order[np.argsort(-size[order], kind="stable")]
     while (part < 0).any():
         left = order[part[order] < 0]
         remaining = counts[left].sum(axis=0)
@@ -65,14 +74,14 @@ def split(tables: Tables, shares: dict[str, float], seed: int = 0) -> dict[str, 
         if filled.any():
             rarest = int(np.argmin(np.where(filled, remaining, np.inf)))
             left = left[counts[left, rarest] > 0]
-        for image in left:
+        for one in left:
             need = lacking[:, rarest] if filled.any() else room
             # Who lacks most; among equals who has most room.
             chosen = int(np.lexsort((-room, -need))[0])
-            part[image] = chosen
-            lacking[chosen] -= counts[image]
-            room[chosen] -= 1
-    return {name: tables.select_images(part == n) for n, name in enumerate(shares)}
+            part[one] = chosen
+            lacking[chosen] -= counts[one]
+            room[chosen] -= size[one]
+    return {name: tables.select_images(part[group] == n) for n, name in enumerate(shares)}
 
 
 def write_split(

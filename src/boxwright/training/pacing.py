@@ -55,8 +55,8 @@ class Pace:
             trainer.plan(broadcast_object_list([epochs])[0])
         if trainer.accelerator.is_main_process:
             write_config(trainer.folder, trainer.config)
-            epoch = self._seconds_of(0, epochs, epochs) / epochs
-            short = self._seconds_of(0, 1, 1) > left - self._seconds_of_judging(0, 1)
+            epoch = self._training(0, epochs, epochs) / epochs
+            short = self._training(0, 1, 1) > left - self._judging(0, 1)
             late = "[yellow]not even one epoch fits[/]: " if short else ""
             console.print(f"{late}{trainer.config.train.epochs} epochs of {epoch:.1f} s each (train.minutes)")
 
@@ -79,10 +79,10 @@ class Pace:
         spent = trainer.progress.seconds - self._seconds
         if spent < LOOKED_AT * self.seconds and done < epochs:
             return epochs
-        slower = spent / self._seconds_of(self._epoch, done, epochs)
+        slower = spent / self._training(self._epoch, done, epochs)
         self._epoch, self._seconds = done, trainer.progress.seconds
         left = self.end - time.monotonic()
-        needed = slower * self._seconds_of(done, epochs, epochs) + self._seconds_of_judging(done, epochs)
+        needed = slower * self._training(done, epochs, epochs) + self._judging(done, epochs)
         if abs(left - needed) <= TOLERATED * self.seconds:
             return epochs
         return max(done, self._fitting(left, done, slower))
@@ -98,17 +98,17 @@ class Pace:
         return low
 
     def _fits(self, left: float, done: int, slower: float, epochs: int) -> bool:
-        needed = slower * self._seconds_of(done, epochs, epochs) + self._seconds_of_judging(done, epochs)
+        needed = slower * self._training(done, epochs, epochs) + self._judging(done, epochs)
         return needed <= left
 
-    def _seconds_of(self, first: int, last: int, epochs: int) -> float:
+    def _training(self, first: int, last: int, epochs: int) -> float:
         """Of the epochs from `first` to `last` of a run of so many."""
         places = (np.arange(len(self.costs)) + 0.5) / len(self.costs)
         looked_at = np.linspace(first / epochs, last / epochs, 2 * len(self.costs) + 1)
         step = np.interp(looked_at, places, self.costs).mean()
         return float((last - first) * self.trainer.steps_per_epoch * step)
 
-    def _seconds_of_judging(self, done: int, epochs: int) -> float:
+    def _judging(self, done: int, epochs: int) -> float:
         """While epochs are trained, and of the best weights at the end."""
         every = self.trainer.evaluate_every
         times = -(-epochs // every) - done // every
