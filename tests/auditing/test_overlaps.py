@@ -98,7 +98,9 @@ def test_images_of_other_parts_alone_are_told_and_leaks_are_leaks(tmp_path):
     assert audit_images({"train": train, "val": val}, overlaps=False)["kind"].to_list() == ["leak"]
 
 
-def test_images_that_overlap_are_of_one_place_and_of_one_part(tmp_path):
+@pytest.mark.parametrize("block", [2000, 4])
+def test_images_that_overlap_are_of_one_place_and_of_one_part(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(overlaps, "BLOCK", block)
     places = [ground(seed) for seed in range(6)]
     pictures = [piece(place, x, 450) for x in (370, 450, 530) for place in places]
     paths = [*saved(tmp_path, pictures), None]

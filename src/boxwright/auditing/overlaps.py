@@ -5,7 +5,7 @@ one shift, turn and scale puts them. Mirrored copies are left to `auditing.dupli
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from boxwright.geometry.compilation import kernel
 LONGEST, POINTS = 768, 400  # px of an image that is looked at, and key points of it
 FAINT = 7  # grey values by which a corner differs from what is around it: thermal pictures have few
 BANDS, BAND = 16, 16  # of a descriptor's 256 bits, and bits of each
+BLOCK = 2000  # images of an index: some 300 MB
 CANDIDATES = 5  # images that an image is compared with, those that share most bands with it
 NEAR = 3.0  # px within which a key point lies where it should
 AGREED = 25  # key points that must
@@ -56,16 +57,14 @@ def find_overlaps(
         parts: the number of each one's part.
         tell: called after each image.
     """
-    part = np.asarray(parts)
-    points = _points_of_images(paths, tell)
-    rows = []
+    part, points = np.asarray(parts), _points_of_images(paths, tell)
+    best: dict[int, tuple] = {}
     for later in np.unique(part)[1:]:
-        before, own = np.flatnonzero(part < later), np.flatnonzero(part == later)
-        index = _Index([points[n] for n in before])
-        with ThreadPoolExecutor() as pool:
-            best = list(pool.map(index.best, [points[n] for n in own]))
-        rows += [(before[found[0]], n, *found[1:]) for n, found in zip(own, best) if found is not None]
-    return pl.DataFrame(rows, schema=OVERLAP_SCHEMA, orient="row").sort("share", descending=True)
+        for row in _pairs(points, np.flatnonzero(part < later), np.flatnonzero(part == later)):
+            best[row[1]] = max(best.get(row[1], row), row, key=lambda found: found[2])
+    return pl.DataFrame(list(best.values()), schema=OVERLAP_SCHEMA, orient="row").sort(
+        "share", descending=True
+    )
 
 
 def find_places(paths: Sequence[str | None], tell: Callable[[int], None] = lambda count: None) -> np.ndarray:
@@ -75,14 +74,20 @@ def find_places(paths: Sequence[str | None], tell: Callable[[int], None] = lambd
         paths: of images; one that can't be read is a place of its own.
         tell: called after each image.
     """
-    points = _points_of_images(paths, tell)
-    index = _Index(points)
-    with ThreadPoolExecutor() as pool:
-        fits = list(pool.map(index.fits, points))
-    pairs = [(n, other) for n, own in enumerate(fits) for other, *_ in own]
-    ends = np.array(pairs, dtype=int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(pairs)), (ends[0], ends[1])), shape=(len(paths), len(paths)))
+    points, every = _points_of_images(paths, tell), np.arange(len(paths))
+    ends = np.array([row[:2] for row in _pairs(points, every, every)], dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(paths), len(paths)))
     return connected_components(graph, directed=False)[1]
+
+
+def _pairs(points: list[Points], first: np.ndarray, second: np.ndarray) -> Iterator[tuple]:
+    """Rows of `OVERLAP_SCHEMA`, of an image of each list; an index holds so many of the first at a time."""
+    for start in range(0, len(first), BLOCK):
+        block = first[start : start + BLOCK].tolist()
+        index = _Index([points[n] for n in block])
+        with ThreadPoolExecutor() as pool:
+            for n, fits in zip(second.tolist(), pool.map(index.fits, [points[n] for n in second])):
+                yield from ((block[other], n, *fit) for other, fit in fits)
 
 
 def _points_of_images(paths: Sequence[str | None], tell: Callable[[int], None]) -> list[Points]:
@@ -120,30 +125,27 @@ class _Index:
 
     def __init__(self, images: list[Points]):
         self.images = images
-        self.owner = np.repeat(np.arange(len(images)), [len(image.places) for image in images])
+        self.owner = np.repeat(np.arange(len(images), dtype=np.int32), [len(i.places) for i in images])
         keys = _keys(np.concatenate([image.descriptors for image in images]))
-        self.order = np.argsort(keys, axis=1, kind="stable")
+        self.order = np.argsort(keys, axis=1, kind="stable").astype(np.int32)
         bounds = np.arange((1 << BAND) + 1)
         self.starts = np.stack([np.searchsorted(own[order], bounds) for own, order in zip(keys, self.order)])
 
-    def best(self, image: Points) -> tuple | None:
-        """Of `fits` the one that shows most."""
-        return max(self.fits(image), key=lambda row: row[1], default=None)
-
-    def fits(self, image: Points) -> list[tuple]:
-        """Which other images show a piece of this one's place, and what `_fit` tells of both."""
+    def fits(self, image: Points) -> list[tuple[int, tuple]]:
+        """Which other images show a piece of this one's place, `CANDIDATES` at most, and what `_fit` tells."""
         votes = np.zeros(len(self.images), np.int64)
         _vote(_keys(image.descriptors), self.starts, self.order, self.owner, votes)
-        likely = np.argsort(-votes, kind="stable")[: CANDIDATES + 1]
-        others = [n for n in likely.tolist() if votes[n] >= AGREED and self.images[n] is not image]
+        likely = np.argsort(-votes, kind="stable")[: CANDIDATES + 1].tolist()
+        others = [n for n in likely if votes[n] >= AGREED and self.images[n] is not image]
         fits = [(n, _fit(self.images[n], image)) for n in others[:CANDIDATES]]
-        return [(n, *fit) for n, fit in fits if fit is not None]
+        return [(n, fit) for n, fit in fits if fit is not None]
 
 
 def _keys(descriptors: np.ndarray) -> np.ndarray:
-    """(BANDS, N) int64, the bits of each descriptor in bands; neighbouring bits are far apart in them."""
+    """(BANDS, N) uint16, the bits of each descriptor in bands; neighbouring bits are in different ones."""
     bits = np.unpackbits(descriptors, axis=1).reshape(len(descriptors), BAND, BANDS)
-    return (bits.astype(np.int64) << np.arange(BAND)[:, None]).sum(axis=1).T
+    packed = np.packbits(bits.swapaxes(1, 2), axis=2)
+    return np.ascontiguousarray(packed.view(np.uint16)[..., 0].T)
 
 
 @kernel
