@@ -62,9 +62,8 @@ def find_overlaps(
     for later in np.unique(part)[1:]:
         for row in _pairs(points, np.flatnonzero(part < later), np.flatnonzero(part == later)):
             best[row[1]] = max(best.get(row[1], row), row, key=lambda found: found[2])
-    return pl.DataFrame(list(best.values()), schema=OVERLAP_SCHEMA, orient="row").sort(
-        "share", descending=True
-    )
+    table = pl.DataFrame(list(best.values()), schema=OVERLAP_SCHEMA, orient="row")
+    return table.sort("share", descending=True)
 
 
 def find_places(paths: Sequence[str | None], tell: Callable[[int], None] = lambda count: None) -> np.ndarray:
@@ -132,7 +131,7 @@ class _Index:
         self.starts = np.stack([np.searchsorted(own[order], bounds) for own, order in zip(keys, self.order)])
 
     def fits(self, image: Points) -> list[tuple[int, tuple]]:
-        """Which other images show a piece of this one's place, `CANDIDATES` at most, and what `_fit` tells."""
+        """Which others show a piece of this one's place, `CANDIDATES` at most, and what `_fit` tells."""
         votes = np.zeros(len(self.images), np.int64)
         _vote(_keys(image.descriptors), self.starts, self.order, self.owner, votes)
         likely = np.argsort(-votes, kind="stable")[: CANDIDATES + 1].tolist()
