@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from boxwright.auditing import overlaps
+from boxwright.auditing.fingerprints import fingerprint
 from boxwright.auditing.images import audit_images
 from boxwright.auditing.overlaps import find_overlaps, find_places
 from boxwright.data import formats
@@ -45,6 +46,10 @@ def saved(folder, pictures):
     return paths
 
 
+def points(paths):
+    return fingerprint(paths, [None] * len(paths), points=True).points
+
+
 @pytest.mark.parametrize(
     ("moved", "turned", "scale", "share"),
     [
@@ -61,7 +66,7 @@ def test_a_piece_of_a_place_is_found_as_it_was_moved(tmp_path, moved, turned, sc
     second = piece(place, 450 + moved[0], 450 + moved[1], turned, scale)
     others = [piece(ground(seed), 450, 450) for seed in range(1, 12)]
     paths = saved(tmp_path, [*others[:6], piece(place, 450, 450), *others[6:], second])
-    found = find_overlaps(paths, [0] * 9 + [1] * (len(paths) - 9))
+    found = find_overlaps(points(paths), [0] * 9 + [1] * (len(paths) - 9))
     assert found.select("first", "second").rows() == [(6, len(paths) - 1)]
     row = found.row(0, named=True)
     assert row["points"] >= overlaps.AGREED
@@ -75,9 +80,9 @@ def test_each_image_has_the_one_that_shows_most_of_it(tmp_path):
     place = ground(0)
     first = [piece(place, 300, 450), piece(place, 420, 450), piece(place, 700, 450)]
     paths = saved(tmp_path, [*first, piece(place, 450, 450), np.full((240, 320, 3), 90, np.uint8)])
-    found = find_overlaps([*paths, None], [0, 0, 0, 1, 1, 1])
+    found = find_overlaps(points([*paths, None]), [0, 0, 0, 1, 1, 1])
     assert found.select("first", "second").rows() == [(1, 3)]
-    assert not len(find_overlaps(paths, [0] * 5))
+    assert not len(find_overlaps(points(paths), [0] * 5))
     assert not len(find_overlaps([], []))
 
 
@@ -104,7 +109,7 @@ def test_images_that_overlap_are_of_one_place_and_of_one_part(tmp_path, monkeypa
     places = [ground(seed) for seed in range(6)]
     pictures = [piece(place, x, 450) for x in (370, 450, 530) for place in places]
     paths = [*saved(tmp_path, pictures), None]
-    found = find_places(paths)
+    found = find_places(points(paths))
     assert len(set(found)) == 7
     for n in range(6):
         assert len(set(found[n:18:6])) == 1  # the first and the last by way of the second

@@ -8,6 +8,7 @@ from shapely import Polygon
 from shapely import box as rectangle
 
 from boxwright.errors import ConfigError
+from boxwright.geometry import tiling
 from boxwright.geometry.conventions import corners, min_area_rectangle
 from boxwright.geometry.tiling import choose_tile, hulls_of, is_cut, merge_tiles, tile_windows
 
@@ -87,7 +88,9 @@ def seen(truth: np.ndarray, windows: np.ndarray, size: tuple[int, int], oriented
 
 @pytest.mark.parametrize("merge", ["nms", "fuse"])
 @pytest.mark.parametrize("oriented", [False, True])
-def test_pieces_go_and_whole_objects_stay_once(merge, oriented):
+@pytest.mark.parametrize("pairs", [tiling.PAIRS, 100])  # at once: 100 are fewer than one piece has
+def test_pieces_go_and_whole_objects_stay_once(merge, oriented, pairs, monkeypatch):
+    monkeypatch.setattr(tiling, "PAIRS", pairs)
     rng = np.random.default_rng(0)
     size, tile = (900, 700), (200, 200)
     windows = tile_windows(size, tile, (60.0, 60.0))

@@ -47,7 +47,6 @@ def kill_a_worker(state, killed: list[int]) -> None:
             return
 
 
-@pytest.mark.slow  # three minutes, most of which Ray takes to notice and to start again
 def test_a_killed_worker_costs_nothing(tmp_path, on_ray):
     config = tmp_path / "experiment.yaml"
     config.write_text(dump_config(square_experiment(tmp_path, epochs=30, evaluate_every=30)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from boxwright.auditing.overlaps import NONE, Points, points_of
 from boxwright.data.images import load_image
 from boxwright.errors import DataError
 
@@ -36,6 +37,7 @@ class Fingerprints:
         thumbnails: (I, SIDE, SIDE) uint8, grey.
         brightness, contrast: (I,) mean and deviation of the grey values, 0 to 255.
         sharpness: (I,) deviation of the Laplacian.
+        points: (I,) key points, of `auditing.overlaps`; none where they weren't wanted.
     """
 
     digests: np.ndarray
@@ -45,12 +47,14 @@ class Fingerprints:
     brightness: np.ndarray
     contrast: np.ndarray
     sharpness: np.ndarray
+    points: list[Points]
 
 
 def fingerprint(
     paths: Sequence[str | None],
     sizes: Sequence[tuple[int, int] | None],
     tell: Callable[[int], None] = lambda count: None,
+    points: bool = False,
 ) -> Fingerprints:
     """Look at image files, on all cores.
 
@@ -62,17 +66,18 @@ def fingerprint(
         paths: None: unknown.
         sizes: width and height that the labels state, which the files must have; None: they state none.
         tell: called after each image.
+        points: look for key points too.
     """
 
     def look(path: str | None, size: tuple[int, int] | None) -> tuple:
-        found = _look(path, size)
+        found = _look(path, size, points)
         tell(1)
         return found
 
     with ThreadPoolExecutor() as pool:
         rows = list(pool.map(look, paths, sizes))
-    columns = [list(column) for column in zip(*rows)] or [[] for _ in range(7)]
-    digests, problems, hashes, thumbnails, brightness, contrast, sharpness = columns
+    columns = [list(column) for column in zip(*rows)] or [[] for _ in range(8)]
+    digests, problems, hashes, thumbnails, brightness, contrast, sharpness, found = columns
     return Fingerprints(
         np.array(digests, dtype=object),
         np.array(problems, dtype=object),
@@ -81,25 +86,27 @@ def fingerprint(
         np.array(brightness, dtype=float),
         np.array(contrast, dtype=float),
         np.array(sharpness, dtype=float),
+        found,
     )
 
 
-def _look(path: str | None, size: tuple[int, int] | None) -> tuple:
+def _look(path: str | None, size: tuple[int, int] | None, points: bool) -> tuple:
     blank = np.zeros((SIDE, SIDE), np.uint8)
     if path is None:
-        return "", "no file is known for it", 0, blank, np.nan, np.nan, np.nan
+        return "", "no file is known for it", 0, blank, np.nan, np.nan, np.nan, NONE
     try:
         grey = cv2.cvtColor(load_image(path, size), cv2.COLOR_RGB2GRAY)
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (DataError, OSError) as error:
-        return "", str(error), 0, blank, np.nan, np.nan, np.nan
+        return "", str(error), 0, blank, np.nan, np.nan, np.nan, NONE
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     factor = min(1.0, SHARP_SIDE / max(grey.shape))
     sharp = [max(1, round(side * factor)) for side in grey.shape[::-1]]
     sized = cv2.resize(grey, sharp, interpolation=cv2.INTER_AREA)
     sharpness = float(cv2.Laplacian(sized, cv2.CV_32F).std())
-    return digest, "", _hash(small), small, float(grey.mean()), float(grey.std()), sharpness
+    found = points_of(grey) if points else NONE
+    return digest, "", _hash(small), small, float(grey.mean()), float(grey.std()), sharpness, found
 
 
 def _hash(thumbnail: np.ndarray) -> int:

@@ -40,19 +40,20 @@ def audit_images(
 
     Args:
         parts: tables by name, such as train and val.
-        tell: called after each image, and again where overlaps are looked for.
+        tell: called after each image.
         overlaps: look for images of different parts that show a piece of the same place.
     """
     images = _images_of(parts)
     sizes = images.select("width", "height").rows()
     stated = [(w, h) if w is not None and h is not None else None for w, h in sizes]
-    prints = fingerprint(images["path"].to_list(), stated, tell)
+    overlaps = overlaps and len(parts) > 1
+    prints = fingerprint(images["path"].to_list(), stated, tell, points=overlaps)
     doubles = _doubles(images, prints)
     rows = [
         *_unreadable(images, prints),
         *doubles,
         *_cut_sequences(images, prints),
-        *(_overlaps(images, doubles, tell) if overlaps and len(parts) > 1 else ()),
+        *(_overlaps(images, prints, doubles) if overlaps else ()),
         *_of_little_use(images, prints),
     ]
     for row in rows:
@@ -103,15 +104,15 @@ def _doubles(images: pl.DataFrame, prints: Fingerprints) -> list[dict]:
     return sorted(rows, key=lambda row: row["kind"] != "leak")
 
 
-def _overlaps(images: pl.DataFrame, doubles: list[dict], tell: Callable[[int], None]) -> list[dict]:
+def _overlaps(images: pl.DataFrame, prints: Fingerprints, doubles: list[dict]) -> list[dict]:
     """Images that show a piece of what one of another part shows, but for those that are nearly the same."""
-    names, part = images["file_name"], images["part"].to_list()
+    names, part, paths = images["file_name"], images["part"].to_list(), images["path"]
     number = {name: n for n, name in enumerate(dict.fromkeys(part))}
-    known = {(row["part"], row["file_name"]) for row in doubles if row["kind"] == "leak"}
+    known = {row["path"] for row in doubles if row["kind"] == "leak"}
     rows = []
-    found = find_overlaps(images["path"].to_list(), [number[name] for name in part], tell)
+    found = find_overlaps(prints.points, [number[name] for name in part])
     for first, second, share, points, turned, scale in found.rows():
-        if (part[second], names[second]) in known:
+        if paths[second] in known:
             continue
         moved = [f"turned by {abs(turned):.0f} degrees"] if abs(turned) >= 1 else []
         moved += [f"{scale:.2f} times as large"] if abs(scale - 1) >= 0.02 else []

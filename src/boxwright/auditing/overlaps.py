@@ -5,7 +5,7 @@ one shift, turn and scale puts them. Mirrored copies are left to `auditing.dupli
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,8 +15,6 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from boxwright.data.images import load_image
-from boxwright.errors import DataError
 from boxwright.geometry.compilation import kernel
 
 LONGEST, POINTS = 768, 400  # px of an image that is looked at, and key points of it
@@ -47,17 +45,17 @@ class Points:
     size: tuple[int, int]
 
 
-def find_overlaps(
-    paths: Sequence[str | None], parts: Sequence[int], tell: Callable[[int], None] = lambda count: None
-) -> pl.DataFrame:
+NONE = Points(np.zeros((0, 2)), np.zeros((0, 32), np.uint8), (1, 1))
+
+
+def find_overlaps(points: Sequence[Points], parts: Sequence[int]) -> pl.DataFrame:
     """For each image the one of an earlier part that shows most of it, most first; `OVERLAP_SCHEMA`.
 
     Args:
-        paths: of images; those that can't be read are left out.
+        points: of each image.
         parts: the number of each one's part.
-        tell: called after each image.
     """
-    part, points = np.asarray(parts), _points_of_images(paths, tell)
+    part = np.asarray(parts)
     best: dict[int, tuple] = {}
     for later in np.unique(part)[1:]:
         for row in _pairs(points, np.flatnonzero(part < later), np.flatnonzero(part == later)):
@@ -66,20 +64,19 @@ def find_overlaps(
     return table.sort("share", descending=True)
 
 
-def find_places(paths: Sequence[str | None], tell: Callable[[int], None] = lambda count: None) -> np.ndarray:
+def find_places(points: Sequence[Points]) -> np.ndarray:
     """(I,) the number of the place that each image shows: images that overlap are of one, and so are theirs.
 
     Args:
-        paths: of images; one that can't be read is a place of its own.
-        tell: called after each image.
+        points: of each image; one without any is a place of its own.
     """
-    points, every = _points_of_images(paths, tell), np.arange(len(paths))
+    every = np.arange(len(points))
     ends = np.array([row[:2] for row in _pairs(points, every, every)], dtype=int).reshape(-1, 2).T
-    graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(paths), len(paths)))
+    graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(points), len(points)))
     return connected_components(graph, directed=False)[1]
 
 
-def _pairs(points: list[Points], first: np.ndarray, second: np.ndarray) -> Iterator[tuple]:
+def _pairs(points: Sequence[Points], first: np.ndarray, second: np.ndarray) -> Iterator[tuple]:
     """Rows of `OVERLAP_SCHEMA`, of an image of each list; an index holds so many of the first at a time."""
     for start in range(0, len(first), BLOCK):
         block = first[start : start + BLOCK].tolist()
@@ -89,32 +86,15 @@ def _pairs(points: list[Points], first: np.ndarray, second: np.ndarray) -> Itera
                 yield from ((block[other], n, *fit) for other, fit in fits)
 
 
-def _points_of_images(paths: Sequence[str | None], tell: Callable[[int], None]) -> list[Points]:
-    def look(path: str | None) -> Points:
-        found = _points_of(path)
-        tell(1)
-        return found
-
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(look, paths))
-
-
-def _points_of(path: str | None) -> Points:
-    """ORB's (Rublee et al., ICCV 2011)."""
-    none = Points(np.zeros((0, 2)), np.zeros((0, 32), np.uint8), (1, 1))
-    if path is None:
-        return none
-    try:
-        grey = cv2.cvtColor(load_image(path), cv2.COLOR_RGB2GRAY)
-    except DataError:
-        return none  # which `fingerprint` tells
+def points_of(grey: np.ndarray) -> Points:
+    """ORB's (Rublee et al., ICCV 2011) of an image (H, W) uint8."""
     height, width = grey.shape
     factor = min(1.0, LONGEST / max(grey.shape))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
     found, descriptors = cv2.ORB.create(POINTS, fastThreshold=FAINT).detectAndCompute(small, None)
     if descriptors is None:
-        return none
+        return NONE
     places = np.array([point.pt for point in found]) * [width / size[0], height / size[1]]
     return Points(places, descriptors, (width, height))
 

@@ -246,8 +246,7 @@ def images(
     if output.suffix not in (".html", ".parquet", ".json"):
         raise DataError(f"{output}: expected a .html, .parquet or .json to write.")
     parts = {name: _with_images(path, format) for name, path in _named(sources).items()}
-    count = sum(len(tables.images) for tables in parts.values())
-    with progress_bar("look at images", count * (2 if overlaps and len(parts) > 1 else 1)) as tell:
+    with progress_bar("look at images", sum(len(tables.images) for tables in parts.values())) as tell:
         found = audit_images(parts, tell, overlaps)
     if output.suffix == ".html":
         write_images_page(found, output, "Images of " + ", ".join(parts))

@@ -142,11 +142,13 @@ def _groups(tables, together: str | None):
         return None
     groups = tables.videos()
     if together == "places":
+        from boxwright.auditing.fingerprints import fingerprint
         from boxwright.auditing.overlaps import find_places
         from boxwright.progress import progress_bar
 
         with progress_bar("look at images", len(tables.images)) as tell:
-            groups = find_places(tables.images["path"].to_list(), tell).tolist()
+            paths = tables.images["path"].to_list()
+            groups = find_places(fingerprint(paths, [None] * len(paths), tell, points=True).points).tolist()
     sizes = Counter(groups).values()
     typer.echo(
         f"{len(sizes):,} {together} of {len(groups):,} images, {max(sizes, default=0):,} of one at most"

@@ -17,6 +17,7 @@ from boxwright.geometry.nms import nms, soft_nms
 
 MERGES = ("nms", "soft", "fuse")
 COVERED = 0.5  # share of a piece inside a whole box from which both are one object
+PAIRS = 4_000_000  # of a piece and a whole box that are looked at together: an image may have 100,000 boxes
 
 
 def tile_windows(size: tuple[int, int], tile: tuple[int, int], overlap: tuple[float, float]) -> np.ndarray:
@@ -154,8 +155,9 @@ def _seen_whole(boxes: np.ndarray, labels: np.ndarray, cut: np.ndarray) -> np.nd
     for label in np.unique(labels[cut]):
         pieces, wholes = (np.flatnonzero(part & (labels == label)) for part in (cut, ~cut))
         if len(wholes):
-            covered = pairwise_iou(spelled[pieces], spelled[wholes], "coverage").max(axis=1)
-            gone[pieces] = covered >= COVERED
+            for some in np.array_split(pieces, -(-len(pieces) * len(wholes) // PAIRS)):
+                covered = pairwise_iou(spelled[some], spelled[wholes], "coverage").max(axis=1)
+                gone[some] = covered >= COVERED
     return gone
 
 
