@@ -86,6 +86,15 @@ def test_each_image_has_the_one_that_shows_most_of_it(tmp_path):
     assert not len(find_overlaps([], []))
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 24])
+def test_images_of_few_key_points_are_looked_at(tmp_path, count):
+    known = points(saved(tmp_path, [piece(ground(0), 450, 450)]))[0]
+    few = overlaps.Points(known.places[:count], known.descriptors[:count], known.size)
+    for images in ([few, few], [known, few], [few, known]):
+        assert not len(find_overlaps(images, [0, 1]))
+    assert find_overlaps([few, known, known], [0, 0, 1]).select("first", "second").rows() == [(1, 2)]
+
+
 def test_images_of_other_parts_alone_are_told_and_leaks_are_leaks(tmp_path):
     place, other = ground(0), ground(1)
     seen = [piece(place, 300, 450), piece(place, 400, 450)]

@@ -123,7 +123,7 @@ class _Index:
 def _keys(descriptors: np.ndarray) -> np.ndarray:
     """(BANDS, N) uint16, the bits of each descriptor in bands; neighbouring bits are in different ones."""
     bits = np.unpackbits(descriptors, axis=1).reshape(len(descriptors), BAND, BANDS)
-    packed = np.packbits(bits.swapaxes(1, 2), axis=2)
+    packed = np.packbits(np.ascontiguousarray(bits.swapaxes(1, 2)), axis=2)
     return np.ascontiguousarray(packed.view(np.uint16)[..., 0].T)
 
 
