@@ -38,7 +38,7 @@ def stop(self, batches):
     print("FIRST", time.time(), spent[0], flush=True)
     os._exit(0)
 
-DetectionDataset.fill_cache, Trainer._step = timed, stop
+DetectionDataset.fill_cache, Trainer.step = timed, stop
 main()
 """
 

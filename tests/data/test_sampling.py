@@ -398,7 +398,7 @@ def test_a_source_of_less_weight_teaches_less(tmp_path, monkeypatch):
         return honest(self, batches)
 
     monkeypatch.setattr(Trainer, "step", step)
-    monkeypatch.setattr("boxwright.training.loop.weigh", lambda outputs, own: weights.append(own))
+    monkeypatch.setattr("boxwright.training.learner.weigh", lambda outputs, own: weights.append(own))
     config = check_config(content, "test")
     boxwright.train(config, name="run", runs=tmp_path / "runs")
     sizes = load_data(config).sizes

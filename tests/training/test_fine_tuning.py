@@ -97,7 +97,7 @@ def test_a_run_that_was_stopped_before_its_first_state_starts_from_the_weights_a
     def look(self, network, *arguments, **options):
         honest(self, network, *arguments, **options)
         weight = network.head.cls_tower[0][0].weight
-        starts.append((weight.detach().clone(), len(self.carried)))
+        starts.append((weight.detach().clone(), len(self.learner.carried)))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -132,7 +132,7 @@ def test_a_plan_is_what_a_run_does(tmp_path, monkeypatch):
     honest = Trainer.step
 
     def look(self, batches):
-        rates.append(self.optimizer.param_groups[0]["lr"])
+        rates.append(self.learner.rate)
         return honest(self, batches)
 
     monkeypatch.setattr(Trainer, "step", look)

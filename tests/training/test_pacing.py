@@ -33,13 +33,13 @@ def test_trial_steps_are_of_the_sizes_that_the_run_will_have(tmp_path):
     config = square_experiment(tmp_path).model_copy(update={"augment": augment})
     (tmp_path / "run/checkpoints").mkdir(parents=True)
     trainer = make_trainer(config, load_data(config), tmp_path / "run", False)
-    shares, honest = [], trainer.preparation.resized
+    shares, honest = [], trainer.learner.preparation.resized
 
     def look(batch, step, n, share):
         shares.append(share)
         return honest(batch, step, n, share)
 
-    trainer.preparation.resized = look
+    trainer.learner.preparation.resized = look
     pacing._seconds_of_steps(trainer, 1e-9)  # at least so many
     warm, timed = shares[: 2 * pacing.WARM_STEPS], shares[2 * pacing.WARM_STEPS :]
     assert len(timed) == 2 * pacing.LEAST_STEPS
@@ -89,9 +89,9 @@ def test_epochs_are_as_many_as_fit(tmp_path, monkeypatch, capsys, seconds, views
     # The schedule ends with them.
     rates = []
     for _ in range(epochs * 4):
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
-        trainer.optimizer.step()
-        trainer.schedule.step()
+        rates.append(trainer.learner.rate)
+        trainer.learner.optimizer.step()
+        trainer.learner.schedule.step()
     assert rates[-1] < 0.2 * max(rates) == 0.2 * config.train.optimizer.lr
 
 
@@ -118,7 +118,7 @@ def test_a_machine_that_becomes_faster_or_slower(
     rates, honest = [], trainer.step
 
     def step(batches):
-        rates.append(trainer.rate)
+        rates.append(trainer.learner.rate)
         return honest(batches)
 
     def after_epoch(adjust=trainer.after_epoch):

@@ -57,7 +57,7 @@ from boxwright.training.loop import Trainer
 honest = Trainer.step
 def check(self, batches):
     losses = honest(self, batches)
-    sums = torch.stack([p.detach().double().abs().sum() for p in self.detector.parameters()])
+    sums = torch.stack([p.detach().double().abs().sum() for p in self.learner.detector.parameters()])
     both = [torch.empty_like(sums) for _ in range(2)]
     dist.all_gather(both, sums)
     assert torch.equal(*both), (both[0] - both[1]).abs().max()

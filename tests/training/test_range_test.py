@@ -26,19 +26,19 @@ def test_weights_and_state_are_put_back_exactly(tmp_path, optimizer):
     config = square_experiment(tmp_path, optimizer={"name": optimizer}, accumulate=2)
     trainer = trainer_of(config, tmp_path / "run")
     first = next(iter(trainer.steps_of(0)))
-    trainer.to_training()
+    trainer.learner.to_training()
     trainer.step(first)  # so that the optimizer has a state
-    before = {name: copy.deepcopy(part.state_dict()) for name, part in trainer.parts().items()}
+    before = {name: copy.deepcopy(part.state_dict()) for name, part in trainer.learner.parts().items()}
     random = torch.get_rng_state()
     rates = np.geomspace(1e-6, 1e-1, 25)
     losses = probe(trainer, rates)
     assert np.isfinite(losses).any()
     assert torch.equal(torch.get_rng_state(), random)
-    for name, part in trainer.parts().items():
+    for name, part in trainer.learner.parts().items():
         torch.testing.assert_close(part.state_dict(), before[name], rtol=0, atol=0)
     # What comes next is what would have come: the same step from the same state.
     loss = trainer.step(first)
-    for name, part in trainer.parts().items():
+    for name, part in trainer.learner.parts().items():
         part.load_state_dict(before[name])
     assert torch.equal(trainer.step(first), loss)
 
@@ -49,7 +49,7 @@ def test_groups_keep_their_shares_of_the_rate(tmp_path, monkeypatch):
     honest = Trainer.step
 
     def look(self, batches):
-        seen.append([group["lr"] for group in self.optimizer.param_groups])
+        seen.append([group["lr"] for group in self.learner.optimizer.param_groups])
         return honest(self, batches)
 
     monkeypatch.setattr(Trainer, "step", look)

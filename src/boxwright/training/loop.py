@@ -3,13 +3,13 @@
 import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate.utils import gather_object
-from torch import Tensor, nn
+from torch import Tensor
 
 from boxwright.config import ExperimentConfig
 from boxwright.config.experiment import View
@@ -21,15 +21,14 @@ from boxwright.data.targets import Batch
 from boxwright.errors import DataError, NonFiniteError
 from boxwright.evaluation.evaluate import Evaluation, evaluate
 from boxwright.models.checkpoint import save_detector
-from boxwright.models.detector import Detector, full_precision, weigh
+from boxwright.models.detector import Detector
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
-from boxwright.training.distilling import Distiller
-from boxwright.training.freezing import carried_norms, freeze
+from boxwright.training.learner import Learner
 from boxwright.training.machine import loader_faults, make_accelerator, make_loader, start
 from boxwright.training.metrics import MetricsLog, start_trackers
-from boxwright.training.optimization import Plateau, make_average, make_optimizer, make_schedule, own_average
+from boxwright.training.optimization import Plateau
 from boxwright.training.preparation import Preparation
 from boxwright.training.state import STATE, Progress, load_state, save_state
 from boxwright.training.stopping import Stop
@@ -100,32 +99,16 @@ class Trainer:
         self.batches = max(1, len(self.sampler) // settings.batch_size)
         self.steps_per_epoch = -(-self.batches // settings.accumulate)
 
-        if settings.channels_last:
-            model = model.to(memory_format=torch.channels_last)
-        self.memory_format = torch.channels_last if settings.channels_last else torch.contiguous_format
-        if world > 1 and device.type == "cuda":
-            nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        self.detector = model
-        self.preparation = Preparation(
+        preparation = Preparation(
             config, model.stride, model.least_side, len(train_set), weights, unlabelled, rank
         )
-        self.distiller: Distiller | None = None
-        if settings.distill is not None:
-            self.distiller = Distiller(settings.distill, model, categories, device)
-        self.frozen = freeze(model, config.model.freeze)
-        self.optimizer = make_optimizer(model, settings.optimizer)
+        self.learner = Learner(model, config, self.accelerator, categories, preparation)
         self.train_set, self.val_set = train_set, val_set
         self.progress = Progress(fresh=list(fresh))
         self.plan(settings.epochs)
-        prepared = torch.compile(model) if settings.compile else model
-        self.model, self.optimizer = self.accelerator.prepare(prepared, self.optimizer)
-        self.average = make_average(model, settings.ema.decay, settings.ema.start) if settings.ema else None
         if resume and (folder / "checkpoints" / STATE).is_file():
-            self.progress = load_state(folder / "checkpoints" / STATE, self.parts())
-        anew = self.progress.fresh
-        self.carried = [p for name, p in model.named_parameters() if anew and name not in anew]
-        if settings.norms == "keep":
-            self.frozen += carried_norms(model, anew)
+            self.progress = load_state(folder / "checkpoints" / STATE, self.learner.parts())
+        self.learner.carry(self.progress.fresh)
         self.best_evaluation: Evaluation | None = None  # None too where the best was found before a resume
         self.stop = Stop(self.accelerator, settings.log_every)
         self.metrics: MetricsLog | None = None
@@ -136,12 +119,7 @@ class Trainer:
         """Train for so many epochs: what depends on how many there are, before the first step or later."""
         settings = self.config.train.model_copy(update={"epochs": epochs, "minutes": None})
         self.config = self.config.model_copy(update={"train": settings})
-        if not self.progress.step or settings.schedule.name != "plateau":  # which knows of no end
-            for group in self.optimizer.param_groups:
-                group["lr"] = group.get("initial_lr", group["lr"])
-            self.schedule = make_schedule(self.optimizer, settings.schedule, epochs * self.steps_per_epoch)
-            for _ in range(self.progress.step):
-                self.schedule.step()
+        self.learner.plan(self.steps, self.progress.step)
         self.sampler.ramp = round(self.config.data.sampling.curriculum * epochs)
         self.train_set.mixed_epochs = round((1 - self.config.augment.plain_end) * epochs)
         times, self.judging_share = evaluations_of(epochs, self.sampler.whole, len(self.val_set))
@@ -150,10 +128,10 @@ class Trainer:
     @contextmanager
     def on_trial(self) -> Iterator[None]:
         """Steps that are taken here leave weights, optimizer, random numbers and the count as they were."""
-        parts, step = self.parts(), self.progress.step
+        parts, step = self.learner.parts(), self.progress.step
         before = {name: copy.deepcopy(part.state_dict()) for name, part in parts.items()}
         random, on_gpu = torch.get_rng_state(), torch.cuda.get_rng_state_all()
-        self.to_training()
+        self.learner.to_training()
         try:
             yield
         finally:
@@ -213,7 +191,7 @@ class Trainer:
                     if progress.epoch % self.evaluate_every == 0 or progress.epoch == epochs:
                         self._evaluate(display)
                     if progress.epoch > epochs - self.config.train.keep:
-                        self._save_weights(self._judged(), f"epoch-{progress.epoch}.safetensors")
+                        self._save_weights(self.learner.judged(), f"epoch-{progress.epoch}.safetensors")
                     self._save()
         finally:
             if self.metrics is not None:
@@ -222,15 +200,14 @@ class Trainer:
     def judge(self, model: Detector, views: Sequence[View]) -> Evaluation:
         """Evaluate weights on the validation data in some views; every process gets the result."""
         model = model.to(self.accelerator.device).eval()
-        device, autocast = self.accelerator.device, lambda: self.accelerator.autocast()
-        rows = detect(model, start(self.val_loader), device, views, autocast)
+        rows = detect(model, start(self.val_loader), self.accelerator.device, views, self.learner.autocast)
         gathered = gather_object(rows) if self.accelerator.num_processes > 1 else rows
         tables = to_tables(gathered, self.val_tables.images, self.categories, self.folder.name)
         return evaluate(self.val_tables, tables)
 
     def _run_epoch(self, display: TrainingDisplay) -> None:
         settings, progress = self.config.train, self.progress
-        self.to_training()
+        self.learner.to_training()
         for batches in self._timed_steps():
             began, self.whole = time.perf_counter(), False
             losses = self.step(batches)
@@ -247,12 +224,6 @@ class Trainer:
                 self._save()
                 raise KeyboardInterrupt
         progress.epoch, progress.batch = progress.epoch + 1, 0
-
-    def to_training(self) -> None:
-        """Training mode, but for what is frozen, whose norms keep their statistics."""
-        self.model.train()
-        for module in self.frozen:
-            module.eval()
 
     def steps_of(self, epoch: int, done: int = 0) -> Iterator[list[Batch]]:
         """The batches of each step of an epoch, after those that are done."""
@@ -273,62 +244,21 @@ class Trainer:
             began = time.perf_counter()
 
     def step(self, batches: list[Batch]) -> Tensor:
-        """One optimizer step at the rate of now; gives the mean losses by part, (parts,), not waited for."""
-        parts = []
-        for n, batch in enumerate(batches):
-            # Gradients travel between processes with the last batch only.
-            last = n == len(batches) - 1
-            context = self.accelerator.no_sync(self.model) if not last else nullcontext()
-            with context:
-                moved, weights = self._prepared(batch.to(self.accelerator.device), n)
-                with self.accelerator.autocast():
-                    images = moved.images.contiguous(memory_format=self.memory_format)
-                    outputs = self.model(images, moved.targets)
-                if weights is not None:
-                    weigh(outputs, weights.to(moved.images.device))
-                outputs = full_precision(outputs)
-                losses = self.detector.loss(outputs, moved.targets)
-                if self.distiller is not None:
-                    losses |= self.distiller.losses(outputs, images, lambda: self.accelerator.autocast())
-                self.accelerator.backward(sum(losses.values()) / len(batches))
-            self.losses.names = list(losses)
-            parts.append(torch.stack([loss.detach() for loss in losses.values()]))
-        if self.progress.step < self.config.train.new_first:
-            for parameter in self.carried:
-                parameter.grad = None
-        if self.config.train.clip_norm is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.train.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.schedule.step()
-        if self.average is not None:
-            self.average.update_parameters(self.detector)
-        return torch.stack(parts).mean(0)
-
-    def _prepared(self, batch: Batch, n: int) -> tuple[Batch, Tensor | None]:
-        """The nth batch of a step as the model sees it, and weights of its images, where they have any."""
-        step = self.progress.step
-        share = step / self.steps
-        batch = self.preparation.resized(batch, step, n, share)
-        return self.preparation.taught(
-            batch, step, n, share, self.average, lambda: self.accelerator.autocast()
-        )
+        """One optimizer step where the run is; gives the mean losses by part, (parts,), not waited for."""
+        losses = self.learner.step(batches, self.progress.step)
+        self.losses.names = list(losses)
+        return torch.stack(list(losses.values()))
 
     @property
     def steps(self) -> int:
         """Of the whole run."""
         return self.config.train.epochs * self.steps_per_epoch
 
-    @property
-    def rate(self) -> float:
-        """The learning rate of now, of the first group of parameters."""
-        return self.optimizer.param_groups[0]["lr"]
-
     def _log(self, display: TrainingDisplay) -> None:
         """Look at the losses since the last time, and tell them."""
         if not len(self.losses):
             return
-        rate, progress = self.rate, self.progress
+        rate, progress = self.learner.rate, self.progress
         mean = self.losses.means(rate)
         images = progress.step * self.config.train.accumulate * self.config.train.batch_size
         numbers = {f"loss/{name}": value for name, value in mean.items()}
@@ -340,9 +270,9 @@ class Trainer:
 
     def _evaluate(self, display: TrainingDisplay) -> None:
         self._log(display)
-        model = self._judged()
+        model = self.learner.judged()
         evaluation = self.judge(model, ONE_VIEW)
-        self.to_training()
+        self.learner.to_training()
         numbers = {name: evaluation.coco[name] for name in ("AP", "AP50", "AP75")}
         if self.metrics is not None:
             row = {f"val/{name}": value for name, value in numbers.items()}
@@ -350,8 +280,8 @@ class Trainer:
                 self.progress.step, self.progress.epoch, row | {"seconds": self.progress.seconds}
             )
             self._save_weights(model, LAST)
-        if isinstance(self.schedule, Plateau):
-            self.schedule.report(evaluation.coco["AP"])
+        if isinstance(self.learner.schedule, Plateau):
+            self.learner.schedule.report(evaluation.coco["AP"])
         # Of equals the later.
         self.progress.worse += 1
         if (
@@ -375,14 +305,6 @@ class Trainer:
         )
         return True
 
-    def _judged(self) -> Detector:
-        """The model whose weights are judged and kept: the average, where there is one."""
-        model = self.average.module if self.average is not None else self.detector
-        if self.config.train.optimizer.name == "schedule_free":
-            model = own_average(self.detector, self.optimizer)
-        assert isinstance(model, Detector)
-        return model
-
     def _save_weights(self, model: Detector, name: str) -> None:
         if not self.accelerator.is_main_process:
             return
@@ -392,16 +314,10 @@ class Trainer:
     def _save(self) -> None:
         """Write the state, unless a loss since the last check is not finite."""
         if len(self.losses):
-            self.losses.check(self.rate)
+            self.losses.check(self.learner.rate)
         if self.metrics is not None:
             self.metrics.save()
-            save_state(self.folder / "checkpoints" / STATE, self.progress, self.parts())
-
-    def parts(self) -> dict:
-        """What a run goes on from, by name; each has a state dict."""
-        parts = {"model": self.detector, "optimizer": self.optimizer, "schedule": self.schedule}
-        optional = {"average": self.average, "scaler": self.accelerator.scaler}
-        return parts | {name: part for name, part in optional.items() if part is not None}
+            save_state(self.folder / "checkpoints" / STATE, self.progress, self.learner.parts())
 
 
 def evaluations_of(epochs: int, train_images: int, val_images: int) -> tuple[int, float]:

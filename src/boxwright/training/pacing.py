@@ -155,11 +155,11 @@ def _seconds_of_steps(trainer: Trainer, seconds: float) -> np.ndarray:
 def _seconds_of_judging(trainer: Trainer) -> float:
     """Of all images, in one view."""
     batches = list(itertools.islice(start(trainer.val_loader), JUDGED_BATCHES))
-    model = trainer.detector.eval()
+    model = trainer.learner.detector.eval()
     device, images = trainer.accelerator.device, sum(len(batch.images) for batch in batches)
     for _ in range(2):  # the first warms up
         began = time.monotonic()
-        detect(model, batches, device, ONE_VIEW, lambda: trainer.accelerator.autocast())
-    trainer.to_training()
+        detect(model, batches, device, ONE_VIEW, trainer.learner.autocast)
+    trainer.learner.to_training()
     own = len(trainer.val_set) / trainer.accelerator.num_processes
     return (time.monotonic() - began) * own / images

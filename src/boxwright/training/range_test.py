@@ -173,7 +173,7 @@ def probe(
 
 def _probe(trainer: Trainer, rates: np.ndarray, tell: Callable[[int], None]) -> np.ndarray:
     losses = np.full(len(rates), np.nan)
-    groups = trainer.optimizer.param_groups
+    groups = trainer.learner.optimizer.param_groups
     greatest = max(group["initial_lr"] for group in groups)
     epochs = itertools.count(trainer.progress.epoch)
     steps = itertools.chain.from_iterable(trainer.steps_of(n) for n in epochs)
