@@ -210,8 +210,9 @@ def test_a_run_that_gets_no_better_ends(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "judge", judge)
     config = square_experiment(tmp_path, epochs=9, evaluate_every=1, patience=2)
-    boxwright.train(config, name="run", runs=tmp_path / "runs", on_evaluation=lambda n, row: seen.append(n))
-    assert seen == [1, 2, 3, 4]
+    look = {"evaluation": lambda trainer, numbers: seen.append((numbers["epoch"], numbers["AP"]))}
+    boxwright.train(config, name="run", runs=tmp_path / "runs", callbacks=look)
+    assert seen == [(1, 0.2), (2, 0.3), (3, 0.25), (4, 0.1)]
 
 
 def test_runs_of_one_process_have_their_own_precisions(tmp_path):

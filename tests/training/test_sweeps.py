@@ -79,15 +79,15 @@ def test_a_run_that_diverges_is_one_of_the_rows(file, tmp_path, monkeypatch):
 def test_a_killed_sweep_goes_on_with_the_run_that_it_was_at(file, tmp_path, monkeypatch):
     honest, calls = sweeping.train, []
 
-    def train(*arguments, on_evaluation, **options):
+    def train(*arguments, callbacks, **options):
         calls.append(options.get("resume", False))
 
-        def look(epoch, numbers):
-            on_evaluation(epoch, numbers)
-            if len(calls) == 2 and epoch == 1:
+        def look(trainer, numbers):
+            callbacks["evaluation"](trainer, numbers)
+            if len(calls) == 2 and numbers["epoch"] == 1:
                 raise SystemExit  # as a kill: nothing is told to the journal
 
-        return honest(*arguments, on_evaluation=look, **options)
+        return honest(*arguments, callbacks={"evaluation": look}, **options)
 
     monkeypatch.setattr(sweeping, "train", train)
     settings = ["train.seed=0,1,2"]
@@ -113,11 +113,11 @@ def test_hopeless_trials_end_early(file, tmp_path, monkeypatch):
     values = iter([0.5, 0.6] * 5 + [0.1, 0.2])
     honest = sweeping.train
 
-    def train(*arguments, on_evaluation, **options):
-        def look(epoch, numbers):
-            on_evaluation(epoch, numbers | {"AP": next(values)})
+    def train(*arguments, callbacks, **options):
+        def look(trainer, numbers):
+            callbacks["evaluation"](trainer, numbers | {"AP": next(values)})
 
-        return honest(*arguments, on_evaluation=look, **options)
+        return honest(*arguments, callbacks={"evaluation": look}, **options)
 
     monkeypatch.setattr(sweeping, "train", train)
     rows = sweep(file, ["train.seed=0..99"], "tpe", trials=6, prune=True, runs=tmp_path / "runs")

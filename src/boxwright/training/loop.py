@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,12 +32,11 @@ from boxwright.training.optimization import Plateau
 from boxwright.training.preparation import Preparation
 from boxwright.training.state import STATE, Progress, load_state, save_state
 from boxwright.training.stopping import Stop
+from boxwright.training.train import Callback
 from boxwright.training.watching import LossWatch
 
 ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
 EVALUATION_SHARE = 0.05
-
-OnEvaluation = Callable[[int, dict[str, float]], None]  # epochs done; AP, AP50, AP75
 
 
 class Trainer:
@@ -54,7 +53,7 @@ class Trainer:
         draws: images of an epoch; None: each once.
         weights: (images,) of the training set, on their gradients; None: all count alike.
         unlabelled: (images,) bool, those whose boxes `train.teacher` finds; None: none.
-        on_evaluation: called after each evaluation; what it raises ends the run.
+        callbacks: see `train`.
 
     Raises:
         DataError: fewer images than processes.
@@ -74,10 +73,10 @@ class Trainer:
         draws: Draws | None = None,
         weights: Tensor | None = None,
         unlabelled: Tensor | None = None,
-        on_evaluation: OnEvaluation | None = None,
+        callbacks: Mapping[str, Callback] | None = None,
     ):
         self.config, self.folder, self.categories = config, folder, categories
-        self.on_evaluation = on_evaluation
+        self.callbacks = callbacks or {}
         self.after_epoch: Callable[[], None] = lambda: None  # before it is judged; may plan anew
         self.statistics = input_statistics(train_set.tables, config.image_size)
         settings = config.train
@@ -185,6 +184,7 @@ class Trainer:
             ):
                 while progress.epoch < self.config.train.epochs and not self._has_settled():
                     self._run_epoch(display)
+                    self._call("epoch", {"seconds": progress.seconds})
                     self.after_epoch()
                     epochs = self.config.train.epochs
                     display.plan(self.steps)
@@ -267,6 +267,7 @@ class Trainer:
         if self.metrics is not None:
             self.metrics.add(progress.step, progress.epoch, numbers)
         display.show(numbers["loss/total"], rate, numbers["images_per_second"])
+        self._call("log", numbers)
 
     def _evaluate(self, display: TrainingDisplay) -> None:
         self._log(display)
@@ -293,8 +294,12 @@ class Trainer:
             self._save_weights(model, BEST)
         display.tell(self.progress.epoch, numbers, self.progress.seconds)
         self.accelerator.wait_for_everyone()
-        if self.on_evaluation is not None:
-            self.on_evaluation(self.progress.epoch, numbers)
+        self._call("evaluation", numbers)
+
+    def _call(self, moment: str, numbers: dict[str, float]) -> None:
+        if moment in self.callbacks:
+            where = {"step": self.progress.step, "epoch": self.progress.epoch}
+            self.callbacks[moment](self, where | numbers)
 
     def _has_settled(self) -> bool:
         patience = self.config.train.patience

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +29,12 @@ from boxwright.models.coverage import coverage
 from boxwright.models.detector import Detector
 from boxwright.models.weights import load_weights
 from boxwright.progress import console, progress_bar
-from boxwright.training.loop import ONE_VIEW, OnEvaluation, Trainer
+from boxwright.training.loop import ONE_VIEW, Trainer
 from boxwright.training.machine import on_cpu
 from boxwright.training.pacing import pace
 from boxwright.training.run_folder import choose_folder, start_folder
 from boxwright.training.state import STATE
-from boxwright.training.train import Loaded
+from boxwright.training.train import Callback, Loaded
 from boxwright.training.weighing import groups_of_images, places_of_corrections, weigh_images
 
 LOOKED_AT = 2000  # images, before training, for boxes without an assigned prior
@@ -57,7 +58,7 @@ def run(
     name: str,
     runs: Path,
     resumed: Path | None,
-    on_evaluation: OnEvaluation | None = None,
+    callbacks: Mapping[str, Callback] | None = None,
 ) -> Run:
     """Train and judge.
 
@@ -66,7 +67,7 @@ def run(
         data: tables of training and validation.
         name, runs: of a new run's folder.
         resumed: the folder of a run to go on with; None: a new one.
-        on_evaluation: called with the epoch and AP, AP50 and AP75 after each evaluation.
+        callbacks: see `train`.
 
     Raises:
         NonFiniteError, KeyboardInterrupt: see `train`.
@@ -82,7 +83,7 @@ def run(
         f"[bold]{folder}[/]: {config.model.name}, {len(data.train.images):,} images to train on, "
         f"{len(data.val.images):,} to judge by, {len(data.train.categories)} classes"
     )
-    trainer = make_trainer(config, data, folder, resumed is not None, on_evaluation)
+    trainer = make_trainer(config, data, folder, resumed is not None, callbacks)
     if config.train.minutes is not None:
         pace(trainer, 60 * config.train.minutes - (time.monotonic() - began))
     trainer.run()
@@ -94,7 +95,7 @@ def make_trainer(
     data: Loaded,
     folder: Path,
     resume: bool,
-    on_evaluation: OnEvaluation | None = None,
+    callbacks: Mapping[str, Callback] | None = None,
 ) -> Trainer:
     """Decode what fits into memory, build the model, and tell what will be trained on.
 
@@ -103,7 +104,7 @@ def make_trainer(
         data: tables of training and validation.
         folder: of the run.
         resume: go on from its state, where there is one.
-        on_evaluation: see `run`.
+        callbacks: see `train`.
     """
     state = PartialState(cpu=on_cpu())
     categories = data.train.categories["name"].to_list()
@@ -163,7 +164,7 @@ def make_trainer(
         draws,
         weights,
         unlabelled,
-        on_evaluation,
+        callbacks,
     )
 
 

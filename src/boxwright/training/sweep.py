@@ -26,6 +26,7 @@ from boxwright.config import check_config, load_config
 from boxwright.config.loading import apply_changes
 from boxwright.errors import BoxwrightError, ConfigError, NonFiniteError
 from boxwright.progress import console
+from boxwright.training.loop import Trainer
 from boxwright.training.run_folder import CONFIG
 from boxwright.training.train import train
 
@@ -238,8 +239,8 @@ def _try(trial: optuna.Trial, config: Path, own: list[Setting], folder: Path) ->
     trial.set_user_attr("run", name)
     trial.set_user_attr("changes", changes)
 
-    def report(epoch: int, numbers: dict[str, float]) -> None:
-        trial.report(numbers["AP"], epoch)
+    def report(trainer: Trainer, numbers: dict[str, float]) -> None:
+        trial.report(numbers["AP"], int(numbers["epoch"]))
         if trial.should_prune():
             raise optuna.TrialPruned
 
@@ -249,9 +250,9 @@ def _try(trial: optuna.Trial, config: Path, own: list[Setting], folder: Path) ->
     if (folder / name / "evaluation.json").is_file():
         return float(json.loads((folder / name / "evaluation.json").read_text())["coco"]["AP"])
     if begun:
-        run = train(config, name=name, runs=folder, resume=True, on_evaluation=report)
+        run = train(config, name=name, runs=folder, resume=True, callbacks={"evaluation": report})
     else:
-        run = train(config, changes, name, folder, on_evaluation=report)
+        run = train(config, changes, name, folder, callbacks={"evaluation": report})
     return float(run.evaluation.coco["AP"])
 
 

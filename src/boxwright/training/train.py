@@ -1,7 +1,7 @@
 """`boxwright.train`: an experiment in, a run folder out; what is wrong is told before torch is imported."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +16,11 @@ from boxwright.progress import console
 from boxwright.training.run_folder import CONFIG, choose_folder
 
 if TYPE_CHECKING:
+    from boxwright.training.loop import Trainer
     from boxwright.training.run import Run
+
+MOMENTS = ("log", "epoch", "evaluation")  # at which a run calls functions of others
+Callback = Callable[["Trainer", dict[str, float]], None]
 
 
 def train(
@@ -25,7 +29,7 @@ def train(
     name: str | None = None,
     runs: str | os.PathLike = "runs",
     resume: bool = False,
-    on_evaluation: Callable[[int, dict[str, float]], None] | None = None,
+    callbacks: Mapping[str, Callback] | None = None,
 ) -> "Run":
     """Train a detector, judge it on the validation data, and write a report.
 
@@ -35,8 +39,10 @@ def train(
         name: of the run folder; None: the file's name.
         runs: folder of run folders.
         resume: go on where the newest run of this name stopped, with its own config.
-        on_evaluation: called with the epoch and AP, AP50 and AP75 after each evaluation; what it raises ends
-            the run.
+        callbacks: functions by the moment at which they are called, in every process, with the trainer and
+            numbers, `step` and `epoch` (done so far) among them: "log", every `train.log_every` steps, with
+            losses and rates; "epoch", after each one, before it is judged; "evaluation", with AP, AP50 and
+            AP75. What they raise ends the run; `trainer.stop.requested = True` does so as Ctrl-C does.
 
     Raises:
         ConfigError, DataError: before anything heavy starts.
@@ -46,6 +52,9 @@ def train(
     Example:
         >>> boxwright.train("configs/bccd.yaml", ["train.epochs=20"])
     """
+    for moment in callbacks or ():
+        if moment not in MOMENTS:
+            raise ConfigError(f"callbacks: no moment '{moment}'. {nearest(moment, MOMENTS)}")
     if name is None:
         name = "run" if isinstance(config, ExperimentConfig) else Path(config).stem
     if resume and changes:
@@ -68,7 +77,7 @@ def train(
             raise ConfigError(f"train.trackers: {tracker} needs pip install {tracker.replace('_', '-')}.")
     data = load_data(config)
     heavy = import_extra("boxwright.training.run", "train")
-    return heavy.run(config, data, name, Path(runs), folder, on_evaluation)
+    return heavy.run(config, data, name, Path(runs), folder, callbacks or {})
 
 
 class Loaded(NamedTuple):
