@@ -1,6 +1,7 @@
 """A detector that learns: what a step does to its weights, and which of them are judged."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -13,6 +14,7 @@ from boxwright.data.targets import Batch
 from boxwright.models.detector import Detector, full_precision, weigh
 from boxwright.training.distilling import Distiller
 from boxwright.training.freezing import carried_norms, freeze
+from boxwright.training.norms import gather_statistics
 from boxwright.training.optimization import make_average, make_optimizer, make_schedule, own_average
 from boxwright.training.preparation import Preparation
 
@@ -137,12 +139,20 @@ class Learner:
         """The learning rate of now, of the first group of parameters."""
         return self.optimizer.param_groups[0]["lr"]
 
-    def judged(self) -> Detector:
-        """The model whose weights are judged and kept: the average, where there is one."""
-        model = self.average.module if self.average is not None else self.detector
+    def judged(self, images: Iterable[Tensor]) -> Detector:
+        """A copy with the weights that are judged and kept, the average's, where there is one.
+
+        Args:
+            images: batches of whole ones, which tell the statistics of its norms; see `training.norms`.
+        """
         if self.settings.optimizer.name == "schedule_free":
             model = own_average(self.detector, self.optimizer)
+        else:
+            model = copy.deepcopy(self.detector if self.average is None else self.average.module)
         assert isinstance(model, Detector)
+        device, form = self.accelerator.device, self.memory_format
+        moved = (batch.to(device).contiguous(memory_format=form) for batch in images)
+        gather_statistics(model, self.detector, moved, self.accelerator)
         return model
 
     def parts(self) -> dict:

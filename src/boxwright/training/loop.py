@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -28,6 +29,7 @@ from boxwright.training.display import TrainingDisplay
 from boxwright.training.learner import Learner
 from boxwright.training.machine import loader_faults, make_accelerator, make_loader, start
 from boxwright.training.metrics import MetricsLog, start_trackers
+from boxwright.training.norms import images_that_tell
 from boxwright.training.optimization import Plateau
 from boxwright.training.preparation import Preparation
 from boxwright.training.state import STATE, Progress, load_state, save_state
@@ -93,6 +95,11 @@ class Trainer:
         self.loader = make(train_set, self.sampler)
         val_sampler = EpochSampler(len(val_set), settings.seed, False, rank, world, even=False)
         self.val_loader = make(val_set, val_sampler)
+        order = np.random.default_rng(settings.seed).permutation(len(train_set))
+        telling = order[: images_that_tell(len(train_set), len(val_set))][rank::world]
+        if len(telling) > settings.batch_size:  # the last batch is as large as the others
+            telling = telling[: len(telling) // settings.batch_size * settings.batch_size]
+        self.whole_loader = make(train_set.plain(), telling.tolist())
         self.val_tables = val_set.tables
         # Counted without the start that a resumed epoch has.
         self.batches = max(1, len(self.sampler) // settings.batch_size)
@@ -121,7 +128,8 @@ class Trainer:
         self.learner.plan(self.steps, self.progress.step)
         self.sampler.ramp = round(self.config.data.sampling.curriculum * epochs)
         self.train_set.mixed_epochs = round((1 - self.config.augment.plain_end) * epochs)
-        times, self.judging_share = evaluations_of(epochs, self.sampler.whole, len(self.val_set))
+        judged = len(self.val_set) + images_that_tell(len(self.train_set), len(self.val_set))
+        times, self.judging_share = evaluations_of(epochs, self.sampler.whole, judged)
         self.evaluate_every: int = settings.evaluate_every or -(-epochs // times)
 
     @contextmanager
@@ -191,7 +199,7 @@ class Trainer:
                     if progress.epoch % self.evaluate_every == 0 or progress.epoch == epochs:
                         self._evaluate(display)
                     if progress.epoch > epochs - self.config.train.keep:
-                        self._save_weights(self.learner.judged(), f"epoch-{progress.epoch}.safetensors")
+                        self._save_weights(self._judged(), f"epoch-{progress.epoch}.safetensors")
                     self._save()
         finally:
             if self.metrics is not None:
@@ -271,9 +279,8 @@ class Trainer:
 
     def _evaluate(self, display: TrainingDisplay) -> None:
         self._log(display)
-        model = self.learner.judged()
+        model = self._judged()
         evaluation = self.judge(model, ONE_VIEW)
-        self.learner.to_training()
         numbers = {name: evaluation.coco[name] for name in ("AP", "AP50", "AP75")}
         if self.metrics is not None:
             row = {f"val/{name}": value for name, value in numbers.items()}
@@ -301,6 +308,9 @@ class Trainer:
             where = {"step": self.progress.step, "epoch": self.progress.epoch}
             self.callbacks[moment](self, where | numbers)
 
+    def _judged(self) -> Detector:
+        return self.learner.judged(batch.images for batch in start(self.whole_loader))
+
     def _has_settled(self) -> bool:
         patience = self.config.train.patience
         if patience is None or self.progress.worse < patience:
@@ -325,12 +335,12 @@ class Trainer:
             save_state(self.folder / "checkpoints" / STATE, self.progress, self.learner.parts())
 
 
-def evaluations_of(epochs: int, train_images: int, val_images: int) -> tuple[int, float]:
+def evaluations_of(epochs: int, train_images: int, judged_images: int) -> tuple[int, float]:
     """How often a run is judged, and the share of its time that this takes, as far as can be told before.
 
     Ten times, or as often as takes under `EVALUATION_SHARE`; an image that is judged is seen forwards alone,
     and takes about a third of one that is learnt.
     """
-    cost = val_images / (3 * max(train_images, 1) * epochs)
+    cost = judged_images / (3 * max(train_images, 1) * epochs)
     times = min(10, epochs, max(1, int(EVALUATION_SHARE / max(cost, 1e-9))))
     return times, times * cost

@@ -1,0 +1,62 @@
+"""Statistics of batch norms for weights that are judged: those of whole images, as they are judged.
+
+A mean of weights has never run: the statistics of training's weights don't fit it (Izmailov et al., Averaging
+Weights Leads to Wider Optima and Better Generalization, UAI 2018, section 3.2). And those of crops and
+changed images don't fit whole ones (Touvron et al., Fixing the Train-Test Resolution Discrepancy, NeurIPS
+2019).
+"""
+
+from collections.abc import Iterable
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+LEAST, MOST = 64, 512  # images that tell, as many as are judged where that is between
+
+
+def images_that_tell(images: int, judged: int) -> int:
+    """How many of the training images are looked at, where so many are judged."""
+    return min(images, max(LEAST, min(judged, MOST)))
+
+
+@torch.no_grad()
+def gather_statistics(
+    model: nn.Module, like: nn.Module, images: Iterable[Tensor], accelerator: Accelerator
+) -> None:
+    """Replace the running statistics of a model by the mean of those of batches, of all processes.
+
+    Args:
+        model: is changed in place, and in eval mode afterwards.
+        like: the same as it is trained: norms that are in eval mode there keep their statistics.
+        images: batches (B, 3, H, W) on the device.
+        accelerator: precision and processes.
+    """
+    pairs = zip(model.modules(), like.modules(), strict=True)
+    norms = [norm for norm, own in pairs if isinstance(norm, _BatchNorm) and own.training]
+    model.eval()
+    before = [(norm.momentum, {k: v.clone() for k, v in norm.state_dict().items()}) for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+    for batch in images if norms else ():
+        with accelerator.autocast():
+            model(batch)
+    for norm, (momentum, state) in zip(norms, before):
+        norm.eval()
+        norm.momentum = momentum
+        if not norm.num_batches_tracked:  # which has a part in training alone
+            norm.load_state_dict(state)
+    if accelerator.num_processes > 1 and norms:
+        _share(norms, accelerator)
+
+
+def _share(norms: list[_BatchNorm], accelerator: Accelerator) -> None:
+    """Give every process the mean of all processes' statistics."""
+    own = [t for norm in norms for t in (norm.running_mean, norm.running_var) if t is not None]
+    mean = accelerator.reduce(torch.cat(own), "mean")
+    assert isinstance(mean, Tensor)
+    for statistic, shared in zip(own, mean.split([len(t) for t in own])):
+        statistic.copy_(shared)
