@@ -1,4 +1,4 @@
-"""Statistics of batch norms are those of whole images under the weights that are judged."""
+"""Statistics of batch norms are those of training images under the weights that are judged."""
 
 import pytest
 import torch
@@ -10,7 +10,8 @@ from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset
 from boxwright.models.checkpoint import load_detector
 from boxwright.models.detector import collate_for
-from boxwright.training.norms import LEAST, MOST, gather_statistics, images_that_tell
+from boxwright.training.loop import AFTER
+from boxwright.training.norms import gather_statistics
 from tests.scenes import square_experiment
 
 
@@ -53,23 +54,17 @@ def test_statistics_are_the_means_of_batches_and_some_norms_keep_theirs():
         {"optimizer": {"name": "schedule_free", "lr": 5e-3}, "schedule": {"name": "constant"}, "ema": None},
     ],
 )
-def test_a_run_keeps_the_statistics_of_whole_images(tmp_path, settings):
+def test_a_run_keeps_those_of_its_images_under_the_weights_that_are_judged(tmp_path, settings):
     config = square_experiment(tmp_path, epochs=4, **settings)
-    crops = config.augment.model_copy(update={"crop": (48, 48), "brightness": 0.5})
-    run = boxwright.train(config.model_copy(update={"augment": crops}), runs=tmp_path)
+    augment = config.augment.model_copy(update={"crop": (48, 48), "grow_from": 0.5, "mosaic": 0.5})
+    run = boxwright.train(config.model_copy(update={"augment": augment}), runs=tmp_path)
     model = load_detector(run.folder / "checkpoints/last.safetensors").model
     conv = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     norm = next(module for module in model.modules() if isinstance(module, nn.BatchNorm2d))
     seen = []
     conv.register_forward_hook(lambda module, given, out: seen.append(out.mean((0, 2, 3))))
-    whole = DetectionDataset(formats.read(config.data.train.root), config.image_size)
+    alone = augment.model_copy(update={"mosaic": 0.0})
+    images = DetectionDataset(formats.read(config.data.train.root), config.image_size, alone, seed=0)
     with torch.no_grad():
-        model(collate_for(model)([whole[n] for n in range(len(whole))]).images)
+        model(collate_for(model)([images[AFTER, n] for n in range(len(images))]).images)
     torch.testing.assert_close(norm.running_mean, seen[0], rtol=1e-3, atol=1e-4)
-
-
-def test_as_many_images_tell_as_are_judged():
-    assert images_that_tell(10_000, 100) == 100
-    assert images_that_tell(10_000, 5) == LEAST
-    assert images_that_tell(10_000, 5000) == MOST
-    assert images_that_tell(20, 5000) == 20

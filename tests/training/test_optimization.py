@@ -228,11 +228,12 @@ def test_runs_of_one_process_have_their_own_precisions(tmp_path):
     assert all(tensor.dtype != torch.bfloat16 for tensor in weights["bf16"].values())
 
 
-def test_schedule_free_weights_are_those_of_the_paper():
+@pytest.mark.parametrize("power", [0, 3])
+def test_schedule_free_weights_are_those_of_the_paper(power):
     torch.manual_seed(0)
     model = nn.Linear(3, 1, bias=False)
     start = model.weight.detach().double().clone()
-    config = OptimizerConfig(name="schedule_free", lr=0.05, weight_decay=0.0)
+    config = OptimizerConfig(name="schedule_free", lr=0.05, weight_decay=0.0, power=power)
     optimizer = make_optimizer(model, config)
     inputs, wanted = torch.randn(40, 3), torch.tensor([[1.0, -2.0, 0.5]])
     # Defazio et al., algorithm 1, in doubles and without any trick.
@@ -243,7 +244,7 @@ def test_schedule_free_weights_are_those_of_the_paper():
         gradient = 2 * ((y - wanted) @ inputs.double().T) @ inputs.double() / 40
         second = beta2 * second + (1 - beta2) * gradient**2
         z = z - 0.05 * gradient / ((second / (1 - beta2**n)).sqrt() + 1e-8)
-        x = (1 - 1 / n) * x + z / n
+        x = x + (z - x) * n**power / sum(k**power for k in range(1, n + 1))
         optimizer.zero_grad()
         (((model(inputs) - inputs @ wanted.T) ** 2).mean()).backward()
         optimizer.step()

@@ -235,6 +235,7 @@ class OptimizerConfig(Part):
     lr: Annotated[float, Field(gt=0)] = 2.0e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.03
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
+    power: Annotated[float, Field(ge=0)] = 3.0  # schedule_free: its mean takes step k with weight k ** power
     # factor on the rate of the backbone's last stage, once more for each stage before it; 1: all learn alike
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 

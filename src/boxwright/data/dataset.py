@@ -4,7 +4,6 @@ A sample depends on the seed, the epoch and the image alone, never on which work
 before: that is what makes a resumed run the same run.
 """
 
-import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -144,12 +143,6 @@ class DetectionDataset(Dataset):
             shown = "\n".join(broken[:10])
             raise DataError(f"{len(broken):,} images can't be used:\n{shown}")
         return len(self._cache)
-
-    def plain(self) -> "DetectionDataset":
-        """The same images, as they are judged; pixels that are cached are those of both."""
-        same = copy.copy(self)
-        same.augment = None
-        return same
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
         """The sample of an image, or of an (epoch, image)."""

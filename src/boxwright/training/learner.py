@@ -143,7 +143,7 @@ class Learner:
         """A copy with the weights that are judged and kept, the average's, where there is one.
 
         Args:
-            images: batches of whole ones, which tell the statistics of its norms; see `training.norms`.
+            images: batches of training, which tell the statistics of its norms; see `training.norms`.
         """
         if self.settings.optimizer.name == "schedule_free":
             model = own_average(self.detector, self.optimizer)

@@ -29,7 +29,7 @@ from boxwright.training.display import TrainingDisplay
 from boxwright.training.learner import Learner
 from boxwright.training.machine import loader_faults, make_accelerator, make_loader, start
 from boxwright.training.metrics import MetricsLog, start_trackers
-from boxwright.training.norms import images_that_tell
+from boxwright.training.norms import IMAGES
 from boxwright.training.optimization import Plateau
 from boxwright.training.preparation import Preparation
 from boxwright.training.state import STATE, Progress, load_state, save_state
@@ -39,6 +39,7 @@ from boxwright.training.watching import LossWatch
 
 ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
 EVALUATION_SHARE = 0.05
+AFTER = 1 << 30  # an epoch that no run reaches
 
 
 class Trainer:
@@ -95,11 +96,10 @@ class Trainer:
         self.loader = make(train_set, self.sampler)
         val_sampler = EpochSampler(len(val_set), settings.seed, False, rank, world, even=False)
         self.val_loader = make(val_set, val_sampler)
-        order = np.random.default_rng(settings.seed).permutation(len(train_set))
-        telling = order[: images_that_tell(len(train_set), len(val_set))][rank::world]
-        if len(telling) > settings.batch_size:  # the last batch is as large as the others
-            telling = telling[: len(telling) // settings.batch_size * settings.batch_size]
-        self.whole_loader = make(train_set.plain(), telling.tolist())
+        order = np.random.default_rng(settings.seed).permutation(len(train_set))[:IMAGES][rank::world]
+        # Whole batches, and always the same images with the same changes, of after the last epoch.
+        count = max(len(order) // settings.batch_size * settings.batch_size, settings.batch_size)
+        self.norms_loader = make(train_set, [(AFTER, n) for n in order[:count].tolist()])
         self.val_tables = val_set.tables
         # Counted without the start that a resumed epoch has.
         self.batches = max(1, len(self.sampler) // settings.batch_size)
@@ -128,7 +128,7 @@ class Trainer:
         self.learner.plan(self.steps, self.progress.step)
         self.sampler.ramp = round(self.config.data.sampling.curriculum * epochs)
         self.train_set.mixed_epochs = round((1 - self.config.augment.plain_end) * epochs)
-        judged = len(self.val_set) + images_that_tell(len(self.train_set), len(self.val_set))
+        judged = len(self.val_set) + min(IMAGES, len(self.train_set))
         times, self.judging_share = evaluations_of(epochs, self.sampler.whole, judged)
         self.evaluate_every: int = settings.evaluate_every or -(-epochs // times)
 
@@ -309,7 +309,7 @@ class Trainer:
             self.callbacks[moment](self, where | numbers)
 
     def _judged(self) -> Detector:
-        return self.learner.judged(batch.images for batch in start(self.whole_loader))
+        return self.learner.judged(batch.images for batch in start(self.norms_loader))
 
     def _has_settled(self) -> bool:
         patience = self.config.train.patience

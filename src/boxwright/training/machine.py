@@ -112,7 +112,7 @@ def make_loader(
     workers: int | None,
     device: torch.device,
     dataset: DetectionDataset,
-    sampler: EpochSampler | list[int],
+    sampler: EpochSampler | list[tuple[int, int]],
 ) -> DataLoader:
     """Batches of samples; on a CPU without workers, which would take the cores that train."""
     if workers is None:

@@ -1,9 +1,8 @@
-"""Statistics of batch norms for weights that are judged: those of whole images, as they are judged.
+"""Statistics of batch norms for weights that are judged: gathered anew, by these weights.
 
-A mean of weights has never run: the statistics of training's weights don't fit it (Izmailov et al., Averaging
-Weights Leads to Wider Optima and Better Generalization, UAI 2018, section 3.2). And those of crops and
-changed images don't fit whole ones (Touvron et al., Fixing the Train-Test Resolution Discrepancy, NeurIPS
-2019).
+A mean of weights has never run, and the statistics of those that were trained don't fit it: Izmailov et al.,
+Averaging Weights Leads to Wider Optima and Better Generalization, UAI 2018, section 3.2. The moving averages
+of training are of small images too, where images grow.
 """
 
 from collections.abc import Iterable
@@ -13,12 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-LEAST, MOST = 64, 512  # images that tell, as many as are judged where that is between
-
-
-def images_that_tell(images: int, judged: int) -> int:
-    """How many of the training images are looked at, where so many are judged."""
-    return min(images, max(LEAST, min(judged, MOST)))
+IMAGES = 512  # that tell, at most
 
 
 @torch.no_grad()

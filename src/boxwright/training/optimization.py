@@ -49,7 +49,7 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
     if config.name == "schedule_free":
         from schedulefree import AdamWScheduleFree
 
-        optimizer = AdamWScheduleFree(groups, lr=config.lr)
+        optimizer = AdamWScheduleFree(groups, lr=config.lr, r=config.power)
         optimizer.train()
         return optimizer
     nesterov = config.momentum > 0
