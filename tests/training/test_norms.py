@@ -10,6 +10,7 @@ from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset
 from boxwright.models.checkpoint import load_detector
 from boxwright.models.detector import collate_for
+from boxwright.training import loop
 from boxwright.training.loop import AFTER
 from boxwright.training.norms import gather_statistics
 from tests.scenes import square_experiment
@@ -54,7 +55,8 @@ def test_statistics_are_the_means_of_batches_and_some_norms_keep_theirs():
         {"optimizer": {"name": "schedule_free", "lr": 5e-3}, "schedule": {"name": "constant"}, "ema": None},
     ],
 )
-def test_a_run_keeps_those_of_its_images_under_the_weights_that_are_judged(tmp_path, settings):
+def test_a_run_keeps_those_of_its_images_under_the_weights_that_are_judged(tmp_path, monkeypatch, settings):
+    monkeypatch.setattr(loop, "LEAST", 8)
     config = square_experiment(tmp_path, epochs=4, **settings)
     augment = config.augment.model_copy(update={"crop": (48, 48), "grow_from": 0.5, "mosaic": 0.5})
     run = boxwright.train(config.model_copy(update={"augment": augment}), runs=tmp_path)

@@ -29,7 +29,7 @@ from boxwright.training.display import TrainingDisplay
 from boxwright.training.learner import Learner
 from boxwright.training.machine import loader_faults, make_accelerator, make_loader, start
 from boxwright.training.metrics import MetricsLog, start_trackers
-from boxwright.training.norms import IMAGES
+from boxwright.training.norms import IMAGES, LEAST
 from boxwright.training.optimization import Plateau
 from boxwright.training.preparation import Preparation
 from boxwright.training.state import STATE, Progress, load_state, save_state
@@ -97,6 +97,7 @@ class Trainer:
         val_sampler = EpochSampler(len(val_set), settings.seed, False, rank, world, even=False)
         self.val_loader = make(val_set, val_sampler)
         order = np.random.default_rng(settings.seed).permutation(len(train_set))[:IMAGES][rank::world]
+        order = order if len(train_set) >= LEAST else order[:0]
         # Whole batches, and always the same images with the same changes, of after the last epoch.
         count = max(len(order) // settings.batch_size * settings.batch_size, settings.batch_size)
         self.norms_loader = make(train_set, [(AFTER, n) for n in order[:count].tolist()])

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-IMAGES = 512  # that tell, at most
+LEAST, IMAGES = 64, 512  # that tell: fewer tell nothing, and training's statistics stay
 
 
 @torch.no_grad()
@@ -24,7 +24,7 @@ def gather_statistics(
     Args:
         model: is changed in place, and in eval mode afterwards.
         like: the same as it is trained: norms that are in eval mode there keep their statistics.
-        images: batches (B, 3, H, W) on the device.
+        images: batches (B, 3, H, W) on the device; none: all norms keep theirs.
         accelerator: precision and processes.
     """
     pairs = zip(model.modules(), like.modules(), strict=True)
