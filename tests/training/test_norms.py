@@ -10,9 +10,9 @@ from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset
 from boxwright.models.checkpoint import load_detector
 from boxwright.models.detector import collate_for
-from boxwright.training import loop
+from boxwright.training import norms
 from boxwright.training.loop import AFTER
-from boxwright.training.norms import gather_statistics
+from boxwright.training.norms import gather_statistics, images_that_tell
 from tests.scenes import square_experiment
 
 
@@ -56,7 +56,7 @@ def test_statistics_are_the_means_of_batches_and_some_norms_keep_theirs():
     ],
 )
 def test_a_run_keeps_those_of_its_images_under_the_weights_that_are_judged(tmp_path, monkeypatch, settings):
-    monkeypatch.setattr(loop, "LEAST", 8)
+    monkeypatch.setattr(norms, "LEAST", 8)
     config = square_experiment(tmp_path, epochs=4, **settings)
     augment = config.augment.model_copy(update={"crop": (48, 48), "grow_from": 0.5, "mosaic": 0.5})
     run = boxwright.train(config.model_copy(update={"augment": augment}), runs=tmp_path)
@@ -70,3 +70,11 @@ def test_a_run_keeps_those_of_its_images_under_the_weights_that_are_judged(tmp_p
     with torch.no_grad():
         model(collate_for(model)([images[AFTER, n] for n in range(len(images))]).images)
     torch.testing.assert_close(norm.running_mean, seen[0], rtol=1e-3, atol=1e-4)
+
+
+def test_few_images_tell_nothing_and_many_are_not_all_looked_at():
+    assert len(images_that_tell(63, seed=0)) == 0
+    assert sorted(images_that_tell(64, seed=0)) == list(range(64))
+    many = images_that_tell(100_000, seed=0)
+    assert len(set(many)) == 512
+    assert many.max() > 90_000

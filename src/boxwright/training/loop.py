@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
@@ -29,7 +28,7 @@ from boxwright.training.display import TrainingDisplay
 from boxwright.training.learner import Learner
 from boxwright.training.machine import loader_faults, make_accelerator, make_loader, start
 from boxwright.training.metrics import MetricsLog, start_trackers
-from boxwright.training.norms import IMAGES, LEAST
+from boxwright.training.norms import images_that_tell
 from boxwright.training.optimization import Plateau
 from boxwright.training.preparation import Preparation
 from boxwright.training.state import STATE, Progress, load_state, save_state
@@ -96,11 +95,12 @@ class Trainer:
         self.loader = make(train_set, self.sampler)
         val_sampler = EpochSampler(len(val_set), settings.seed, False, rank, world, even=False)
         self.val_loader = make(val_set, val_sampler)
-        order = np.random.default_rng(settings.seed).permutation(len(train_set))[:IMAGES][rank::world]
-        order = order if len(train_set) >= LEAST else order[:0]
-        # Whole batches, and always the same images with the same changes, of after the last epoch.
-        count = max(len(order) // settings.batch_size * settings.batch_size, settings.batch_size)
-        self.norms_loader = make(train_set, [(AFTER, n) for n in order[:count].tolist()])
+        telling = images_that_tell(len(train_set), settings.seed)
+        self.judging_images = len(val_set) + len(telling)
+        # Whole batches, as many in each process, always with the same changes: of after the last epoch.
+        own = telling[rank : len(telling) // world * world : world].tolist()
+        count = max(len(own) // settings.batch_size * settings.batch_size, settings.batch_size)
+        self.norms_loader = make(train_set, [(AFTER, n) for n in own[:count]])
         self.val_tables = val_set.tables
         # Counted without the start that a resumed epoch has.
         self.batches = max(1, len(self.sampler) // settings.batch_size)
@@ -129,8 +129,7 @@ class Trainer:
         self.learner.plan(self.steps, self.progress.step)
         self.sampler.ramp = round(self.config.data.sampling.curriculum * epochs)
         self.train_set.mixed_epochs = round((1 - self.config.augment.plain_end) * epochs)
-        judged = len(self.val_set) + min(IMAGES, len(self.train_set))
-        times, self.judging_share = evaluations_of(epochs, self.sampler.whole, judged)
+        times, self.judging_share = evaluations_of(epochs, self.sampler.whole, self.judging_images)
         self.evaluate_every: int = settings.evaluate_every or -(-epochs // times)
 
     @contextmanager

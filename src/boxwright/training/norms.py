@@ -7,12 +7,18 @@ of training are of small images too, where images grow.
 
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-LEAST, IMAGES = 64, 512  # that tell: fewer tell nothing, and training's statistics stay
+LEAST, MOST = 64, 512  # images that tell: fewer tell nothing, and training's statistics stay
+
+
+def images_that_tell(images: int, seed: int) -> np.ndarray:
+    """(N,) training images that are looked at."""
+    return np.random.default_rng(seed).permutation(images)[: MOST if images >= LEAST else 0]
 
 
 @torch.no_grad()

@@ -15,7 +15,6 @@ from boxwright.prediction.detect import detect
 from boxwright.progress import console
 from boxwright.training.loop import ONE_VIEW, Trainer
 from boxwright.training.machine import start
-from boxwright.training.norms import IMAGES
 from boxwright.training.run_folder import write_config
 
 WARM_STEPS, LEAST_STEPS, MOST_STEPS, JUDGED_BATCHES = 5, 5, 100, 4
@@ -162,6 +161,5 @@ def _seconds_of_judging(trainer: Trainer) -> float:
         began = time.monotonic()
         detect(model, batches, device, ONE_VIEW, trainer.learner.autocast)
     trainer.learner.to_training()
-    judged = len(trainer.val_set) + min(IMAGES, len(trainer.train_set))
-    own = judged / trainer.accelerator.num_processes
+    own = trainer.judging_images / trainer.accelerator.num_processes
     return (time.monotonic() - began) * own / images
