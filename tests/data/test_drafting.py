@@ -7,9 +7,10 @@ import pytest
 import boxwright
 from boxwright.config import load_config
 from boxwright.data import formats
-from boxwright.data.drafting import find_parts, suggest_size
+from boxwright.data.drafting import find_parts
 from boxwright.data.sources import concat, load_parts
 from boxwright.data.splitting import split, write_split
+from boxwright.data.suggesting import suggest, suggest_size
 from boxwright.errors import ConfigError, DataError
 from tests.cli.test_cli import run
 from tests.data.formats.samples import make_sample
@@ -38,7 +39,7 @@ def test_data_of_every_format_becomes_an_experiment_that_reads(format, tmp_path,
     assert min(len(train.images), len(val.images)) >= 1
     config = load_config(draft.path)
     assert config.model.name == ("compact_obb" if tables.boxes["angle"].is_not_null().any() else "compact")
-    assert set(config.data.classes or ()) == set(train.categories["name"])
+    assert {*(config.data.classes or ()), *config.data.ignore} == set(train.categories["name"])
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,25 @@ def test_headings_are_found_by_angles_that_only_they_have(tmp_path):
         assert np.abs(tables.boxes["angle"].to_numpy()).max() > 0.5
         draft = boxwright.init(target, tmp_path / f"{headings}.yaml")
         assert load_config(draft.path).model.heading == headings
+
+
+@pytest.mark.parametrize(
+    ("names", "regions"),
+    [
+        (["car", "DontCare"], ["DontCare"]),
+        (["Don't care", "car"], ["Don't care"]),
+        (["dont_care", "ignored regions"], []),  # nothing would be left to learn
+        (["ignored-regions", "don't care much"], ["ignored-regions"]),  # whole names alone
+    ],
+)
+def test_categories_that_are_regions_are_not_learnt(names, regions, tmp_path):
+    tables = small_tables(tmp_path)
+    tables = type(tables)(
+        tables.images, tables.boxes, tables.categories.head(2).with_columns(name=pl.Series(names))
+    )
+    data = suggest(tables, tmp_path / "labels.parquet")["data"]
+    assert data.get("ignore", []) == regions
+    assert data["classes"] == [n for n in names if n not in regions]
 
 
 def test_two_commands_lead_from_a_folder_to_a_trained_run(tmp_path, monkeypatch):

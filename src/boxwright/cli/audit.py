@@ -105,8 +105,8 @@ def _experiment(config: Path | None, labels, output: Path, train: dict, ignored:
     import yaml
 
     from boxwright.config import load_config
-    from boxwright.data.drafting import suggest
     from boxwright.data.formats.files import write_atomic
+    from boxwright.data.suggesting import suggest
 
     if config is not None:
         content = load_config(config).model_dump(mode="json")

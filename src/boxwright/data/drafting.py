@@ -2,13 +2,11 @@
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from boxwright.config import load_config
 from boxwright.data import formats
@@ -17,16 +15,11 @@ from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.yolo import find_config, read_config, split_images
 from boxwright.data.sources import concat
 from boxwright.data.splitting import split, write_split
+from boxwright.data.suggesting import shorter_sides, write_experiment
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError
 
 TRAIN, VAL = ("train", "training", "trainval"), ("val", "valid", "validation", "test", "testing")
-CLEAR, VISIBLE = 24.0, 12.0  # px of the input: shorter side of the usual object, and of the smallest tenth
-LEAST_SIDE, GREATEST_SIDE = 320, 1280  # px, of the longer side of the input
-CROP = 640  # px, of what is trained on where an image at a usable scale is larger than GREATEST_SIDE
-SEEN = 26_000  # images in all epochs, twice as many crops: with half of it BCCD and HIT-UAV lose 4 AP
-EPOCHS, SMALL_SET = (10, 200), 500
-RATE = 1e-3  # of learning, for each image of a step
 FEW = 20  # boxes of a class, below which it is hardly learnt
 DATA_SUFFIXES = (".json", ".odgt", ".parquet", ".csv", ".jsonl", ".gz")
 
@@ -43,6 +36,13 @@ class Source:
         """Its tables."""
         changed = {name: getattr(options, name) for name in ("images", "boxes", "layout", "angles")}
         return formats.read(self.root, self.format, ReadOptions(self.list_name, **changed))
+
+    def to_config(self, options: ReadOptions) -> dict[str, Any]:
+        """As an experiment has it; paths are whole, so that it runs from any folder."""
+        values = {"root": str(self.root.resolve()), "format": self.format, "list": self.list_name}
+        values |= {"images": str(options.images.resolve()) if options.images else None}
+        values |= {name: getattr(options, name) for name in ("boxes", "layout", "angles")}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,10 @@ def init(
     else:
         val_tables = val.read(options)
     found = describe(concat([tables, val_tables]), tables, val_tables, made)
-    write_atomic(target, _to_yaml(train, val, options, tables, found).encode())
+    text = write_experiment(train.to_config(options), val.to_config(options), tables, found)
+    write_atomic(target, text.encode())
     load_config(target)
     return Draft(target, found, tables, val_tables, made)
-
-
-def suggest(tables: Tables, path: Path) -> dict[str, Any]:
-    """The experiment that `init` would write for tables that are in a Parquet file, as plain values."""
-    source = Source(path, "parquet")
-    return yaml.safe_load(_to_yaml(source, source, ReadOptions(), tables, ["Suggested."]))
 
 
 def find_parts(place: Path, format: str | None, list_name: str | None) -> tuple[Source, Source | None]:
@@ -170,7 +165,7 @@ def describe(both: Tables, train: Tables, val: Tables, made: Path | None) -> lis
         found.append(
             f"{len(missing):,} images aren't where the labels say, first {missing[0]}: training stops there."
         )
-    sides = _shorter_sides(both)
+    sides = shorter_sides(both)
     if len(sides):
         low, middle = np.percentile(sides, [10, 50])
         found.append(
@@ -180,28 +175,6 @@ def describe(both: Tables, train: Tables, val: Tables, made: Path | None) -> lis
     if dropped:
         found.append(f"{len(dropped):,} faults, first: {dropped[0]} See boxwright data check.")
     return found
-
-
-def suggest_size(tables: Tables) -> tuple[tuple[int, int], tuple[int, int] | None]:
-    """Width and height that images are fitted into, and of crops where that is too much for a network.
-
-    The smallest size at which the usual object is `CLEAR` px and the smallest tenth `VISIBLE`; no larger than
-    the images, in multiples of 32.
-    """
-    shapes = tables.images.select("width", "height").drop_nulls().to_numpy()
-    if len(shapes) == 0:
-        return (640, 640), None
-    width, height = (float(v) for v in np.median(shapes, axis=0))
-    sides = _shorter_sides(tables)
-    scale = 1.0
-    if len(sides):
-        low, middle = np.percentile(sides, [10, 50])
-        scale = min(1.0, max(VISIBLE / max(low, 1.0), CLEAR / max(middle, 1.0)))
-    longest = max(width, height)
-    wanted = min(max(longest * scale, min(LEAST_SIDE, longest)), longest)
-    size = [max(32, round(side * wanted / longest / 32) * 32) for side in (width, height)]
-    crop = (CROP, CROP) if max(size) > GREATEST_SIDE else None
-    return (size[0], size[1]), crop
 
 
 def _listed(place: Path, format: str | None) -> tuple[Source, Source] | None:
@@ -257,77 +230,3 @@ def _guess(path: Path) -> str | None:
         return formats.guess_format(path)
     except DataError:
         return None
-
-
-def _shorter_sides(tables: Tables) -> np.ndarray:
-    counted = (~tables.boxes["crowd"] & ~tables.boxes["ignore"]).to_numpy()
-    return tables.boxes.select("w", "h").to_numpy()[counted].min(axis=1) if counted.any() else np.zeros(0)
-
-
-def _to_yaml(train: Source, val: Source, options: ReadOptions, tables: Tables, found: Sequence[str]) -> str:
-    """The experiment as YAML, every choice explained by a comment."""
-    size, crop = suggest_size(tables)
-    oriented = tables.boxes["angle"].is_not_null().any()
-    seen = SEEN if crop is None else 2 * SEEN
-    epochs = int(np.clip(round(seen / max(len(tables.images), 1)), *EPOCHS))
-    sides = _shorter_sides(tables)
-    finest = len(sides) and float(np.median(sides)) * size[0] / max(_width(tables), 1) < CLEAR
-    lines = ["# Written by boxwright init. " + found[0]]
-    lines += [f"# {sentence}" for sentence in found[1:]]
-    lines += ["data:", f"  train: {_source(train, options)}", f"  val: {_source(val, options)}"]
-    names = [
-        yaml.safe_dump(n, default_flow_style=True, allow_unicode=True, width=1000)
-        for n in tables.categories["name"]
-    ]
-    names = [n.removesuffix("\n").removesuffix("\n...") for n in names]
-    lines += [
-        f"  classes: [{', '.join(names)}]  # what is learnt; leave one out and its boxes are background"
-    ]
-    lines += ["model:"]
-    if oriented:
-        lines += [
-            "  name: compact_obb  # small, fast, of oriented boxes; also fcos_obb, atss_obb, retinanet_obb"
-        ]
-        lines += [f"  heading: {str(tables.has_headings()).lower()}  # tell front from back"]
-        lines += [
-            f"  finest: {4 if finest else 8}  # stride of the finest map, px; 4 for objects of a dozen pixels"
-        ]
-    else:
-        lines += ["  name: compact  # small and fast; also yolox, atss, fcos, retinanet, gfl, vfnet, ..."]
-    lines += [f"image_size: [{size[0]}, {size[1]}]  # width, height that images are fitted into, px"]
-    lines += [
-        "augment:",
-        "  flip_horizontal: 0.5  # probability; 0 where left and right differ, as in writing",
-    ]
-    if oriented:
-        lines += ["  flip_vertical: 0.5  # seen from above there is no up", "  quarter_turn: 0.5"]
-    else:
-        lines += ["  flip_vertical: 0.0  # 0.5 where there is no up, as in microscopy or from the air"]
-    if crop:
-        lines += [f"  crop: [{crop[0]}, {crop[1]}]  # px of the input to train on; predict with --tiles"]
-        lines += ["  focus: 0.7  # share of the crops that lie around an object"]
-    lines += ["train:", f"  epochs: {epochs}  # over {len(tables.images):,} images; or minutes: 30"]
-    batch = 4 if len(tables.images) < SMALL_SET else 8
-    lines += [f"  batch_size: {batch}"]
-    lines += [f"  optimizer: {{name: schedule_free, lr: {RATE * batch}, weight_decay: 0.03}}  # or adamw"]
-    lines += [
-        "  schedule: {name: constant}  # the mean of all weights is judged; with adamw: cosine, no ema line"
-    ]
-    lines += ["  ema: null"]
-    return "\n".join(lines) + "\n"
-
-
-def _width(tables: Tables) -> float:
-    widths = tables.images["width"].drop_nulls()
-    return float(np.median(widths.to_numpy())) if len(widths) else 0.0
-
-
-def _source(source: Source, options: ReadOptions) -> str:
-    """A source in one line; paths are whole, so that the experiment runs from any folder."""
-    values = {"root": str(source.root.resolve()), "format": source.format, "list": source.list_name}
-    values |= {"images": str(options.images.resolve()) if options.images else None}
-    values |= {name: getattr(options, name) for name in ("boxes", "layout", "angles")}
-    held = {name: value for name, value in values.items() if value is not None}
-    return yaml.safe_dump(
-        held, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000
-    ).strip()
