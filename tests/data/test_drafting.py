@@ -87,11 +87,12 @@ def test_a_file_that_is_there_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("image", "side", "expected", "crop"),
     [
-        ((640, 480), 100, (320, 256), False),  # large objects: small images do
-        ((640, 480), 20, (640, 480), False),  # never larger than the images
-        ((4000, 3000), 240, (384, 288), False),
-        ((4000, 3000), 24, (4000, 3008), True),  # small objects in large images: crops
-        ((96, 64), 30, (96, 64), False),
+        ((640, 480), 100, (320, 256), None),  # large objects: small images do
+        ((640, 480), 20, (640, 480), (320, 256)),  # never larger than the images; small objects: half of one
+        ((640, 480), 64, (320, 256), None),
+        ((4000, 3000), 240, (384, 288), None),
+        ((4000, 3000), 24, (4000, 3008), (640, 640)),  # small objects in large images: crops
+        ((96, 64), 30, (96, 64), None),
     ],
 )
 def test_the_image_size_follows_the_objects(image, side, expected, crop, tmp_path):
@@ -100,7 +101,7 @@ def test_the_image_size_follows_the_objects(image, side, expected, crop, tmp_pat
     boxes = tables.boxes.with_columns(w=pl.lit(float(side)), h=pl.lit(float(side)))
     size, crops = suggest_size(type(tables)(images, boxes, tables.categories))
     assert size == expected
-    assert (crops is not None) == crop
+    assert crops == crop
 
 
 def test_headings_are_found_by_angles_that_only_they_have(tmp_path):

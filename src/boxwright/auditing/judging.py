@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.special import logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from boxwright.auditing.evidence import (
@@ -23,11 +24,12 @@ from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
 FOLDS = 5  # of the images: what is judged of an image is learnt from others
-ENOUGH = 40_000  # boxes into which faults are planted, again and again
-ROUNDS = 10  # of planting, at most
+ENOUGH = 60_000  # boxes into which faults are planted, again and again
+ROUNDS = 24  # of planting, at most
 SEED = 1_000_003  # added, so that the faults aren't those of `corrupt` with the same seed
 MOST_ROWS = 200_000  # that one classifier learns from
 MOST_CATEGORIES = 255  # that can be told apart
+LEAST = 1e-9  # of a chance, and of its lack
 OF_LABELS = tuple(kind for kind in KINDS if kind != "missing")
 HEADING, AHEAD = OF_LABELS.index("heading"), LABEL_NUMBERS.index("ahead")
 
@@ -89,8 +91,16 @@ def judge(
     duplicate = faults[:, OF_LABELS.index("duplicate")]
     duplicate[_better_of_two(own, labels, duplicate)] = 0
     _without_a_place_of_their_own(faults, own)
-    total = faults.sum(axis=1, keepdims=True)
-    return Judgement(own, faults / np.maximum(total, 1), candidates, missing)
+    return Judgement(own, _of_one_kind(faults), candidates, missing)
+
+
+def _of_one_kind(faults: np.ndarray) -> np.ndarray:
+    """(N, K) chances of kinds of which a label has one at most, from those of each kind by itself.
+
+    Odds against no fault, which add up: a kind that is nearly certain keeps its chance beside faint ones.
+    """
+    odds = faults / np.maximum(1 - faults, LEAST)
+    return odds / (1 + odds.sum(axis=1, keepdims=True))
 
 
 def _without_a_place_of_their_own(faults: np.ndarray, own: Evidence) -> None:
@@ -238,11 +248,13 @@ class _Scores:
                     self.planted[part][kind].append(self._of(model, examples.numbers[own], part)[:, kind])
 
     def _of(self, model: HistGradientBoostingClassifier, numbers: np.ndarray, part: int) -> np.ndarray:
-        """(N, K) log of a kind's probability over that of no fault, or what rises with it."""
-        told = np.full((len(numbers), 1 + len(self.planted[part])), 1e-9)
-        found = np.asarray(model.predict_proba(numbers))
-        told[:, np.asarray(model.classes_)] = np.maximum(found, 1e-9)
-        odds = np.log(told[:, 1:]) - np.log(told[:, :1])
+        """(N, K) log odds of each kind, or what rises with them.
+
+        Against all else, other kinds too: against no fault alone, whatever is a fault looks like each kind.
+        """
+        told = np.zeros((len(numbers), 1 + len(self.planted[part])))
+        told[:, np.asarray(model.classes_)] = model.predict_proba(numbers)
+        odds = logit(told[:, 1:].clip(LEAST, 1 - LEAST))
         if part == 0 and self.sure:  # which says all there is to say, and needs no learning
             odds[:, HEADING] = -numbers[:, AHEAD]
         return odds

@@ -13,6 +13,8 @@ from boxwright.data.tables import Tables
 CLEAR, VISIBLE = 24.0, 12.0  # px of the input: shorter side of the usual object, and of the smallest tenth
 LEAST_SIDE, GREATEST_SIDE = 320, 1280  # px, of the longer side of the input
 CROP = 640  # px, of what is trained on where an image at a usable scale is larger than GREATEST_SIDE
+HALVED = 512  # px, from which half an image is trained on where objects are small beside it
+ROOM = 3  # sides of all but the largest tenth of objects, that a half must hold
 SEEN = 26_000  # images in all epochs, twice as many crops: with half of it BCCD and HIT-UAV lose 4 AP
 EPOCHS, SMALL_SET = (10, 200), 500
 RATE = 1e-3  # of learning, for each image of a step
@@ -26,10 +28,10 @@ def suggest(tables: Tables, path: Path) -> dict[str, Any]:
 
 
 def suggest_size(tables: Tables) -> tuple[tuple[int, int], tuple[int, int] | None]:
-    """Width and height that images are fitted into, and of crops where that is too much for a network.
+    """Width and height that images are fitted into, and of crops to train on, where these teach more.
 
     The smallest size at which the usual object is `CLEAR` px and the smallest tenth `VISIBLE`; no larger than
-    the images, in multiples of 32.
+    the images, in multiples of 32. Crops where an image is too large for a network, or its objects small.
     """
     shapes = tables.images.select("width", "height").drop_nulls().to_numpy()
     if len(shapes) == 0:
@@ -43,14 +45,23 @@ def suggest_size(tables: Tables) -> tuple[tuple[int, int], tuple[int, int] | Non
     longest = max(width, height)
     wanted = min(max(longest * scale, min(LEAST_SIDE, longest)), longest)
     size = [max(32, round(side * wanted / longest / 32) * 32) for side in (width, height)]
-    crop = (CROP, CROP) if max(size) > GREATEST_SIDE else None
-    return (size[0], size[1]), crop
+    if max(size) > GREATEST_SIDE:
+        return (size[0], size[1]), (CROP, CROP)
+    half = [round(side / 64) * 32 for side in size]
+    great = float(np.percentile(_sides(tables).max(axis=1), 90)) * wanted / longest if len(sides) else 0.0
+    small = len(sides) and max(size) >= HALVED and min(half) >= ROOM * great
+    return (size[0], size[1]), (half[0], half[1]) if small else None
 
 
 def shorter_sides(tables: Tables) -> np.ndarray:
     """(N,) px, of the boxes that count."""
+    return _sides(tables).min(axis=1)
+
+
+def _sides(tables: Tables) -> np.ndarray:
+    """(N, 2) px, width and height of the boxes that count."""
     counted = (~tables.boxes["crowd"] & ~tables.boxes["ignore"]).to_numpy()
-    return tables.boxes.select("w", "h").to_numpy()[counted].min(axis=1) if counted.any() else np.zeros(0)
+    return tables.boxes.select("w", "h").to_numpy().astype(float)[counted]
 
 
 def write_experiment(
@@ -68,7 +79,12 @@ def write_experiment(
     lines += ["data:", f"  train: {_flow(train)}", f"  val: {_flow(val)}", *_classes(tables)]
     lines += ["model:", *_model(tables, size)]
     lines += [f"image_size: [{size[0]}, {size[1]}]  # width, height that images are fitted into, px"]
-    lines += ["augment:", *_augment(tables, crop), "train:", *_train(len(tables.images), crop is not None)]
+    lines += [
+        "augment:",
+        *_augment(tables, size, crop),
+        "train:",
+        *_train(len(tables.images), crop is not None),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -96,14 +112,15 @@ def _model(tables: Tables, size: tuple[int, int]) -> list[str]:
     ]
 
 
-def _augment(tables: Tables, crop: tuple[int, int] | None) -> list[str]:
+def _augment(tables: Tables, size: tuple[int, int], crop: tuple[int, int] | None) -> list[str]:
     lines = ["  flip_horizontal: 0.5  # probability; 0 where left and right differ, as in writing"]
     if tables.boxes["angle"].is_not_null().any():
         lines += ["  flip_vertical: 0.5  # seen from above there is no up", "  quarter_turn: 0.5"]
     else:
         lines += ["  flip_vertical: 0.0  # 0.5 where there is no up, as in microscopy or from the air"]
     if crop:
-        lines += [f"  crop: [{crop[0]}, {crop[1]}]  # px of the input to train on; predict with --tiles"]
+        why = "predict with --tiles" if max(size) > GREATEST_SIDE else "most of an image is empty"
+        lines += [f"  crop: [{crop[0]}, {crop[1]}]  # px of the input to train on; {why}"]
         lines += ["  focus: 0.7  # share of the crops that lie around an object"]
     return lines
 
