@@ -1,6 +1,7 @@
 """A run as an ONNX file: judged beside the original, and used in its place."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -103,6 +104,11 @@ def test_eight_bits_are_smaller_and_nearly_the_same(tmp_path):
     whole, small = (load_exported(path).model(images)["scores"] for path in files)
     assert 0 < (whole - small).abs().max() < 0.1 * whole.max()
     assert boxwright.predict(tmp_path / "images", files[1]).categories["name"].to_list() == CLASSES
+    nodes = onnx.load(files[1]).graph.node
+    kept = {node.input[0] for node in nodes if node.op_type == "QuantizeLinear"}
+    gates = [n.output[0] for n in nodes if n.op_type == "Sigmoid" and "/backbone/" in n.name]
+    assert gates
+    assert kept.issuperset(gates)  # activations stay in eight bits
 
 
 def test_oriented_boxes(tmp_path):

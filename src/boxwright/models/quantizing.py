@@ -47,11 +47,26 @@ def quantize(graph: bytes, batches: Iterator[np.ndarray]) -> bytes:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            op_types_to_quantize=["Conv"],
+            op_types_to_quantize=["Conv", "Sigmoid", "Mul"],
+            nodes_to_quantize=_quantized(onnx.load(ready)),
         )
         model = onnx.load(small)
     onnx.helper.set_model_props(model, told)
     return model.SerializeToString()
+
+
+def _quantized(model) -> list[str]:
+    """Names of convolutions, and of the two nodes of each SiLU, so that what lies between two convolutions
+    stays in eight bits.
+    """
+    nodes = model.graph.node
+    sigmoid = {node.output[0]: node for node in nodes if node.op_type == "Sigmoid"}
+    names = [node.name for node in nodes if node.op_type == "Conv"]
+    for node in nodes:
+        gate = next((sigmoid[name] for name in node.input if name in sigmoid), None)
+        if node.op_type == "Mul" and gate is not None and gate.input[0] in node.input:
+            names += [gate.name, node.name]
+    return names
 
 
 def to_half(graph: bytes) -> bytes:
