@@ -230,8 +230,9 @@ class AugmentConfig(Part):
 
 
 class OptimizerConfig(Part):
-    # schedule_free: AdamW that averages its own weights, with schedule.name: constant and ema: null
-    name: Literal["adamw", "sgd", "schedule_free"] = "adamw"
+    # schedule_free: AdamW that averages its own weights, with schedule.name: constant and ema: null; muon:
+    # orthogonal steps of matrices, AdamW's of the rest
+    name: Literal["adamw", "sgd", "schedule_free", "muon"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 2.0e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.03
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd

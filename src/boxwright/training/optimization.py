@@ -20,21 +20,23 @@ from torch.optim.lr_scheduler import (
 from torch.optim.swa_utils import AveragedModel
 
 from boxwright.config.experiment import OptimizerConfig, ScheduleConfig
+from boxwright.training.muon import Muon, matrices
 
 TensorList = tuple[Tensor, ...] | list[Tensor]
 WARMUP_START = 1e-3  # share of the rate at the first step
 
 
 def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """AdamW, SGD or schedule-free AdamW.
+    """AdamW, SGD, schedule-free AdamW or Muon.
 
     Norms, biases and scales are not decayed, early stages of the backbone learn slower.
     """
     depths = _depths(model) if config.layer_decay < 1 else {}
-    parts: dict[tuple[int, bool], list[nn.Parameter]] = {(0, True): [], (0, False): []}
+    mixing = matrices(model) if config.name == "muon" else set()
+    parts: dict[tuple[int, bool, bool], list[nn.Parameter]] = {(0, True, False): [], (0, False, False): []}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            key = depths.get(parameter, 0), parameter.ndim > 1
+            key = depths.get(parameter, 0), parameter.ndim > 1, parameter in mixing
             parts.setdefault(key, []).append(parameter)
     groups = [
         {
@@ -42,8 +44,10 @@ def make_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
             "weight_decay": config.weight_decay if decayed else 0.0,
             "lr": config.lr * config.layer_decay**depth,
         }
-        for (depth, decayed), parameters in parts.items()
+        for (depth, decayed, _), parameters in parts.items()
     ]
+    if config.name == "muon":
+        return Muon([group | {"matrices": mixed} for group, (_, _, mixed) in zip(groups, parts)])
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)
     if config.name == "schedule_free":
