@@ -49,6 +49,15 @@ def test_probabilities_are_frequencies(audited):
     assert told.sum() == pytest.approx(len(planted.answers), rel=0.2)
 
 
+def test_kinds_share_a_label_by_their_odds():
+    alone, beside, torn = judging._of_one_kind(np.array([[0.3, 0.0, 0.0], [0.99, 0.3, 0.1], [0.5, 0.5, 0.5]]))
+    np.testing.assert_allclose(alone, [0.3, 0, 0])
+    np.testing.assert_allclose(beside, np.array([99, 3 / 7, 1 / 9]) / (100 + 3 / 7 + 1 / 9))
+    np.testing.assert_allclose(torn, [0.25, 0.25, 0.25])
+    certain = judging._of_one_kind(np.array([[1.0, 0.9]]))
+    np.testing.assert_allclose(certain, [[1, 0]], atol=1e-7)
+
+
 def test_an_audit_is_scored(audited):
     _, planted, _, suspicions = audited
     rows = {row["kind"]: row for row in score_audit(suspicions, planted.answers)}

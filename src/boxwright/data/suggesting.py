@@ -47,7 +47,7 @@ def suggest_size(tables: Tables) -> tuple[tuple[int, int], tuple[int, int] | Non
     size = [max(32, round(side * wanted / longest / 32) * 32) for side in (width, height)]
     if max(size) > GREATEST_SIDE:
         return (size[0], size[1]), (CROP, CROP)
-    half = [round(side / 64) * 32 for side in size]
+    half = [max(32, round(side / 64) * 32) for side in size]
     great = float(np.percentile(_sides(tables).max(axis=1), 90)) * wanted / longest if len(sides) else 0.0
     small = len(sides) and max(size) >= HALVED and min(half) >= ROOM * great
     return (size[0], size[1]), (half[0], half[1]) if small else None

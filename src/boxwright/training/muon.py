@@ -74,21 +74,22 @@ class Muon(Optimizer):
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
-                state["step"] = torch.zeros((), device=parameter.device)
+                # On the device, so that no step waits for it; torch would leave a "step" where it was loaded.
+                state["count"] = torch.zeros((), device=parameter.device)
                 state["mean"], state["square"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         gradients = [p.grad for p in parameters if p.grad is not None]
-        means, squares, steps = ([self.state[p][n] for p in parameters] for n in ("mean", "square", "step"))
+        means, squares, steps = ([self.state[p][n] for p in parameters] for n in ("mean", "square", "count"))
         adamw(
-            parameters, gradients, means, squares, [], steps, foreach=True, amsgrad=False, maximize=False,
+            parameters, gradients, means, squares, [], steps, fused=True, amsgrad=False, maximize=False,
             beta1=group["betas"][0], beta2=group["betas"][1], lr=group["lr"], eps=group["eps"],
             weight_decay=group["weight_decay"],
         )  # fmt: skip
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
+def orthogonal(given: Tensor) -> Tensor:
     """The nearest matrices (N, R, C) whose singular values are all about 1, from 0.7 to 1.2."""
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    found = matrices.mT if tall else matrices
+    tall = given.shape[-2] > given.shape[-1]
+    found = given.mT if tall else given
     found = found / (found.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     a, b, c = COEFFICIENTS
     for _ in range(ROUNDS):
