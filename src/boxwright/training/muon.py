@@ -87,12 +87,20 @@ class Muon(Optimizer):
 
 
 def orthogonal(given: Tensor) -> Tensor:
-    """The nearest matrices (N, R, C) whose singular values are all about 1, from 0.7 to 1.2."""
+    """The nearest matrices (N, R, C) whose singular values are all about 1, from 0.7 to 1.2.
+
+    The iteration is a polynomial of X times X, so it goes on in the products of rows, which are small beside a
+    convolution's nine columns an input: X enters twice instead of ten times.
+    """
     tall = given.shape[-2] > given.shape[-1]
-    found = given.mT if tall else given
-    found = found / (found.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    wide = given.mT if tall else given
+    wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    product = wide @ wide.mT
     a, b, c = COEFFICIENTS
+    whole = torch.eye(product.shape[-1], device=given.device, dtype=given.dtype).expand_as(product)
     for _ in range(ROUNDS):
-        product = found @ found.mT
-        found = a * found + (b * product + c * product @ product) @ found
+        factor = torch.baddbmm(product, product, product, beta=b, alpha=c)
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        product, whole = factor @ (product @ factor), factor @ whole
+    found = whole @ wide
     return found.mT if tall else found
