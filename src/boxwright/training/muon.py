@@ -89,8 +89,8 @@ class Muon(Optimizer):
 def orthogonal(given: Tensor) -> Tensor:
     """The nearest matrices (N, R, C) whose singular values are all about 1, from 0.7 to 1.2.
 
-    The iteration is a polynomial of X times X, so it goes on in the products of rows, which are small beside a
-    convolution's nine columns an input: X enters twice instead of ten times.
+    The iteration is a polynomial of X times X, so it goes on in the products of rows, which are small beside
+    a convolution's nine columns an input: X enters twice instead of ten times.
     """
     tall = given.shape[-2] > given.shape[-1]
     wide = given.mT if tall else given
