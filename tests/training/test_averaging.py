@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import boxwright
+from boxwright.data import formats
+from boxwright.data.dataset import DetectionDataset
 from boxwright.errors import CheckpointError, ConfigError
 from boxwright.models.checkpoint import load_detector, save_detector
+from boxwright.models.detector import collate_for
+from boxwright.training import norms
 from tests.scenes import square_experiment
 
 
@@ -34,6 +39,33 @@ def test_the_mean_of_the_last_epochs_is_a_checkpoint(run, tmp_path):
     assert (
         boxwright.predict(run.folder.parents[1] / "images", tmp_path / "mean.safetensors").images.height == 8
     )
+
+
+def test_norms_of_a_mean_have_statistics_of_its_own_and_frozen_ones_keep_theirs(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(norms, "LEAST", 8)
+    places = []
+    for place in sorted((run.folder / "checkpoints").glob("epoch-*.safetensors")):
+        loaded = load_detector(place)
+        _, frozen = batch_norms(loaded.model)[:2]
+        frozen.running_mean.fill_(7.0), frozen.running_var.fill_(9.0)
+        places.append(tmp_path / place.name)
+        save_detector(loaded.model, loaded.config, loaded.categories, places[-1])
+    boxwright.average(places, tmp_path / "mean.safetensors")
+    mean = load_detector(tmp_path / "mean.safetensors")
+    first, frozen = batch_norms(mean.model)[:2]
+    assert frozen.running_mean.eq(7).all()
+    assert frozen.running_var.eq(9).all()
+    seen = []
+    conv = next(module for module in mean.model.modules() if isinstance(module, nn.Conv2d))
+    conv.register_forward_hook(lambda module, given, out: seen.append(out.mean((0, 2, 3))))
+    images = DetectionDataset(formats.read(mean.config.data.train.root), (64, 64), mean.config.augment)
+    with torch.no_grad():
+        mean.model(collate_for(mean.model)([images[norms.AFTER, n] for n in range(len(images))]).images)
+    torch.testing.assert_close(first.running_mean, seen[0], rtol=1e-3, atol=1e-4)
+
+
+def batch_norms(model):
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def test_a_greedy_mean_leaves_out_what_makes_it_worse(run, tmp_path):

@@ -11,8 +11,7 @@ from boxwright.data.dataset import DetectionDataset
 from boxwright.models.checkpoint import load_detector
 from boxwright.models.detector import collate_for
 from boxwright.training import norms
-from boxwright.training.loop import AFTER
-from boxwright.training.norms import gather_statistics, images_that_tell
+from boxwright.training.norms import AFTER, draws_that_tell, gather_statistics
 from tests.scenes import square_experiment
 
 
@@ -73,8 +72,12 @@ def test_a_run_keeps_those_of_its_images_under_the_weights_that_are_judged(tmp_p
 
 
 def test_few_images_tell_nothing_and_many_are_not_all_looked_at():
-    assert len(images_that_tell(63, seed=0)) == 0
-    assert sorted(images_that_tell(64, seed=0)) == list(range(64))
-    many = images_that_tell(100_000, seed=0)
-    assert len(set(many)) == 512
-    assert many.max() > 90_000
+    assert draws_that_tell(63, 8, seed=0) == []
+    assert sorted(draws_that_tell(64, 8, seed=0)) == [(AFTER, n) for n in range(64)]
+    assert len(draws_that_tell(70, 16, seed=0)) == 64
+    many = {n for _, n in draws_that_tell(100_000, 8, seed=0)}
+    assert len(many) == 512
+    assert max(many) > 90_000
+    parts = [draws_that_tell(100, 8, 0, rank, 3) for rank in range(3)]
+    assert [len(set(part)) for part in parts] == [32, 32, 32]
+    assert len({draw for part in parts for draw in part}) == 96

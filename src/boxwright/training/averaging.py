@@ -25,6 +25,7 @@ from boxwright.models.checkpoint import LoadedDetector, load_detector, save_dete
 from boxwright.models.detector import Detector, collate_for
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console, progress_bar
+from boxwright.training.norms import draws_that_tell, gather_statistics
 from boxwright.training.opening import open_experiment
 
 JUDGED = ("AP", "AP50", "AP75")
@@ -51,6 +52,8 @@ def average(
 ) -> Average:
     """Average weights, and judge each checkpoint and the mean on the first one's validation data.
 
+    Statistics of batch norms are gathered anew, from the first one's training images (`training.norms`).
+
     Args:
         checkpoints: run folders or .safetensors files of one architecture and class list; of one run
             (`train.keep`), or of runs from the same weights.
@@ -62,7 +65,7 @@ def average(
     Raises:
         ConfigError: fewer than two checkpoints.
         CheckpointError: one can't be used, or isn't like the others.
-        DataError: the validation data can't be read.
+        DataError: the data can't be read.
 
     Example:
         >>> epochs = sorted(Path("runs/bccd/checkpoints").glob("epoch-*.safetensors"))
@@ -80,10 +83,10 @@ def average(
     rows = [_row(name, evaluation) for name, evaluation in zip(names, evaluations)]
     states = [one.model.state_dict() for one in loaded]
     chosen = list(range(len(states)))
-    own = copy.deepcopy(loaded[0].model)  # the states are the loaded models' own tensors
+    mean_of = _Means(loaded[0], open_experiment(checkpoints[0], "train").tables)
     if greedy:
-        chosen = _chosen(states, rows, own, judge)
-    model = _with_mean(own, [states[n] for n in chosen])
+        chosen = _chosen(states, rows, mean_of, judge)
+    model = mean_of([states[n] for n in chosen])
     evaluation = judge(model, "the mean")
     if output is not None:
         operating = fit_operating(truth, evaluation.predictions, loaded[0].config.train.wanted_precision)
@@ -123,24 +126,48 @@ def _row(name: str, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _chosen(
-    states: list[dict[str, Tensor]], rows: list[dict[str, Any]], model: Detector, judge: _Judge
+    states: list[dict[str, Tensor]], rows: list[dict[str, Any]], mean_of: "_Means", judge: _Judge
 ) -> list[int]:
     """Places of the greedy soup's ingredients, best first (Wortsman et al., recipe 1)."""
     best, *others = sorted(range(len(rows)), key=lambda n: -rows[n]["AP"])
     chosen, reached = [best], rows[best]["AP"]
     for n in others:
-        tried = judge(_with_mean(model, [states[m] for m in [*chosen, n]]), rows[n]["checkpoint"]).coco["AP"]
+        tried = judge(mean_of([states[m] for m in [*chosen, n]]), rows[n]["checkpoint"]).coco["AP"]
         console.print(f"with {rows[n]['checkpoint']}: AP {tried:.4f}, before {reached:.4f}")
         if tried >= reached:
             chosen, reached = [*chosen, n], tried
     return chosen
 
 
-def _with_mean(model: Detector, states: list[dict[str, Tensor]]) -> Detector:
-    """The model with the mean of the states; of whole numbers the first's."""
-    mean = {}
-    for key, first in states[0].items():
-        same = [state[key] for state in states]
-        mean[key] = torch.stack(same).mean(0) if first.is_floating_point() else first
-    model.load_state_dict(mean)
-    return model
+class _Means:
+    """Makes means of states, in one model."""
+
+    def __init__(self, like: LoadedDetector, tables: Tables):
+        self.model = copy.deepcopy(like.model)  # states are the loaded models' own tensors
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        settings, collate = like.config.train, collate_for(like.model)
+        dataset = DetectionDataset(
+            tables, like.config.image_size, like.config.augment, settings.seed, mixed_epochs=0
+        )
+        draws = draws_that_tell(len(dataset), settings.batch_size, settings.seed)
+        self.loader = DataLoader(dataset, settings.batch_size, sampler=draws, collate_fn=collate)
+
+    def __call__(self, states: list[dict[str, Tensor]]) -> Detector:
+        """The model with the mean of the states; of whole numbers the first's."""
+        mean = {}
+        for key, first in states[0].items():
+            same = [state[key] for state in states]
+            mean[key] = torch.stack(same).mean(0) if first.is_floating_point() else first
+        self.model.load_state_dict(mean)
+        moved = self.model.to(self.device)
+        gather_statistics(moved, _as_trained(moved, states), (b.images.to(self.device) for b in self.loader))
+        return moved
+
+
+def _as_trained(model: Detector, states: list[dict[str, Tensor]]) -> Detector:
+    """A copy whose norms are in training mode where their statistics differ: frozen ones are alike in all."""
+    like = copy.deepcopy(model).eval()
+    for name, module in like.named_modules():
+        own = [state[f"{name}.running_mean"] for state in states if f"{name}.running_mean" in state]
+        module.training = any(not torch.equal(own[0], other) for other in own[1:])
+    return like

@@ -28,7 +28,7 @@ from boxwright.training.display import TrainingDisplay
 from boxwright.training.learner import Learner
 from boxwright.training.machine import loader_faults, make_accelerator, make_loader, start
 from boxwright.training.metrics import MetricsLog, start_trackers
-from boxwright.training.norms import images_that_tell
+from boxwright.training.norms import draws_that_tell
 from boxwright.training.optimization import Plateau
 from boxwright.training.preparation import Preparation
 from boxwright.training.state import STATE, Progress, load_state, save_state
@@ -38,7 +38,6 @@ from boxwright.training.watching import LossWatch
 
 ONE_VIEW: tuple[View, ...] = ("plain",)  # while training; the best weights are judged in all views at the end
 EVALUATION_SHARE = 0.05
-AFTER = 1 << 30  # an epoch that no run reaches
 
 
 class Trainer:
@@ -95,12 +94,9 @@ class Trainer:
         self.loader = make(train_set, self.sampler)
         val_sampler = EpochSampler(len(val_set), settings.seed, False, rank, world, even=False)
         self.val_loader = make(val_set, val_sampler)
-        telling = images_that_tell(len(train_set), settings.seed)
-        self.judging_images = len(val_set) + len(telling)
-        # Whole batches, as many in each process, always with the same changes: of after the last epoch.
-        own = telling[rank : len(telling) // world * world : world].tolist()
-        count = max(len(own) // settings.batch_size * settings.batch_size, settings.batch_size)
-        self.norms_loader = make(train_set, [(AFTER, n) for n in own[:count]])
+        telling = draws_that_tell(len(train_set), settings.batch_size, settings.seed, rank, world)
+        self.judging_images = len(val_set) + world * len(telling)
+        self.norms_loader = make(train_set, telling)
         self.val_tables = val_set.tables
         # Counted without the start that a resumed epoch has.
         self.batches = max(1, len(self.sampler) // settings.batch_size)

@@ -6,6 +6,7 @@ of training are of small images too, where images grow.
 """
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -14,16 +15,24 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 LEAST, MOST = 64, 512  # images that tell: fewer tell nothing, and training's statistics stay
+AFTER = 1 << 30  # an epoch that no run reaches
 
 
-def images_that_tell(images: int, seed: int) -> np.ndarray:
-    """(N,) training images that are looked at."""
-    return np.random.default_rng(seed).permutation(images)[: MOST if images >= LEAST else 0]
+def draws_that_tell(
+    images: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
+) -> list[tuple[int, int]]:
+    """Epoch and place of the training images that are looked at: whole batches, as many in each process.
+
+    Always with the same changes: of after the last epoch.
+    """
+    telling = np.random.default_rng(seed).permutation(images)[: MOST if images >= LEAST else 0]
+    own = telling[rank : len(telling) // world * world : world].tolist()
+    return [(AFTER, n) for n in own[: max(len(own) // batch_size * batch_size, batch_size)]]
 
 
 @torch.no_grad()
 def gather_statistics(
-    model: nn.Module, like: nn.Module, images: Iterable[Tensor], accelerator: Accelerator
+    model: nn.Module, like: nn.Module, images: Iterable[Tensor], accelerator: Accelerator | None = None
 ) -> None:
     """Replace the running statistics of a model by the mean of those of batches, of all processes.
 
@@ -31,7 +40,7 @@ def gather_statistics(
         model: is changed in place, and in eval mode afterwards.
         like: the same as it is trained: norms that are in eval mode there keep their statistics.
         images: batches (B, 3, H, W) on the device; none: all norms keep theirs.
-        accelerator: precision and processes.
+        accelerator: precision and processes; None: full, one.
     """
     pairs = zip(model.modules(), like.modules(), strict=True)
     norms = [norm for norm, own in pairs if isinstance(norm, _BatchNorm) and own.training]
@@ -42,14 +51,14 @@ def gather_statistics(
         norm.reset_running_stats()
         norm.momentum = None  # the mean of all batches
     for batch in images if norms else ():
-        with accelerator.autocast():
+        with nullcontext() if accelerator is None else accelerator.autocast():
             model(batch)
     for norm, (momentum, state) in zip(norms, before):
         norm.eval()
         norm.momentum = momentum
         if not norm.num_batches_tracked:  # which has a part in training alone
             norm.load_state_dict(state)
-    if accelerator.num_processes > 1 and norms:
+    if accelerator is not None and accelerator.num_processes > 1 and norms:
         _share(norms, accelerator)
 
 
