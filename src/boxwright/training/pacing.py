@@ -6,7 +6,9 @@ slower than it was then, as other work ends or begins beside, they are planned a
 
 import itertools
 import time
+from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from accelerate.utils import broadcast_object_list
@@ -21,6 +23,7 @@ WARM_STEPS, LEAST_STEPS, MOST_STEPS, JUDGED_BATCHES = 5, 5, 100, 4
 TRIAL = 0.03  # of the time, for timed steps
 SPARE = 0.06  # of the time, for checkpoints, the report, and a machine that becomes a little slower
 LOOKED_AT = 0.03  # of the time, in which epochs tell how fast the machine is
+LOOKS = 3  # the last ones, of whose middle more is told: other work for half a minute changes nothing
 TOLERATED = 0.15  # of the time, by which a run may end earlier or later than it should
 
 
@@ -43,6 +46,7 @@ class Pace:
     judging: float
     _epoch: int = field(default=0, init=False)  # the last look
     _seconds: float = field(default=0.0, init=False)
+    _looks: deque[float] = field(default_factory=partial(deque, maxlen=LOOKS), init=False)
 
     def plan(self) -> None:
         """Before the first step."""
@@ -79,7 +83,8 @@ class Pace:
         spent = trainer.progress.seconds - self._seconds
         if spent < LOOKED_AT * self.seconds and done < epochs:
             return epochs
-        slower = spent / self._training(self._epoch, done, epochs)
+        self._looks.append(spent / self._training(self._epoch, done, epochs))
+        slower = float(np.median(self._looks))
         self._epoch, self._seconds = done, trainer.progress.seconds
         left = self.end - time.monotonic()
         needed = slower * self._training(done, epochs, epochs) + self._judging(done, epochs)
