@@ -19,6 +19,7 @@ from boxwright.losses.box import (
     smooth_l1_loss,
 )
 from boxwright.losses.classification import focal_loss
+from boxwright.losses.distribution import expected
 
 
 def _boxes(count: int) -> torch.Tensor:
@@ -105,3 +106,10 @@ def test_distribution_focal_loss_is_cross_entropy_with_a_split_target():
 
 def test_distribution_focal_loss_is_finite_beyond_its_bins():
     assert distribution_focal_loss(torch.zeros(2, 8), torch.tensor([-3.0, 99.0])).isfinite().all()
+
+
+def test_a_mean_of_values_is_that_of_their_probabilities():
+    generator = torch.Generator().manual_seed(0)
+    logits, values = torch.randn(2, 5, 4, 17, generator=generator).double(), torch.arange(17.0).double()
+    probability = logits.exp() / logits.exp().sum(-1, keepdim=True)
+    torch.testing.assert_close(expected(logits, values), (probability * values).sum(-1))

@@ -1,4 +1,4 @@
-"""Losses on sides whose shift is a distribution over steps that are finer near zero.
+"""Sides that are distributions: their means, and losses on shifts over steps that are finer near zero.
 
 Peng et al., D-FINE, ICLR 2025, sections 4.1 and 4.2.
 """
@@ -8,6 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TEMPERATURE = 5.0
+
+
+def expected(logits: Tensor, values: Tensor) -> Tensor:
+    """Means of values (K,) by the softmax of logits (..., K), as (...).
+
+    By a product of two matrices: onnxruntime takes that of a matrix and a vector place by place, seven times
+    as slow.
+    """
+    return (logits.softmax(-1) @ values[:, None]).squeeze(-1)
 
 
 def side_weights(bins: int, up: float, reg_scale: float) -> Tensor:

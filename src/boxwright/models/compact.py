@@ -15,6 +15,7 @@ from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import are_inside, clip_boxes, distances_to_boxes
 from boxwright.losses.box import distribution_focal_loss, giou_loss
 from boxwright.losses.classification import soft_binary_cross_entropy
+from boxwright.losses.distribution import expected
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.backbones.residual import ResidualNet, scale_channels
 from boxwright.models.detections import Scored, Selection
@@ -173,5 +174,5 @@ class Compact(Detector):
 
     def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Expected sides to boxes (B, P, 4) xyxy pixels, in float32."""
-        expected = outputs["side_logits"].float().softmax(-1) @ self.bins  # (B, P, 4)
-        return distances_to_boxes(outputs["points"], expected * outputs["strides"][..., None])
+        sides = expected(outputs["side_logits"].float(), self.bins)  # (B, P, 4)
+        return distances_to_boxes(outputs["points"], sides * outputs["strides"][..., None])

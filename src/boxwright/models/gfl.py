@@ -18,6 +18,7 @@ from boxwright.geometry.torch_boxes import (
 )
 from boxwright.losses.box import distribution_focal_loss, giou_loss
 from boxwright.losses.classification import quality_focal_loss
+from boxwright.losses.distribution import expected
 from boxwright.losses.normalizer import mean_over_processes
 from boxwright.models.atss import assign_near_centers
 from boxwright.models.detections import Scored, Selection
@@ -145,8 +146,8 @@ class GFL(Detector):
 
     def boxes(self, outputs: dict[str, Tensor]) -> Tensor:
         """Expected sides to boxes (B, P, 4) xyxy pixels, in float32."""
-        expected = outputs["side_logits"].float().softmax(-1) @ self.bins
-        return distances_to_boxes(_centers(outputs["anchors"]), expected * outputs["strides"][:, None])
+        sides = expected(outputs["side_logits"].float(), self.bins)
+        return distances_to_boxes(_centers(outputs["anchors"]), sides * outputs["strides"][:, None])
 
 
 def _centers(anchors: Tensor) -> Tensor:

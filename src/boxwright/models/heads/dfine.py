@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from boxwright.losses.distribution import side_weights
+from boxwright.losses.distribution import expected, side_weights
 from boxwright.models.attention import HEADS, MLP, DeformableAttention, SelfAttention
 from boxwright.models.queries import Queries, init_class
 from boxwright.models.set_boxes import UPRIGHT, OrientedSets, UprightSets
@@ -95,7 +95,7 @@ class DFINEDecoder(nn.Module):
                 references = first.detach()
             own = self.sides[n](hidden + before).float().unflatten(-1, (kind.sides, BINS + 1))
             sides = own if sides is None else sides + own
-            better = kind.shifted(references, sides.softmax(-1) @ self.steps, self.reg_scale)
+            better = kind.shifted(references, expected(sides, self.steps), self.reg_scale)
             boxes, before = better.detach(), hidden.detach()
             if every or n == len(self.layers) - 1:
                 own_logits = self.cls[n](hidden)
