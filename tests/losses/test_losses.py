@@ -52,8 +52,8 @@ def test_iou_losses_and_their_gradients_agree_with_torchvision(ours):
         values = loss(boxes, b)
         values.sum().backward()
         slopes.append((values.detach(), boxes.grad))
-    for found, expected in zip(*slopes):
-        assert torch.allclose(found, expected, atol=1e-6)
+    for found, wanted in zip(*slopes):
+        assert torch.allclose(found, wanted, atol=1e-6)
 
 
 # CIoU's trade-off has no gradient on purpose, so its slope isn't that of its values.
