@@ -58,6 +58,25 @@ def test_singular_values_become_alike(shape):
     assert ((found * (left @ right)).sum() / (found.norm() * (left @ right).norm())) > 0.97
 
 
+@pytest.mark.parametrize("least", [1e-2, 1e-4, 1e-8, 0.0])
+def test_matrices_of_few_directions_are_as_the_plain_iteration_has_them(least):
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(n, 32, generator=generator).double())[0] for n in (32, 288))
+    values = torch.logspace(0, -1, 32).double().where(torch.arange(32) < 4, least)
+    given = (left * values) @ right.mT
+    wanted = given / given.norm()
+    for _ in range(5):  # Jordan et al.
+        product = wanted @ wanted.mT
+        wanted = 3.4445 * wanted + (-4.7750 * product + 2.0315 * product @ product) @ wanted
+    # Squares of small values are near the rounding of the largest; in bfloat16 a tenth and more would be lost.
+    found = orthogonal(given.float()[None])[0].double()
+    assert (found - wanted).norm() < 1e-3 * wanted.norm()
+
+
+def test_no_gradient_is_no_step():
+    assert orthogonal(torch.zeros(2, 4, 9)).eq(0).all()
+
+
 def test_convolutions_that_mix_channels_are_matrices():
     model = nn.Sequential(
         nn.Conv2d(8, 16, 3), nn.Conv2d(16, 16, 3, groups=16), nn.BatchNorm2d(16), nn.Conv2d(16, 4, 1)

@@ -22,7 +22,8 @@ def average(
 ) -> None:
     """Average the weights of checkpoints, and judge each and the mean.
 
-    Of one run's epochs (train.keep), or of runs that started from the same weights.
+    Of one run's epochs (train.keep), or of runs that started from the same weights. The mean's norms get
+    their statistics from the first one's training images.
     """
     from boxwright.cli.options import views_of
     from boxwright.config.places import find_checkpoint

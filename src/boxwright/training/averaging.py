@@ -6,7 +6,7 @@ that started from the same weights, Wortsman et al., Model Soups, ICML 2022.
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ def average(
     rows = [_row(name, evaluation) for name, evaluation in zip(names, evaluations)]
     states = [one.model.state_dict() for one in loaded]
     chosen = list(range(len(states)))
-    mean_of = _Means(loaded[0], open_experiment(checkpoints[0], "train").tables)
+    mean_of = _Means(loaded[0], open_experiment(checkpoints[0], "train").tables, judge.device)
     if greedy:
         chosen = _chosen(states, rows, mean_of, judge)
     model = mean_of([states[n] for n in chosen])
@@ -142,15 +142,19 @@ def _chosen(
 class _Means:
     """Makes means of states, in one model."""
 
-    def __init__(self, like: LoadedDetector, tables: Tables):
-        self.model = copy.deepcopy(like.model)  # states are the loaded models' own tensors
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        settings, collate = like.config.train, collate_for(like.model)
+    def __init__(self, like: LoadedDetector, tables: Tables, device: torch.device):
+        self.model, self.device = (
+            copy.deepcopy(like.model),
+            device,
+        )  # states are the loaded models' own tensors
+        config, settings = like.config, like.config.train
+        tight = config.data.sampling.alike == "shape"
         dataset = DetectionDataset(
-            tables, like.config.image_size, like.config.augment, settings.seed, mixed_epochs=0
+            tables, config.image_size, config.augment, settings.seed, mixed_epochs=0, tight=tight
         )
-        draws = draws_that_tell(len(dataset), settings.batch_size, settings.seed)
-        self.loader = DataLoader(dataset, settings.batch_size, sampler=draws, collate_fn=collate)
+        self.draws = draws_that_tell(len(dataset), settings.batch_size, settings.seed)
+        collate = collate_for(like.model)
+        self.loader = DataLoader(dataset, settings.batch_size, sampler=self.draws, collate_fn=collate)
 
     def __call__(self, states: list[dict[str, Tensor]]) -> Detector:
         """The model with the mean of the states; of whole numbers the first's."""
@@ -160,8 +164,14 @@ class _Means:
             mean[key] = torch.stack(same).mean(0) if first.is_floating_point() else first
         self.model.load_state_dict(mean)
         moved = self.model.to(self.device)
-        gather_statistics(moved, _as_trained(moved, states), (b.images.to(self.device) for b in self.loader))
+        gather_statistics(moved, _as_trained(moved, states), self._images())
         return moved
+
+    def _images(self) -> Iterator[Tensor]:
+        with progress_bar("statistics of the mean's norms", len(self.draws)) as tell:
+            for batch in self.loader:
+                yield batch.images.to(self.device)
+                tell(len(batch.images))
 
 
 def _as_trained(model: Detector, states: list[dict[str, Tensor]]) -> Detector:

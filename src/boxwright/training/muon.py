@@ -96,11 +96,18 @@ def orthogonal(given: Tensor) -> Tensor:
     wide = given.mT if tall else given
     wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     product = wide @ wide.mT
-    a, b, c = COEFFICIENTS
-    whole = torch.eye(product.shape[-1], device=given.device, dtype=given.dtype).expand_as(product)
-    for _ in range(ROUNDS):
-        factor = torch.baddbmm(product, product, product, beta=b, alpha=c)
-        factor.diagonal(dim1=-2, dim2=-1).add_(a)
-        product, whole = factor @ (product @ factor), factor @ whole
+    whole = factor = _factor(product)
+    for _ in range(ROUNDS - 1):
+        product = factor @ (product @ factor)
+        factor = _factor(product)
+        whole = factor @ whole
     found = whole @ wide
     return found.mT if tall else found
+
+
+def _factor(product: Tensor) -> Tensor:
+    """What a round multiplies the matrices by, whose rows have these products (N, R, R)."""
+    a, b, c = COEFFICIENTS
+    factor = torch.baddbmm(product, product, product, beta=b, alpha=c)
+    factor.diagonal(dim1=-2, dim2=-1).add_(a)
+    return factor
