@@ -68,7 +68,7 @@ def test_matrices_of_few_directions_are_as_the_plain_iteration_has_them(least):
     for _ in range(5):  # Jordan et al.
         product = wanted @ wanted.mT
         wanted = 3.4445 * wanted + (-4.7750 * product + 2.0315 * product @ product) @ wanted
-    # Squares of small values are near the rounding of the largest; in bfloat16 a tenth and more would be lost.
+    # Squares of small values are near the rounding of the largest; bfloat16 would lose a tenth and more.
     found = orthogonal(given.float()[None])[0].double()
     assert (found - wanted).norm() < 1e-3 * wanted.norm()
 

@@ -143,10 +143,8 @@ class _Means:
     """Makes means of states, in one model."""
 
     def __init__(self, like: LoadedDetector, tables: Tables, device: torch.device):
-        self.model, self.device = (
-            copy.deepcopy(like.model),
-            device,
-        )  # states are the loaded models' own tensors
+        self.device = device
+        self.model = copy.deepcopy(like.model)  # states are the loaded models' own tensors
         config, settings = like.config, like.config.train
         tight = config.data.sampling.alike == "shape"
         dataset = DetectionDataset(
