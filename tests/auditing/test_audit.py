@@ -65,6 +65,11 @@ def test_an_audit_is_scored(audited):
         assert rows[kind]["planted"] == count
         assert rows[kind]["AP"] > 0.78
         assert rows[kind]["ECE"] < 0.3
+    whole = rows.pop("all kinds")
+    assert whole["planted"] == sum(row["planted"] for row in rows.values()) == len(planted.answers)
+    found = sum(row["recall"] * row["planted"] for row in rows.values())
+    assert whole["recall"] * whole["planted"] == pytest.approx(found)
+    assert whole["ECE"] < 0.15
     nothing = score_audit(suspicions.clear(), planted.answers)
     assert all(row["recall"] == 0 and row["precision"] is None for row in nothing)
 
@@ -91,6 +96,23 @@ def test_a_detector_that_doubts_its_headings_is_not_believed(monkeypatch):
         scores.append(row)
     assert scores[0]["recall at 0.9"] > 0.8
     assert scores[0]["AP"] > scores[1]["AP"] + 0.15
+
+
+def test_objects_that_leave_a_faint_trace_are_not_spurious(monkeypatch):
+    monkeypatch.setattr(judging, "ROUNDS", 6)
+    clean = labels(images=60)
+    planted = corrupt(clean, {"spurious": 0.05, "class": 0.05}, seed=50)
+    found, rng = detections(clean, miss=0.0), np.random.default_rng(0)
+    faint = rng.random(len(found.boxes)) < 0.1
+    weak = found.with_boxes(
+        found.boxes.with_columns(score=pl.when(pl.Series(faint)).then(0.003).otherwise("score"))
+    )
+    rows = {}
+    for name, predictions in (("faint", weak), ("lost", found.with_boxes(found.boxes.filter(~faint)))):
+        suspicions = suspect(planted.tables, predictions)
+        rows[name] = {row["kind"]: row for row in score_audit(suspicions, planted.answers)}
+    assert rows["faint"]["spurious"]["precision"] > 0.9 > rows["lost"]["spurious"]["precision"]
+    assert rows["faint"]["class"]["recall"] > 0.9 > rows["lost"]["class"]["recall"] + 0.02
 
 
 def test_what_others_drew_stands_beside_each_suspicion(audited):

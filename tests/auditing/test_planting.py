@@ -84,6 +84,15 @@ def test_crowds_and_ignored_regions_stay():
     assert len(planted.answers) == len(marked.boxes) // 2
 
 
+def test_wrong_classes_are_those_of_other_boxes():
+    clean = labels(classes=3)
+    ignored = clean.with_boxes(clean.boxes.with_columns(ignore=pl.col("category_id") == 1))
+    planted = corrupt(ignored, {"class": 0.5})
+    was = ignored.boxes["category_id"].to_numpy()[planted.answers["original"].to_numpy()]
+    now = planted.tables.boxes["category_id"].to_numpy()[planted.answers["row"].to_numpy()]
+    np.testing.assert_array_equal(now, np.where(was == 0, 2, 0))
+
+
 def test_boxes_end_where_their_image_does():
     clean = labels()
     edge = clean.with_boxes(clean.boxes.with_columns(x=pl.lit(0.0), y=pl.lit(0.0)))
@@ -97,7 +106,7 @@ def test_what_cannot_be_is_told():
     one = labels(classes=1)
     assert "class" not in corrupt(one).answers["kind"].to_list()
     for tables, shares, message in (
-        (one, {"class": 0.1}, r"class is 0.1, but there is one class"),
+        (one, {"class": 0.1}, r"class is 0.1, but they are of one class"),
         (one, {"heading": 0.1}, r"but no box has an angle"),
         (one, {"mising": 0.1}, r"no kind of fault 'mising'.*missing"),
         (one, {"missing": 1.5}, r"expected a share from 0 to 1"),

@@ -21,6 +21,8 @@ LABEL_NUMBERS = (
     "score_other",  # best of another class, with an IoU of `SAME` or more
     "score_lead",  # score_same - score_other
     "iou_any",  # greatest with any prediction, whatever its class
+    "trace",  # greatest IoU squared times score, of any class and however weak: most objects leave one
+    "trace_same",  # of the label's class
     "iou",  # with the prediction that means it, of its class and likeliest by IoU times score; NaN for none
     "score",  # of that prediction
     "shift_x",  # of its centre from the label's, along the prediction's sides and in shares of them
@@ -67,7 +69,8 @@ class Evidence:
         numbers: (N, F) float64, `LABEL_NUMBERS` or `CANDIDATE_NUMBERS`; NaN where there is none.
         partner: (N,) of a label the prediction that means it, of a prediction the label that it overlaps
             most; -1 for none.
-        other: (N,) of a label the best prediction of another class, -1 for none.
+        other: (N,) of a label the prediction of another class that fits it best, by IoU squared times score
+            and however weak; -1 for none.
     """
 
     rows: np.ndarray
@@ -114,6 +117,7 @@ def evidence_of_labels(labels: Tables, predictions: Tables) -> Evidence:
     """
     own, found = Boxes.of(labels, judged_labels(labels)), Boxes.of(predictions, _telling(predictions))
     count = len(own.rows)
+    trace, trace_same, other = _traces(own, Boxes.of(predictions, _telling(predictions, 0.0)))
     pairs = own.overlapping(found)
     same = own.category[pairs.first] == found.category[pairs.second]
     score = found.score[pairs.second]
@@ -137,6 +141,8 @@ def evidence_of_labels(labels: Tables, predictions: Tables) -> Evidence:
         "score_other": score_other,
         "score_lead": score_same - score_other,
         "iou_any": greatest(pairs.iou, pairs.first, count),
+        "trace": trace,
+        "trace_same": trace_same,
         "iou": iou,
         "score": np.append(found.score, np.nan)[partner],
         "iou_label": greatest(among.iou[alike], among.first[alike], count),
@@ -147,12 +153,8 @@ def evidence_of_labels(labels: Tables, predictions: Tables) -> Evidence:
     sure = np.append(_heading_certainty(predictions)[found.rows], 0.0)[partner]
     columns["ahead"] = np.where(columns["heading"] < math.pi / 2, sure, -sure)
     columns |= _surroundings(own, labels, own, found)
-    elsewhere = pairs.where(~same & close)
-    other = best(found.score[elsewhere.second], elsewhere.first, count)
     numbers = np.column_stack([columns[name] for name in LABEL_NUMBERS])
-    return Evidence(
-        own.rows, numbers, _row(found.rows, partner), _row(found.rows, np.append(elsewhere.second, -1)[other])
-    )
+    return Evidence(own.rows, numbers, _row(found.rows, partner), other)
 
 
 def evidence_of_predictions(labels: Tables, predictions: Tables) -> Evidence:
@@ -186,9 +188,21 @@ def evidence_of_predictions(labels: Tables, predictions: Tables) -> Evidence:
     return Evidence(found.rows[free], numbers[free], partner[free], none[free])
 
 
-def _telling(predictions: Tables) -> np.ndarray:
+def _telling(predictions: Tables, least: float = LEAST_SCORE) -> np.ndarray:
     boxes = predictions.boxes
-    return ((boxes["score"] >= LEAST_SCORE) & (boxes["w"] > 0) & (boxes["h"] > 0)).to_numpy()
+    return ((boxes["score"] >= least) & (boxes["w"] > 0) & (boxes["h"] > 0)).to_numpy()
+
+
+def _traces(own: Boxes, found: Boxes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of labels (N,) the greatest IoU squared times score, of any class and of theirs, and the row of the
+    prediction of another class that has most."""
+    count, pairs = len(own.rows), own.overlapping(found)
+    worth = pairs.iou**2 * found.score[pairs.second]
+    same = own.category[pairs.first] == found.category[pairs.second]
+    others = pairs.where(~same)
+    other = np.append(others.second, -1)[best(worth[~same], others.first, count)]
+    of_any, of_same = (greatest(worth[m], pairs.first[m], count) for m in (np.full(len(same), True), same))
+    return of_any, of_same, _row(found.rows, other)
 
 
 def _heading_certainty(predictions: Tables) -> np.ndarray:

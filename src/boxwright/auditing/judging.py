@@ -90,7 +90,7 @@ def judge(
     faults, missing = scores.probabilities()
     duplicate = faults[:, OF_LABELS.index("duplicate")]
     duplicate[_better_of_two(own, labels, duplicate)] = 0
-    _without_a_place_of_their_own(faults, own)
+    _without_a_cure(faults, own)
     return Judgement(own, _of_one_kind(faults), candidates, missing)
 
 
@@ -103,13 +103,10 @@ def _of_one_kind(faults: np.ndarray) -> np.ndarray:
     return odds / (1 + odds.sum(axis=1, keepdims=True))
 
 
-def _without_a_place_of_their_own(faults: np.ndarray, own: Evidence) -> None:
-    """Where no prediction tells what a label should be it is spurious, if it is a fault."""
-    spurious = OF_LABELS.index("spurious")
+def _without_a_cure(faults: np.ndarray, own: Evidence) -> None:
+    """Where no prediction tells what a label should be it isn't suspected of being anything else."""
     for kind, means in (("location", own.partner), ("angle", own.partner), ("class", own.other)):
-        lost = np.where(means < 0, faults[:, OF_LABELS.index(kind)], 0)
-        faults[:, spurious] += lost
-        faults[:, OF_LABELS.index(kind)] -= lost
+        faults[means < 0, OF_LABELS.index(kind)] = 0
 
 
 def _better_of_two(own: Evidence, labels: Tables, duplicate: np.ndarray) -> np.ndarray:

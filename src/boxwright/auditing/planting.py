@@ -96,7 +96,7 @@ def corrupt(
         if kind != "spurious":
             chosen[kind], taken = taken[:count], taken[count:]
     _move(columns, chosen["location"], strength, rng)
-    _swap(columns, chosen["class"], len(tables.categories), rng)
+    _swap(columns["category_id"], chosen["class"], rows, rng)
     for kind, turns in (("angle", rng.uniform(*TURN, len(rows))), ("heading", np.full(len(rows), math.pi))):
         own = chosen[kind]
         sign = rng.choice([-1.0, 1.0], len(own))
@@ -125,8 +125,8 @@ def _possible(tables: Tables) -> dict[str, str | None]:
     """Why labels can't have a kind of fault; None: they can."""
     oriented = tables.boxes["angle"].is_not_null().any()
     reasons: dict[str, str | None] = dict.fromkeys(KINDS)
-    if len(tables.categories) < 2:
-        reasons["class"] = "there is one class"
+    if tables.boxes.filter(_usable(tables.boxes))["category_id"].n_unique() < 2:
+        reasons["class"] = "they are of one class"
     if not oriented:
         reasons["angle"] = reasons["heading"] = "no box has an angle"
     return reasons
@@ -165,13 +165,12 @@ def _move(
         columns[side][rows] = new
 
 
-def _swap(
-    columns: dict[str, np.ndarray], rows: np.ndarray, categories: int, rng: np.random.Generator
-) -> None:
-    """Give boxes any other class."""
-    if len(rows):
-        step = rng.integers(1, categories, len(rows))
-        columns["category_id"][rows] = (columns["category_id"][rows] + step) % categories
+def _swap(category: np.ndarray, chosen: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> None:
+    """Give boxes any other class that `rows` have: one that is ignored would tell on them."""
+    known, place = np.unique(category[rows], return_inverse=True)
+    if len(chosen):
+        place = place[np.searchsorted(rows, chosen)] + rng.integers(1, len(known), len(chosen))
+        category[chosen] = known[place % len(known)]
 
 
 def _areas(boxes: pl.DataFrame, columns: Mapping[str, np.ndarray]) -> np.ndarray:

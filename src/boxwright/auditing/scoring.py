@@ -1,4 +1,4 @@
-"""How well an audit finds faults that were planted: precision and recall by kind."""
+"""How well an audit finds faults that were planted: precision and recall by kind, and of all."""
 
 from typing import Any
 
@@ -12,10 +12,11 @@ from boxwright.auditing.planting import KINDS
 BINS = 10  # of the calibration error
 WANTED = 0.9  # precision at which recall is told
 LIKELY = 0.5
+ALL = "all kinds"
 
 
 def score_audit(suspicions: pl.DataFrame, answers: pl.DataFrame) -> list[dict[str, Any]]:
-    """A row a kind: what was planted and found.
+    """A row a kind, and one of `ALL`: what was planted and found.
 
     Precision and recall of suspicions with a probability of `LIKELY` or more, the recall at a precision of
     `WANTED`, the average precision of the ranking, and the expected calibration error of all its suspicions
@@ -34,7 +35,8 @@ def score_audit(suspicions: pl.DataFrame, answers: pl.DataFrame) -> list[dict[st
             continue
         probability = suspicions["probability"].to_numpy()[own]
         rows.append({"kind": kind, "planted": planted} | ranked(probability, hits[own], planted))
-    return rows
+    probability = suspicions["probability"].to_numpy()
+    return [*rows, {"kind": ALL, "planted": len(answers)} | ranked(probability, hits, len(answers))]
 
 
 def ranked(probability: np.ndarray, hit: np.ndarray, planted: int) -> dict[str, float | None]:
