@@ -36,7 +36,7 @@ from boxwright.data.synthetic import make_scenes
 from boxwright.data.tables import Tables
 from boxwright.training.folds import out_of_fold
 
-SETS = {"bccd": ("bccd.yaml", 16), "hituav": ("hituav_obb.yaml", 40), "scenes": ("hituav_obb.yaml", 48)}
+SETS = {"bccd": ("bccd.yaml", 16), "hituav": ("hituav_obb.yaml", 40), "scenes": ("hituav_obb.yaml", 96)}
 SCENES, SIZE = 280, (320, 256)
 THRESHOLDS = ({}, {"high_probability_threshold": 0.3}, {"low_probability_threshold": 0.3})
 NUMBERS = ("planted", "precision", "recall", "recall at 0.9", "AP", "ECE")

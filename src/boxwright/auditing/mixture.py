@@ -72,7 +72,7 @@ def _chances(planted: np.ndarray, rows: np.ndarray, share: float) -> np.ndarray:
     scores = np.concatenate([planted, rows])
     of_planted = np.repeat([1.0, 0.0], [len(planted), len(rows)])
     weight = np.repeat([1 / len(planted), 1 / len(rows)], [len(planted), len(rows)])
-    knots = np.quantile(planted, KNOTS)
+    knots = np.quantile(np.unique(planted), KNOTS)  # of ties only once
     lower, upper = np.append(-np.inf, knots), np.append(knots, np.inf)
     starts = np.append(knots[:1], knots)
     parts = (np.clip(scores[:, None], lower, upper) - starts) / max(float(planted.std()), LEAST)
