@@ -71,10 +71,10 @@ def test_chance_of_more_is_that_of_all_pairs():
 
 def test_scores_of_few_values_have_the_chance_of_each():
     rng, values = np.random.default_rng(0), np.array([-1.0, -0.8, -0.5, 0.0, 0.5, 1.0])
-    of_kind, of_others = [0.05, 0.01, 0.01, 0.13, 0.01, 0.79], [0.92, 0.015, 0.01, 0.05, 0.003, 0.002]
+    of_kind, of_others = [0.06, 0.01, 0.01, 0.09, 0.04, 0.79], [0.83, 0.04, 0.02, 0.09, 0.015, 0.005]
     planted, share = rng.choice(values, 3000, p=of_kind), 0.06
     wrong = rng.random(20_000) < share
     rows = np.where(wrong, rng.choice(values, 20_000, p=of_kind), rng.choice(values, 20_000, p=of_others))
     told = probabilities(planted, rows)
     for value in (-1.0, 0.0, 1.0):
-        assert told[rows == value].mean() == pytest.approx(wrong[rows == value].mean(), abs=0.08)
+        assert told[rows == value].mean() == pytest.approx(wrong[rows == value].mean(), abs=0.16)
