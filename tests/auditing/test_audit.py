@@ -74,6 +74,17 @@ def test_an_audit_is_scored(audited):
     assert all(row["recall"] == 0 and row["precision"] is None for row in nothing)
 
 
+def test_of_two_alike_boxes_one_is_a_duplicate(audited):
+    _, planted, _, suspicions = audited
+    drawn = planted.answers.filter(pl.col("kind") == "duplicate")
+    twice = suspicions.clear(2 * len(drawn)).with_columns(
+        kind=pl.lit("duplicate"),
+        row=pl.concat([drawn["twin"], drawn["row"]]).cast(pl.Int64),
+        probability=pl.Series([0.6] * len(drawn) + [0.9] * len(drawn)),
+    )
+    np.testing.assert_array_equal(are_planted(twice, planted.answers), np.arange(len(twice)) >= len(drawn))
+
+
 def test_a_detector_that_doubts_its_headings_is_not_believed(monkeypatch):
     monkeypatch.setattr(judging, "ROUNDS", 3)
     clean = labels(images=60, oriented=True)

@@ -115,10 +115,10 @@ def evidence_of_labels(labels: Tables, predictions: Tables) -> Evidence:
         labels: of any images.
         predictions: over the same images and categories, by a model that hasn't learnt from these labels.
     """
-    own, found = Boxes.of(labels, judged_labels(labels)), Boxes.of(predictions, _telling(predictions))
-    count = len(own.rows)
-    trace, trace_same, other = _traces(own, Boxes.of(predictions, _telling(predictions, 0.0)))
-    pairs = own.overlapping(found)
+    own, found = Boxes.of(labels, judged_labels(labels)), Boxes.of(predictions, _telling(predictions, 0.0))
+    count, pairs = len(own.rows), own.overlapping(found)
+    trace, trace_same, other = _traces(own, found, pairs)
+    pairs = pairs.where(found.score[pairs.second] >= LEAST_SCORE)
     same = own.category[pairs.first] == found.category[pairs.second]
     score = found.score[pairs.second]
 
@@ -193,16 +193,16 @@ def _telling(predictions: Tables, least: float = LEAST_SCORE) -> np.ndarray:
     return ((boxes["score"] >= least) & (boxes["w"] > 0) & (boxes["h"] > 0)).to_numpy()
 
 
-def _traces(own: Boxes, found: Boxes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _traces(own: Boxes, found: Boxes, pairs: Pairs) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of labels (N,) the greatest IoU squared times score, of any class and of theirs, and the row of the
     prediction of another class that has most."""
-    count, pairs = len(own.rows), own.overlapping(found)
+    count = len(own.rows)
     worth = pairs.iou**2 * found.score[pairs.second]
     same = own.category[pairs.first] == found.category[pairs.second]
     others = pairs.where(~same)
     other = np.append(others.second, -1)[best(worth[~same], others.first, count)]
-    of_any, of_same = (greatest(worth[m], pairs.first[m], count) for m in (np.full(len(same), True), same))
-    return of_any, of_same, _row(found.rows, other)
+    of_any = greatest(worth, pairs.first, count)
+    return of_any, greatest(worth[same], pairs.first[same], count), _row(found.rows, other)
 
 
 def _heading_certainty(predictions: Tables) -> np.ndarray:

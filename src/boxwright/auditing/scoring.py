@@ -60,13 +60,17 @@ def ranked(probability: np.ndarray, hit: np.ndarray, planted: int) -> dict[str, 
 def are_planted(suspicions: pl.DataFrame, answers: pl.DataFrame) -> np.ndarray:
     """(N,) bool, suspicions of a planted fault of their kind.
 
-    Either of two alike boxes is a duplicate; of several that mean one missing box the likeliest is right.
+    Either of two alike boxes is a duplicate, not both; of several that mean one missing box the likeliest is
+    right, too.
     """
-    faults = set(answers.select("kind", "row").rows()) | {
-        ("duplicate", twin) for twin in answers["twin"].drop_nulls()
-    }
-    known = [pair in faults for pair in suspicions.select("kind", "row").rows()]
-    hits = np.array(known, dtype=bool) & suspicions["row"].is_not_null().to_numpy()
+    fault_of = {(kind, row): n for n, (kind, row) in enumerate(answers.select("kind", "row").rows())}
+    twins = {("duplicate", twin): n for n, twin in enumerate(answers["twin"]) if twin is not None}
+    fault_of = {pair: n for pair, n in (twins | fault_of).items() if pair[1] is not None}
+    fault = np.array([fault_of.get(pair, -1) for pair in suspicions.select("kind", "row").rows()], dtype=int)
+    likeliest = np.argsort(-suspicions["probability"].to_numpy(), kind="stable")
+    hits = np.zeros(len(fault), dtype=bool)
+    hits[likeliest[np.unique(fault[likeliest], return_index=True)[1]]] = True
+    hits &= fault >= 0
     rows = np.flatnonzero((suspicions["kind"] == "missing").to_numpy())
     gone = answers.filter(pl.col("kind") == "missing")
     found = suspicions[rows]
