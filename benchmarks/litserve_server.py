@@ -10,6 +10,8 @@ import torch
 from fastapi import Request
 
 from benchmarks.serving import BATCH, WAIT
+from boxwright.cli.options import views_of
+from boxwright.config.experiment import View
 from boxwright.data.images import decode_upload, open_upload
 from boxwright.serving.limits import Limits
 from boxwright.serving.serve import open_served
@@ -18,13 +20,13 @@ from boxwright.serving.serve import open_served
 class Detecting(litserve.LitAPI):
     """Pictures of forms to boxes, by the code that `boxwright serve` runs."""
 
-    def __init__(self, checkpoint: str, threads: int):
+    def __init__(self, checkpoint: str, threads: int, views: tuple[View, ...] | None):
         super().__init__(max_batch_size=BATCH, batch_timeout=WAIT)
-        self.checkpoint, self.threads = checkpoint, threads
+        self.checkpoint, self.threads, self.views = checkpoint, threads, views
 
     def setup(self, device: str) -> None:
         torch.set_num_threads(self.threads)
-        self.served = open_served(self.checkpoint, None, None, None, Limits())
+        self.served = open_served(self.checkpoint, None, None, None, Limits(), self.views)
 
     def decode_request(self, request: Request) -> tuple:
         pixels = decode_upload(open_upload(request["images"].file.read()))
@@ -51,8 +53,9 @@ def main() -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--views", type=views_of)
     given = parser.parse_args()
-    detecting = Detecting(given.checkpoint, max(1, torch.get_num_threads() // given.workers))
+    detecting = Detecting(given.checkpoint, max(1, torch.get_num_threads() // given.workers), given.views)
     server = litserve.LitServer(detecting, "cpu", workers_per_device=given.workers, timeout=60)
     server.run(host="127.0.0.1", port=given.port, log_level="error", generate_client_file=False)
 

@@ -1,6 +1,6 @@
 """Requests answered a second at so many clients, beside LitServe with the same network and runtime.
 
-    make bench-serving CHECKPOINT=runs/bccd IMAGES=../shared/data/bccd/val
+    make bench-serving CHECKPOINT=runs/bccd IMAGES=../shared/data/bccd/JPEGImages
     python -m benchmarks.serving --checkpoint runs/bccd --images DIR [--clients 64 --seconds 20]
 
 Each client sends one picture after the other as a form, on a connection of its own, all from one process on
@@ -50,12 +50,13 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--views", default="plain", help="that each image is looked at in")
     parser.add_argument("--only", nargs="*", help="servers by a part of their names")
     given = parser.parse_args()
     bodies = [form(path.read_bytes()) for path in find_images(given.images)[:64]]
     own = [sys.executable, "-m", "boxwright", "serve", f"it={given.checkpoint}", "--batch", str(BATCH)]
-    own += ["--wait", str(1000 * WAIT), "--queue", str(2 * given.clients)]
-    rival = [sys.executable, "-m", "benchmarks.litserve_server", given.checkpoint]
+    own += ["--wait", str(1000 * WAIT), "--queue", str(2 * given.clients), "--views", given.views]
+    rival = [sys.executable, "-m", "benchmarks.litserve_server", given.checkpoint, "--views", given.views]
     servers = {"boxwright": own}
     servers |= {f"LitServe, workers: {n}": [*rival, "--workers", str(n)] for n in (1, 2)}
     if given.only:

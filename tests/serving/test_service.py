@@ -304,7 +304,7 @@ def server(tmp_path_factory):
         "0",
     ]
     process = subprocess.Popen(
-        [*command, "--max-detections", "5"],
+        [*command, "--max-detections", "5", "--views", "horizontal"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -324,8 +324,9 @@ def server(tmp_path_factory):
 def test_the_command_answers_as_predict_does(server, tmp_path):
     _, address, folder = server
     (tmp_path / "square.png").write_bytes(SQUARE)
+    views = ("horizontal",)  # other than the experiment's
     expected = boxwright.predict(
-        tmp_path / "square.png", folder / "random.safetensors", max_detections=5, runtime="onnx"
+        tmp_path / "square.png", folder / "random.safetensors", max_detections=5, runtime="onnx", views=views
     ).boxes
     with ThreadPoolExecutor(8) as pool:
         url = f"{address}/predict?score=0"
@@ -335,6 +336,7 @@ def test_the_command_answers_as_predict_does(server, tmp_path):
         assert [b["score"] for b in boxes] == pytest.approx(expected["score"].to_list(), abs=1e-4)
         assert [b["x"] for b in boxes] == pytest.approx(expected["x"].to_list(), abs=0.05)
     assert answers[0].json()["images"][0]["at_limit"]
+    assert httpx.get(f"{address}/models").json()["mine"]["views"] == [*views]
 
 
 def until(page, condition: str) -> None:

@@ -23,6 +23,9 @@ def serve(
     max_detections: Annotated[
         int | None, typer.Option(help="An image; the experiment's if left out.", min=1)
     ] = None,
+    views: Annotated[
+        str | None, typer.Option(help="Flipped views to look in and fuse; default: the experiment's.")
+    ] = None,
     batch: Annotated[int, typer.Option(help="Images that the network sees at once.", min=1)] = 8,
     wait: Annotated[float, typer.Option(help="Milliseconds that a batch waits for more.", min=0)] = 5.0,
     queue: Annotated[int, typer.Option(help="Images that may wait; then 429.", min=1)] = 64,
@@ -55,8 +58,10 @@ def serve(
     for given in checkpoints:
         find_checkpoint(Path(given.rpartition("=")[2]))
 
+    from boxwright.cli.options import views_of
     from boxwright.errors import import_extra
 
+    seen = views_of(views) if views else None
     import_extra("fastapi", "serve")
     import_extra("multipart", "serve")
     limits = import_extra("boxwright.serving.limits", "serve").Limits(
@@ -64,5 +69,16 @@ def serve(
     )
     serving = import_extra("boxwright.serving.serve", "serve")
     serving.serve(
-        checkpoints, host, port, device, runtime, max_detections, limits, token, images, fetch or (), watch
+        checkpoints,
+        host,
+        port,
+        device,
+        runtime,
+        max_detections,
+        limits,
+        token,
+        images,
+        fetch or (),
+        watch,
+        seen,
     )

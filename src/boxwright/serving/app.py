@@ -19,7 +19,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from boxwright.data.drawing import Annotator
-from boxwright.data.images import decode_upload, open_upload
+from boxwright.data.images import open_upload
 from boxwright.errors import DataError
 from boxwright.serving.fetching import Sources
 from boxwright.serving.limits import Budget, BusyError, Held, Limits, TooLargeError
@@ -164,8 +164,7 @@ async def _find(served: Served, content: bytes, limits: Limits, tiles: bool, hel
         raise BusyError
     image = open_upload(content, limits.pixels)
     held.take(3 * image.width * image.height)
-    pixels = await asyncio.to_thread(decode_upload, image)
-    return pixels, await served.find(pixels, tiles)
+    return await served.find(image, tiles)
 
 
 def _answer(served: Served, name: str, found: list[Found], wanted: Wanted) -> Response:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
+from boxwright.config.experiment import View
 from boxwright.config.places import find_checkpoint
 from boxwright.data.formats.files import sha256_of
 from boxwright.errors import ConfigError
@@ -37,6 +38,7 @@ def serve(
     images: str | os.PathLike | None = None,
     fetch: Sequence[str] = (),
     watch: bool = False,
+    views: Sequence[View] | None = None,
 ) -> None:
     """Answer requests for boxes; Ctrl-C or SIGTERM ends it once what has begun is answered.
 
@@ -52,6 +54,7 @@ def serve(
         images: folder whose images `GET /predict?image=` may name; None: none.
         fetch: hosts whose addresses it may name; private addresses are never asked.
         watch: checkpoints that change are loaded again, while requests go on.
+        views: flips that each image is looked at in; None: those of the experiment.
 
     Raises:
         CheckpointError: a checkpoint can't be used.
@@ -67,7 +70,7 @@ def serve(
     sources = Sources(None if images is None else Path(images), fetch, limits.bytes)
 
     def open_model(place: str) -> Served:
-        return open_served(place, device, runtime, max_detections, limits)
+        return open_served(place, device, runtime, max_detections, limits, views)
 
     with listen(host, port) as (listening, address):
         models: dict[str, Served] = {}
@@ -76,6 +79,9 @@ def serve(
         hosts = (*LOCAL, host) if is_local(host) else ("*",)
         app = create_app(models, limits, token, hosts, sources, reloader)
         console.print(f"{address}  {', '.join(models)}", soft_wrap=True)
+        for name, served in models.items():
+            if (looks := len(served.predictor.views)) > 1:
+                console.print(f"{name} looks at an image {looks} times; --views plain: once", soft_wrap=True)
         if token is not None:
             console.print(f"Authorization: Bearer {token}", soft_wrap=True)
         _log_to_stderr()
@@ -107,12 +113,17 @@ def named(checkpoints: Sequence[str | os.PathLike]) -> dict[str, str]:
 
 
 def open_served(
-    place: str, device: str | None, runtime: str | None, max_detections: int | None, limits: Limits
+    place: str,
+    device: str | None,
+    runtime: str | None,
+    max_detections: int | None,
+    limits: Limits,
+    views: Sequence[View] | None = None,
 ) -> Served:
     """A checkpoint that has seen one image, so that the first request doesn't wait."""
     digest = sha256_of(find_checkpoint(place))[:16]
     kind = runtime or ("torch" if device not in (None, "cpu") else "onnx")
-    predictor = open_predictor(place, device or "cpu", max_detections=max_detections, runtime=kind)
+    predictor = open_predictor(place, device or "cpu", views, max_detections, runtime=kind)
     width, height = predictor.loaded.config.image_size
     sample = predictor.fitted(np.zeros((height, width, 3), np.uint8))
     if not isinstance(predictor.model, ExportedDetector):

@@ -3,14 +3,17 @@
 import asyncio
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from boxwright.data.confident import UNKNOWN, confident
+from boxwright.data.images import decode_upload
 from boxwright.data.samples import Sample
 from boxwright.data.tables import Tables
 from boxwright.models.onnx import OnnxDetector
@@ -50,6 +53,7 @@ class Served:
             partial(torch.set_num_threads, threads),
         )
         self.tiler = Batcher(self.tiled.find, 1, 0.0, limits.queue)  # which shares out its threads itself
+        self.readers = ThreadPoolExecutor(torch.get_num_threads())  # more would hold up the network
         self._users, self._retired = 0, False
 
     @property
@@ -77,19 +81,20 @@ class Served:
 
     def close(self) -> None:
         """Finish what waits, then end."""
+        self.readers.shutdown()
         self.batcher.close()
         self.tiler.close()
 
-    async def find(self, pixels: np.ndarray, tiles: bool) -> np.ndarray:
-        """Rows of an image, as `Predictor.find`'s.
+    async def find(self, image: Image.Image, tiles: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels of an image of `open_upload`, and rows as `Predictor.find`'s.
 
         Raises:
+            DataError: it is damaged.
             BusyError: too much waits.
         """
-        if tiles:
-            return await asyncio.wrap_future(self.tiler.submit(pixels))
-        sample = await asyncio.to_thread(self.predictor.fitted, pixels)
-        return await asyncio.wrap_future(self.batcher.submit(sample))
+        loop, batcher = asyncio.get_running_loop(), self.tiler if tiles else self.batcher
+        pixels, wanted = await loop.run_in_executor(self.readers, self._read, image, tiles)
+        return pixels, await asyncio.wrap_future(batcher.submit(wanted))
 
     def describe(self) -> dict[str, Any]:
         """What a client should know."""
@@ -102,6 +107,7 @@ class Served:
             "image_size": list(loaded.config.image_size),
             "thresholds": thresholds,
             "max_detections": self.predictor.limit,
+            "views": list(self.predictor.views),
             "digest": self.digest,
         }
 
@@ -128,6 +134,11 @@ class Served:
     def _end(self) -> None:
         if self._retired and not self._users:
             asyncio.get_running_loop().run_in_executor(None, self.close)
+
+    def _read(self, image: Image.Image, tiles: bool) -> tuple[np.ndarray, np.ndarray | Sample]:
+        """Pixels, and what is worked on."""
+        pixels = decode_upload(image)
+        return pixels, pixels if tiles else self.predictor.fitted(pixels)
 
     def _find(self, samples: Sequence[Sample]) -> list[np.ndarray]:
         return self.predictor.find_fitted(samples, self._size_of(samples))
