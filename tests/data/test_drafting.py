@@ -75,6 +75,48 @@ def test_several_files_without_a_part_are_asked_about(tmp_path):
         formats.write(small_tables(tmp_path), tmp_path / "set" / name, "coco")
     with pytest.raises(DataError, match=r"which of its files holds the labels: new.json, old.json"):
         boxwright.init(tmp_path / "set", tmp_path / "e.yaml")
+    assert find_parts(tmp_path / "set", None, None, "old")[0].root.name == "old.json"
+    with pytest.raises(DataError, match="none with 'lost' in its name"):
+        find_parts(tmp_path / "set", None, None, "lost")
+
+
+def test_of_two_files_of_a_part_one_is_taken_and_the_other_told(tmp_path):
+    for part in ("train", "val"):
+        for name, tables in (
+            ("rotate", oriented_tables(tmp_path / "images", 3)),
+            ("normal", square_tables(tmp_path / "images", 3)),
+        ):
+            formats.write(tables, tmp_path / "set" / part / f"{name}.parquet")
+    draft = boxwright.init(tmp_path / "set", tmp_path / "e.yaml")
+    assert draft.found[-1] == "Labels of normal.parquet are taken; --labels takes others: rotate.parquet."
+    assert load_config(draft.path).model.name == "compact"
+    run("init", tmp_path / "set", "-o", tmp_path / "other.yaml", "--labels", "rotate")
+    assert load_config(tmp_path / "other.yaml").model.name == "compact_obb"
+
+
+def test_captions_are_no_labels(tmp_path):
+    folder = tmp_path / "coco" / "annotations"
+    for part in ("train2017", "val2017"):
+        formats.write(square_tables(tmp_path / "images", 3), folder / f"instances_{part}.json", "coco")
+        (folder / f"captions_{part}.json").write_text('{"images": [], "annotations": []}')
+    train, val = find_parts(tmp_path / "coco", None, None)
+    assert (train.root.name, val.root.name) == ("instances_train2017.json", "instances_val2017.json")
+    assert train.beside == ("captions_train2017.json",)
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo"])
+def test_the_folder_around_a_data_set_is_looked_through(format, tmp_path):
+    parts = split(square_tables(tmp_path / "images", 10), {"train": 0.7, "val": 0.3})
+    write_split(parts, tmp_path / "a/b/c", format)
+    draft = boxwright.init(tmp_path / "a", tmp_path / "e.yaml")
+    assert [len(t.images) for t in parts_of(draft)] == [7, 3]
+
+
+def test_which_of_several_folders_is_asked(tmp_path):
+    for name in ("may", "june"):
+        formats.write(small_tables(tmp_path), tmp_path / "a" / "b" / name / "labels.json", "coco")
+    with pytest.raises(DataError, match=r"which of its folders: b/june, b/may\? Expected one of them"):
+        find_parts(tmp_path / "a", None, None)
 
 
 def test_a_file_that_is_there_is_kept(tmp_path):

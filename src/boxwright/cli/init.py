@@ -20,6 +20,9 @@ def init(
         typer.Option(help="Of the images, to judge by, where the data has no such part.", min=0.01, max=0.9),
     ] = 0.2,
     seed: Annotated[int, typer.Option(help="Same seed, same split.")] = 0,
+    labels: Annotated[
+        str | None, typer.Option(help="A part of the label files' names, where a folder has several.")
+    ] = None,
     format: Format = None,
     list_name: ListName = None,
     images: Images = None,
@@ -35,7 +38,7 @@ def init(
     from boxwright.data.formats.options import ReadOptions
 
     options = ReadOptions(list_name, images, boxes, layout, angles)
-    draft = write_draft(source, output, format, options, val_share, seed)
+    draft = write_draft(source, output, format, options, val_share, seed, labels)
     for sentence in draft.found:
         typer.echo(sentence)
     typer.echo(f"\nWritten: {draft.path}. Train it with:\n\n    boxwright train {draft.path}")

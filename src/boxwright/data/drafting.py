@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,19 @@ from boxwright.errors import ConfigError, DataError
 TRAIN, VAL = ("train", "training", "trainval"), ("val", "valid", "validation", "test", "testing")
 FEW = 20  # boxes of a class, below which it is hardly learnt
 DATA_SUFFIXES = (".json", ".odgt", ".parquet", ".csv", ".jsonl", ".gz")
+# In names of files beside those that have the boxes, as COCO's captions have none.
+OTHER_TASKS = re.compile("caption|keypoint|panoptic|stuff|image_info")
+DEPTH, FOLDERS = 3, 200  # of folders that are looked through, where the one given holds no labels itself
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a config says of a source: its root, format and list."""
+    """What a config says of a source: its root, format and list; and files of labels that stand beside it."""
 
     root: Path
     format: str
     list_name: str | None = None
+    beside: tuple[str, ...] = ()
 
     def read(self, options: ReadOptions) -> Tables:
         """Its tables."""
@@ -70,6 +74,7 @@ def init(
     options: ReadOptions | None = None,
     val_share: float = 0.2,
     seed: int = 0,
+    labels: str | None = None,
 ) -> Draft:
     """Look at a data set and write an experiment for it.
 
@@ -81,6 +86,7 @@ def init(
         options: as for `formats.read`; with a list, that list is split.
         val_share: of the images, to judge by, where there is no such part.
         seed: of the split.
+        labels: a part of the names of the files that hold the labels, where a folder has several.
 
     Raises:
         DataError: nothing can be read there, or there is nothing to learn.
@@ -94,8 +100,8 @@ def init(
     target = Path(output) if output else Path(f"{name.split('.')[0] or 'experiment'}.yaml")
     if target.exists():
         raise ConfigError(f"{target} is there already; -o FILE writes another.")
-    train, val = find_parts(place, format, options.list_name)
-    tables, made = train.read(options), None
+    train, val = find_parts(place, format, options.list_name, labels)
+    tables, made, beside = train.read(options), None, train.beside
     if val is None:
         count = len(tables.images)
         if count < 2:
@@ -111,32 +117,49 @@ def init(
     else:
         val_tables = val.read(options)
     found = describe(concat([tables, val_tables]), tables, val_tables, made)
+    if beside:
+        taken = " and ".join(dict.fromkeys(source.root.name for source in (train, val)))
+        found.append(f"Labels of {taken} are taken; --labels takes others: {', '.join(beside)}.")
     text = write_experiment(train.to_config(options), val.to_config(options), tables, found)
     write_atomic(target, text.encode())
     load_config(target)
     return Draft(target, found, tables, val_tables, made)
 
 
-def find_parts(place: Path, format: str | None, list_name: str | None) -> tuple[Source, Source | None]:
+def find_parts(
+    place: Path, format: str | None, list_name: str | None, labels: str | None = None
+) -> tuple[Source, Source | None]:
     """What to train on, and what to judge by where the data says so.
 
+    Args:
+        place: a file or folder.
+        format: of it; None: told from the path.
+        list_name: of VOC or YOLO, what to train on.
+        labels: in the names of the files to take, where there are several.
+
     Raises:
-        DataError: nothing there is of a known format.
+        DataError: nothing there is of a known format, or several files may be meant.
     """
     if not place.exists():
         raise DataError(f"{place}: no such file or folder.")
     if list_name is not None or (place.is_file() and place.suffix not in (".yaml", ".yml")):
         return Source(place, format or formats.guess_format(place), list_name), None
-    pairs = _listed(place, format) or _named(place, format)
+    pairs = (None if labels else _listed(place, format)) or _named(place, format, labels)
     if pairs is not None:
         return pairs
-    if format is None:
-        files = [f for f in _files(place) if _guess(f) is not None] if place.is_dir() else []
+    if format is None or labels:
+        files = [f for f in _files(place, labels) if _guess(f) is not None] if place.is_dir() else []
         if len(files) == 1:
-            return Source(files[0], formats.guess_format(files[0])), None
-        if files and _guess(place) is None:
-            names = ", ".join(f.name for f in files[:5])
-            raise DataError(f"{place}: which of its files holds the labels: {names}? Expected one of them.")
+            return Source(files[0], format or formats.guess_format(files[0])), None
+        if labels or (files and _guess(place) is None):
+            names = ", ".join(f.name for f in files[:5]) or f"none with '{labels}' in its name"
+            raise DataError(f"{place}: which of its files holds the labels: {names}? --labels says it.")
+        inner = _inner(place) if _guess(place) is None else []
+        if len(inner) > 1:
+            names = ", ".join(f"{p.relative_to(place)}" for p in inner[:5])
+            raise DataError(f"{place}: which of its folders: {names}? Expected one of them.")
+        if inner:
+            return find_parts(inner[0], format, list_name)
     return Source(place, format or formats.guess_format(place)), None
 
 
@@ -160,7 +183,8 @@ def describe(both: Tables, train: Tables, val: Tables, made: Path | None) -> lis
         found.append(
             f"{int(oriented.sum()):,} boxes are oriented{', with headings' if both.has_headings() else ''}."
         )
-    missing = [p for p in both.images["path"] if p is None or not os.path.isfile(p)]
+    places = [p or name for p, name in both.images.select("path", "file_name").rows()]
+    missing = [place for place in places if not os.path.isfile(place)]
     if missing:
         found.append(
             f"{len(missing):,} images aren't where the labels say, first {missing[0]}: training stops there."
@@ -181,6 +205,8 @@ def _listed(place: Path, format: str | None) -> tuple[Source, Source] | None:
     """The lists or splits of one data set of VOC or YOLO."""
     name = format or _guess(place)
     if name == "voc":
+        devkit = [p for p in place.iterdir() if (p / "ImageSets" / "Main").is_dir()]
+        place = devkit[0] if len(devkit) == 1 else place
         lists = [p.stem for p in (place / "ImageSets" / "Main").glob("*.txt")]
     elif name == "yolo":
         file = find_config(place)
@@ -194,19 +220,27 @@ def _listed(place: Path, format: str | None) -> tuple[Source, Source] | None:
     return _pair({part: Source(place, name, part) for part in lists})
 
 
-def _named(place: Path, format: str | None) -> tuple[Source, Source] | None:
+def _named(place: Path, format: str | None, labels: str | None) -> tuple[Source, Source] | None:
     """Files or folders of one data set that are called train, val and the like."""
-    parts: dict[str, Source] = {}
+    parts: dict[str, list[Source]] = {}
     if place.is_dir():
-        for path in [*_files(place), *sorted(p for p in place.iterdir() if p.is_dir())]:
+        folders = [] if labels else sorted(p for p in place.iterdir() if p.is_dir())
+        for path in [*_files(place, labels), *folders]:
             words = re.split(r"[^a-z]+", path.name.lower())
             part = next((w for w in words if w in (*TRAIN, *VAL)), None)
             if part is None and path.parent.name.lower() in (*TRAIN, *VAL):
                 part = path.parent.name.lower()
             known = format or (_guess(path) if part else None)
             if part is not None and known is not None:
-                parts.setdefault(part, Source(path, known))
-    return _pair(parts)
+                parts.setdefault(part, []).append(Source(path, known))
+    return _pair({part: _first(sources) for part, sources in parts.items()})
+
+
+def _first(sources: list[Source]) -> Source:
+    """The first of a part that may have its boxes, and what stands beside it."""
+    files = [s for s in sources if s.root.is_file()]
+    first, *others = sorted(files, key=lambda s: bool(OTHER_TASKS.search(s.root.name))) or sources[:1]
+    return replace(first, beside=tuple(other.root.name for other in others))
 
 
 def _pair(parts: dict[str, Source]) -> tuple[Source, Source] | None:
@@ -216,12 +250,26 @@ def _pair(parts: dict[str, Source]) -> tuple[Source, Source] | None:
     return None if train is None or val is None else (train, val)
 
 
-def _files(place: Path) -> list[Path]:
+def _inner(place: Path) -> list[Path]:
+    """The folders of a known format that lie least deep, as an archive has one around what was packed."""
+    level = [place]
+    for _ in range(DEPTH):
+        level = [p for folder in level for p in sorted(folder.iterdir()) if p.is_dir()][:FOLDERS]
+        known = [p for p in level if _named(p, None, None) or _guess(p) or any(map(_guess, _files(p)))]
+        if known:
+            return known
+    return []
+
+
+def _files(place: Path, labels: str | None = None) -> list[Path]:
     """Annotation files of a data set's folder, of its `annotations` and of the folders of its parts."""
     names = ("annotations", "labels", *TRAIN, *VAL)
     folders = [place, *sorted(p for p in place.iterdir() if p.is_dir() and p.name.lower() in names)]
     return [
-        f for folder in folders for f in sorted(folder.iterdir()) if f.suffix in DATA_SUFFIXES and f.is_file()
+        f
+        for folder in folders
+        for f in sorted(folder.iterdir())
+        if f.suffix in DATA_SUFFIXES and f.is_file() and (labels or "") in f.name
     ]
 
 

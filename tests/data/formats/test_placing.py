@@ -147,3 +147,31 @@ def test_another_file_in_the_way_is_told(tmp_path):
     Image.fromarray(np.zeros((4, 4, 3), dtype=np.uint8)).save(tmp_path / "out" / "images" / "000.png")
     with pytest.raises(DataError, match=r"000\.png is there, and isn't"):
         formats.write(tables, tmp_path / "out", "yolo")
+
+
+@pytest.mark.parametrize(
+    ("labels", "images"),
+    [
+        ("annotations/instances_train2017.json", "train2017"),  # COCO's own
+        ("annotations/instances_train2017.json", "images/train2017"),
+        ("annotations/instances_default.json", "images/default"),  # CVAT's
+        ("annotations/train.json", "images/train"),
+        ("annotations/train.json", "images"),
+        ("annotations/train.json", "."),
+        ("train.json", "images/train"),
+        ("train/_annotations.coco.json", "train"),  # Roboflow's
+    ],
+)
+def test_images_are_found_where_people_have_them(labels, images, tmp_path):
+    folder = tmp_path / images
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((4, 6, 3), dtype=np.uint8)).save(folder / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 6, "height": 4}],
+        "annotations": [],
+        "categories": [],
+    }
+    (tmp_path / labels).parent.mkdir(exist_ok=True)
+    (tmp_path / labels).write_text(json.dumps(content))
+    found = formats.read(tmp_path / labels, "coco").images["path"].item()
+    assert os.path.samefile(found, folder / "a.png")

@@ -126,8 +126,14 @@ def _name_from(base: Path, target: Path, name: str | None, path: str) -> str:
 
 
 def near(path: Path, base: Path) -> list[Path]:
-    """Folders where the images of an annotation file may be, by the layouts that people have."""
-    usual = [base, base / "images", base.parent / "images", base / path.stem, base.parent / path.stem]
+    """Folders where the images of an annotation file may be, by the layouts that people have.
+
+    COCO's own is annotations/instances_train2017.json beside train2017; CVAT has images/default.
+    """
+    images = [base / "images", base.parent / "images"]
+    stems = dict.fromkeys([path.stem, path.stem.rpartition("_")[2]])
+    named = [folder / stem for stem in stems for folder in (base, base.parent, *images)]
+    usual = [base, *images, *named, base.parent]
     return [folder for folder in usual if folder.is_dir()] or [base]
 
 
