@@ -1,5 +1,8 @@
 """`boxwright init`: what it chooses by what it finds, and that what it writes trains."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -39,7 +42,8 @@ def test_data_of_every_format_becomes_an_experiment_that_reads(format, tmp_path,
     assert min(len(train.images), len(val.images)) >= 1
     config = load_config(draft.path)
     assert config.model.name == ("compact_obb" if tables.boxes["angle"].is_not_null().any() else "compact")
-    assert {*(config.data.classes or ()), *config.data.ignore} == set(train.categories["name"])
+    have_boxes = {t.categories["name"][n] for t in (train, val) for n in t.boxes["category_id"]}
+    assert {*(config.data.classes or ()), *config.data.ignore} == have_boxes
 
 
 @pytest.mark.parametrize(
@@ -117,6 +121,93 @@ def test_which_of_several_folders_is_asked(tmp_path):
         formats.write(small_tables(tmp_path), tmp_path / "a" / "b" / name / "labels.json", "coco")
     with pytest.raises(DataError, match=r"which of its folders: b/june, b/may\? Expected one of them"):
         find_parts(tmp_path / "a", None, None)
+
+
+def cvat_folder(tables, folder):
+    formats.write(tables, folder / "annotations.xml", "cvat", "copy")
+
+
+def label_studio_yolo(tables, folder):
+    """images/ and labels/ with classes.txt in place of data.yaml, and notes that are no COCO."""
+    write_yolo(tables, folder)
+    (folder / "data.yaml").unlink()
+    (folder / "classes.txt").write_text("bright\ndark\n")
+    (folder / "notes.json").write_text(
+        '{"categories": [{"id": 0, "name": "bright"}], "info": {"year": 2026}}'
+    )
+
+
+def labelimg(tables, folder):
+    """Labels beside the images."""
+    label_studio_yolo(tables, folder)
+    for file in [*folder.glob("images/*"), *folder.glob("labels/*")]:
+        file.rename(folder / file.name)
+    (folder / "notes.json").unlink()
+
+
+def darknet(tables, folder):
+    """CVAT's YOLO 1.1: labels beside the images, places as below a folder `data`."""
+    labelimg(tables, folder / "obj_train_data")
+    (folder / "obj_train_data" / "classes.txt").rename(folder / "obj.names")
+    (folder / "obj.data").write_text(
+        "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = b/\n"
+    )
+    images = sorted((folder / "obj_train_data").glob("*.png"))
+    (folder / "train.txt").write_text("".join(f"data/obj_train_data/{p.name}\n" for p in images))
+
+
+def wider(tables, folder):
+    """A list in wider_face_split, images in WIDER_train."""
+    formats.write(tables, folder / "wider_face_split" / "wider_face_train_bbx_gt.txt", "wider")
+    shutil.copytree(Path(tables.images["path"][0]).parent, folder / "WIDER_train" / "images")
+
+
+def write_yolo(tables, folder):
+    formats.write(tables, folder, "yolo", "copy")
+    (folder / "images.txt").unlink()
+
+
+@pytest.mark.parametrize("make", [cvat_folder, label_studio_yolo, labelimg, darknet, wider])
+def test_exports_of_other_tools_are_understood_as_they_come(make, tmp_path):
+    tables = square_tables(tmp_path / "images", 6)
+    make(tables, tmp_path / "export")
+    train, val = parts_of(boxwright.init(tmp_path / "export", tmp_path / "e.yaml"))
+    assert (len(train.images), len(val.images)) == (5, 1)
+    assert len(train.boxes) + len(val.boxes) == len(tables.boxes)
+    assert set(train.categories["name"]) == ({"face"} if make is wider else {"bright", "dark"})
+    assert all(Path(p).is_file() for p in [*train.images["path"], *val.images["path"]])
+    columns = ["x", "y", "w", "h"]
+    found = pl.concat([train.boxes, val.boxes]).select(columns).sort(columns)
+    np.testing.assert_allclose(
+        found.to_numpy(), tables.boxes.select(columns).sort(columns).to_numpy(), atol=0.01
+    )
+
+
+def test_places_of_roboflow_are_those_below_its_folder(tmp_path):
+    parts = split(square_tables(tmp_path / "images", 10), {"train": 0.7, "valid": 0.3})
+    for name, part in parts.items():
+        write_yolo(part, tmp_path / "set" / name)
+        (tmp_path / "set" / name / "data.yaml").unlink()
+    config = "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: [bright, dark]\n"
+    (tmp_path / "set" / "data.yaml").write_text(config)
+    train, val = parts_of(boxwright.init(tmp_path / "set", tmp_path / "e.yaml"))
+    assert (len(train.images), len(val.images)) == (7, 3)
+    assert train.categories["name"].to_list() == ["bright", "dark"]
+
+
+def test_names_of_darknet_are_of_its_folder(tmp_path):
+    darknet(square_tables(tmp_path / "images", 3), tmp_path / "set")
+    (tmp_path / "secret").write_text("a secret\n")
+    for place in ("../secret", str(tmp_path / "secret")):
+        (tmp_path / "set" / "obj.data").write_text(f"train = data/train.txt\nnames = {place}\n")
+        assert formats.read(tmp_path / "set", "yolo").categories["name"].to_list() == ["0", "1"]
+
+
+def test_nothing_is_learnt_without_boxes(tmp_path):
+    empty = square_tables(tmp_path / "images", 3)
+    formats.write(empty.with_boxes(empty.boxes.clear()), tmp_path / "empty.parquet")
+    with pytest.raises(DataError, match="no box in 2 images, nothing to learn from"):
+        boxwright.init(tmp_path / "empty.parquet", tmp_path / "e.yaml")
 
 
 def test_a_file_that_is_there_is_kept(tmp_path):

@@ -12,7 +12,7 @@ from boxwright.config import load_config
 from boxwright.data import formats
 from boxwright.data.formats.files import write_atomic
 from boxwright.data.formats.options import ReadOptions
-from boxwright.data.formats.yolo import find_config, read_config, split_images
+from boxwright.data.formats.yolo_layout import find_config, read_config, split_images
 from boxwright.data.sources import concat
 from boxwright.data.splitting import split, write_split
 from boxwright.data.suggesting import shorter_sides, write_experiment
@@ -21,7 +21,7 @@ from boxwright.errors import ConfigError, DataError
 
 TRAIN, VAL = ("train", "training", "trainval"), ("val", "valid", "validation", "test", "testing")
 FEW = 20  # boxes of a class, below which it is hardly learnt
-DATA_SUFFIXES = (".json", ".odgt", ".parquet", ".csv", ".jsonl", ".gz")
+DATA_ENDS = (".json", ".odgt", ".parquet", ".csv", ".jsonl", ".gz", "bbx_gt.txt")
 # In names of files beside those that have the boxes, as COCO's captions have none.
 OTHER_TASKS = re.compile("caption|keypoint|panoptic|stuff|image_info")
 DEPTH, FOLDERS = 3, 200  # of folders that are looked through, where the one given holds no labels itself
@@ -116,11 +116,15 @@ def init(
         tables, val_tables, options = parts["train"], parts["val"], ReadOptions()
     else:
         val_tables = val.read(options)
-    found = describe(concat([tables, val_tables]), tables, val_tables, made)
+    if not len(tables.boxes):
+        raise DataError(f"{train.root}: no box in {len(tables.images):,} images, nothing to learn from.")
+    both = concat([tables, val_tables])
+    found = describe(both, tables, val_tables, made)
     if beside:
         taken = " and ".join(dict.fromkeys(source.root.name for source in (train, val)))
         found.append(f"Labels of {taken} are taken; --labels takes others: {', '.join(beside)}.")
-    text = write_experiment(train.to_config(options), val.to_config(options), tables, found)
+    learnt = both.categories["name"].gather(both.boxes["category_id"].unique().sort()).to_list()
+    text = write_experiment(train.to_config(options), val.to_config(options), tables, learnt, found)
     write_atomic(target, text.encode())
     load_config(target)
     return Draft(target, found, tables, val_tables, made)
@@ -263,13 +267,13 @@ def _inner(place: Path) -> list[Path]:
 
 def _files(place: Path, labels: str | None = None) -> list[Path]:
     """Annotation files of a data set's folder, of its `annotations` and of the folders of its parts."""
-    names = ("annotations", "labels", *TRAIN, *VAL)
+    names = ("annotations", "labels", "wider_face_split", *TRAIN, *VAL)
     folders = [place, *sorted(p for p in place.iterdir() if p.is_dir() and p.name.lower() in names)]
     return [
         f
         for folder in folders
         for f in sorted(folder.iterdir())
-        if f.suffix in DATA_SUFFIXES and f.is_file() and (labels or "") in f.name
+        if f.name.endswith(DATA_ENDS) and f.is_file() and (labels or "") in f.name
     ]
 
 

@@ -23,7 +23,9 @@ NO_CLASS = re.compile(r"(dont ?care|ignored?( ?(region|area)s?)?)")  # regions, 
 def suggest(tables: Tables, path: Path) -> dict[str, Any]:
     """The experiment that `init` would write for tables that are in a Parquet file, as plain values."""
     source = {"root": str(path.resolve()), "format": "parquet"}
-    return yaml.safe_load(write_experiment(source, source, tables, ["Suggested."]))
+    return yaml.safe_load(
+        write_experiment(source, source, tables, tables.categories["name"].to_list(), ["Suggested."])
+    )
 
 
 def suggest_size(tables: Tables) -> tuple[tuple[int, int], tuple[int, int] | None]:
@@ -64,18 +66,23 @@ def _sides(tables: Tables) -> np.ndarray:
 
 
 def write_experiment(
-    train: Mapping[str, Any], val: Mapping[str, Any], tables: Tables, found: Sequence[str]
+    train: Mapping[str, Any],
+    val: Mapping[str, Any],
+    tables: Tables,
+    names: Sequence[str],
+    found: Sequence[str],
 ) -> str:
     """The experiment as YAML, every choice explained by a comment.
 
     Args:
         train, val: sources as a config has them.
         tables: of the training source.
+        names: of the categories to learn.
         found: sentences on the data, for the head.
     """
     size, crop = suggest_size(tables)
     lines = ["# Written by boxwright init. " + found[0], *(f"# {sentence}" for sentence in found[1:])]
-    lines += ["data:", f"  train: {_flow(train)}", f"  val: {_flow(val)}", *_classes(tables)]
+    lines += ["data:", f"  train: {_flow(train)}", f"  val: {_flow(val)}", *_classes(names)]
     lines += ["model:", *_model(tables, size)]
     lines += [f"image_size: [{size[0]}, {size[1]}]  # width, height that images are fitted into, px"]
     lines += [
@@ -87,8 +94,7 @@ def write_experiment(
     return "\n".join(lines) + "\n"
 
 
-def _classes(tables: Tables) -> list[str]:
-    names = tables.categories["name"].to_list()
+def _classes(names: Sequence[str]) -> list[str]:
     regions = [n for n in names if NO_CLASS.fullmatch(re.sub(r"[^a-z]+", " ", n.lower().replace("'", "")))]
     regions = regions if len(regions) < len(names) else []
     classes = [n for n in names if n not in regions]

@@ -38,6 +38,7 @@ from boxwright.data.formats import (
 from boxwright.data.formats.files import GZIP_MAGIC
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.placing import FOLDERS, Placing, place_images
+from boxwright.data.formats.yolo_layout import has_labels as has_yolo_labels
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, DataError, nearest
 from boxwright.progress import progress_bar
@@ -163,6 +164,7 @@ def guess_format(path: str | os.PathLike) -> str:
     return name
 
 
+START = 4096  # bytes of a file that are looked at
 SUFFIXES = {".parquet": "parquet", ".odgt": "odgt", ".yaml": "yolo", ".yml": "yolo"}
 
 
@@ -182,7 +184,7 @@ def _guess_file(path: Path) -> str | None:
     return SUFFIXES.get(suffix)
 
 
-def _guess_json(path: Path, start: bytes) -> str:
+def _guess_json(path: Path, start: bytes) -> str | None:
     """By keys that others don't have, as far as they stand near the beginning."""
     if markers.NAME.encode() in start:
         return "markers"
@@ -198,7 +200,10 @@ def _guess_json(path: Path, start: bytes) -> str:
         return "via"
     if path.name in (fiftyone.LABELS, fiftyone.SAMPLES) and b'"annotations"' not in start:
         return "fiftyone"
-    return "bdd100k" if b'"frames"' in start and bdd100k.is_bdd100k(start) else "coco"
+    if b'"frames"' in start and bdd100k.is_bdd100k(start):
+        return "bdd100k"
+    whole = len(start) < START // 2  # notes of an export, say, which names no image
+    return None if whole and b'"images"' not in start and start[:1] == b"{" else "coco"
 
 
 def _guess_folder(path: Path) -> str | None:
@@ -209,13 +214,14 @@ def _guess_folder(path: Path) -> str | None:
         "fiftyone": lambda: fiftyone.is_fiftyone(path),
         "imagefolder": lambda: imagefolder.is_imagefolder(path),
         "mot": lambda: mot.is_mot_folder(path),
+        "cvat": lambda: (path / cvat.EXPORT).is_file() and _guess_file(path / cvat.EXPORT) == "cvat",
         "kitti": lambda: (path / "label_2").is_dir() or path.name == "label_2",
         "voc": lambda: voc.is_voc(path),
         "dota": lambda: any((path / name).is_dir() for name in dota.FOLDERS),
         "dota-results": lambda: next(path.glob(f"{dota.TASK}*.txt"), None),
         "visdrone": lambda: visdrone.is_visdrone(path),
-        "yolo": lambda: next(path.glob("*.yaml"), None) or next((path / "labels").rglob("*.txt"), None),
-        "text": lambda: next(path.glob("*.txt"), None),
+        "yolo": lambda: has_yolo_labels(path),
+        "text": lambda: any(_guess_file(f) == "text" for f in islice(path.glob("*.txt"), 1)),
         "labelme": lambda: any(_guess_file(f) == "labelme" for f in islice(path.glob("*.json"), 1)),
     }
     return next((name for name, fits in checks.items() if fits()), None)
@@ -224,10 +230,10 @@ def _guess_folder(path: Path) -> str | None:
 def _start(path: Path) -> bytes:
     """The first characters of a file that mean anything."""
     with path.open("rb") as file:
-        start = file.read(4096)
+        start = file.read(START)
     if start[:2] == GZIP_MAGIC:
         try:
-            start = zlib.decompressobj(wbits=31).decompress(start, 4096)
+            start = zlib.decompressobj(wbits=31).decompress(start, START)
         except zlib.error as error:
             raise DataError(f"{path}: damaged gzip: {error}.") from error
     return start.removeprefix(b"\xef\xbb\xbf").lstrip()

@@ -18,6 +18,7 @@ from boxwright.data.formats.records import box_of_corners, box_of_points, find_b
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
+EXPORT = "annotations.xml"  # in the folder that CVAT packs
 NAME = "annotations"
 CORNERS = ("xtl", "ytl", "xbr", "ybr")
 POINTS = ("polygon", "polyline")
@@ -29,12 +30,13 @@ FRAME_KEYS = {"frame", "outside", "keyframe"}
 
 
 def read(path: Path, options: ReadOptions) -> Tables:
-    """Read an XML of images, or of tracks.
+    """Read an XML of images, or of tracks, or the folder of an export.
 
     Raises:
         DataError: not XML of CVAT's.
     """
     options.only("cvat", "images")
+    path = path / EXPORT if path.is_dir() else path
     try:
         root = fromstring(read_content(path))
     except (ElementTree.ParseError, ValueError, LookupError) as error:

@@ -1,33 +1,41 @@
 """YOLO txt: a line a box, `class cx cy w h` in shares of the image, and a data.yaml with the names.
 
+Names may stand in Darknet's obj.data and obj.names instead, as CVAT writes them, or in LabelImg's list.
+
 Oriented boxes (YOLO-OBB) are `class x1 y1 x2 y2 x3 y3 x4 y4`. Either may be followed by a score.
 
 Layout as Ultralytics documents it: `train`, `val`, `test` in data.yaml name image folders, lists of
-images, or several of them; labels stand in `labels/` where the images stand in `images/`.
+images, or several of them; labels stand in `labels/` where the images stand in `images/`, else beside them.
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
 
 from boxwright.data.builder import TableBuilder, as_integer, as_number, as_shape
-from boxwright.data.formats.files import read_bytes, read_lines, safe_relative, write_atomic
+from boxwright.data.formats.files import read_lines, safe_relative, write_atomic
 from boxwright.data.formats.options import ReadOptions
-from boxwright.data.images import IMAGE_SUFFIXES, image_size
+from boxwright.data.formats.yolo_layout import (
+    MAX_LABEL_BYTES,
+    SPLITS,
+    entry_images,
+    find_config,
+    images_below,
+    label_of,
+    read_config,
+    root_of,
+)
+from boxwright.data.images import image_size
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError, nearest
 from boxwright.geometry.conventions import corners
 
-MAX_YAML_BYTES = 4 << 20
-MAX_LABEL_BYTES = 64 << 20
-SPLITS = ("train", "val", "test")
 CONFIG_KEYS = {"path", "names", "nc", "download", "channels", "roboflow", "kpt_shape", "flip_idx", *SPLITS}
 
 
 def read(path: Path, options: ReadOptions) -> Tables:
-    """Read a data.yaml or a folder that holds one (or images/ and labels/ alone).
+    """Read a data.yaml or a folder that holds one, or images and labels alone.
 
     Raises:
         DataError: no names, no images, or no such split.
@@ -35,9 +43,7 @@ def read(path: Path, options: ReadOptions) -> Tables:
     options.only("yolo", "list_name", "images")
     config_file = find_config(path)
     config = read_config(config_file) if config_file else {}
-    root = config_file.parent if config_file else path
-    if isinstance(config.get("path"), str) and (root / config["path"]).is_dir():
-        root = root / config["path"]
+    root = root_of(path, config)
     builder = TableBuilder(root.resolve().name)
     _read_names(builder, config_file, config)
     for key in config.keys() - CONFIG_KEYS:
@@ -45,7 +51,7 @@ def read(path: Path, options: ReadOptions) -> Tables:
     images = _find_split_images(builder, root, config, options)
     for image in images:
         _read_image(builder, root, image, named=bool(config.get("names")))
-    seen = {_label_of(i) for i in images}
+    seen = {label_of(i) for i in images}
     if not options.list_name:
         for label in sorted((root / "labels").rglob("*.txt")):
             if label not in seen and label.name != "classes.txt":
@@ -121,32 +127,6 @@ def _line(box: dict, image: dict, points: np.ndarray | None) -> str:
     return f"{box['category_id']} " + " ".join(f"{v:.17g}" for v in numbers) + "\n"
 
 
-def find_config(path: Path) -> Path | None:
-    """The data.yaml of a folder or what is one itself; None: a folder without."""
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder.")
-    preferred = path / "data.yaml"
-    found = [preferred] if preferred.is_file() else sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
-    return found[0] if found else None
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """The keys of a data.yaml.
-
-    Raises:
-        DataError: it isn't YAML of keys.
-    """
-    try:
-        config = yaml.safe_load(read_bytes(file, MAX_YAML_BYTES))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not usable YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(config, dict):
-        raise DataError(f"{file}: a {type(config).__name__}, expected keys such as names, train, val.")
-    return config
-
-
 def _read_names(builder: TableBuilder, file: Path | None, config: dict) -> None:
     names = config.get("names")
     if isinstance(names, dict):
@@ -173,7 +153,7 @@ def _read_names(builder: TableBuilder, file: Path | None, config: dict) -> None:
 
 def _find_split_images(builder: TableBuilder, root: Path, config: dict, options: ReadOptions) -> list[Path]:
     if options.images is not None:
-        return _images_below(options.images)
+        return images_below(options.images)
     if options.list_name and options.list_name not in config:
         raise DataError(f"{root}: no split '{options.list_name}'. {nearest(options.list_name, config)}")
     wanted = [options.list_name] if options.list_name else [s for s in SPLITS if config.get(s)]
@@ -181,54 +161,19 @@ def _find_split_images(builder: TableBuilder, root: Path, config: dict, options:
     for split in wanted:
         entries = config[split] if isinstance(config[split], list) else [config[split]]
         for entry in entries:
-            found = _entry_images(root, entry)
+            found = entry_images(root, entry)
             if found is None:
                 builder.warning("split", str(root), f"{split}: '{entry}' isn't there.")
             images.update(dict.fromkeys(found or []))
-    if not images and not options.list_name and (root / "images").is_dir():
-        images = dict.fromkeys(_images_below(root / "images"))
+    if not images and not options.list_name:
+        images = dict.fromkeys(images_below(root / "images") or images_below(root))
     if not images:
         raise DataError(f"{root}: no images (looked in {', '.join(wanted) or 'images/'}).")
     return list(images)
 
 
-def split_images(file: Path, config: dict, split: str) -> list[Path]:
-    """The images of a split of a data.yaml; none where its places aren't there."""
-    root = file.parent
-    if isinstance(config.get("path"), str) and (root / config["path"]).is_dir():
-        root = root / config["path"]
-    entries = config[split] if isinstance(config[split], list) else [config[split]]
-    return [image for entry in entries for image in _entry_images(root, entry) or []]
-
-
-def _entry_images(root: Path, entry: Any) -> list[Path] | None:
-    place = root / str(entry)
-    try:
-        if place.is_dir():
-            return _images_below(place)
-        if place.suffix == ".txt" and place.is_file():
-            lines, _ = read_lines(place, MAX_LABEL_BYTES)
-            return [(root / line.strip()) for line in lines if line.strip()]
-    except (OSError, ValueError):
-        return None
-    return None
-
-
-def _images_below(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _label_of(image: Path) -> Path:
-    parts = list(image.parts)
-    for n in range(len(parts) - 2, -1, -1):
-        if parts[n] == "images":
-            parts[n] = "labels"
-            return Path(*parts).with_suffix(".txt")
-    return image.with_suffix(".txt")
-
-
 def _read_image(builder: TableBuilder, root: Path, image: Path, named: bool) -> None:
-    label = _label_of(image)
+    label = label_of(image)
     name = _relative_name(root, image)
     try:
         width, height, _ = image_size(image)
