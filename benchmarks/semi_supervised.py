@@ -23,7 +23,8 @@ import boxwright
 from boxwright.config import check_config, load_config
 from boxwright.config.places import LAST
 from boxwright.data import formats
-from boxwright.data.sources import concat, load_parts
+from boxwright.data.sources import load_parts
+from boxwright.data.tables import concat
 from boxwright.evaluation.evaluate import evaluate
 from boxwright.evaluation.intervals import intervals
 from tests.shared_data import SHARED

@@ -10,10 +10,11 @@ import pytest
 import boxwright
 from boxwright.config import load_config
 from boxwright.data import formats
-from boxwright.data.drafting import find_parts
-from boxwright.data.sources import concat, load_parts
+from boxwright.data.formats.finding import find_parts
+from boxwright.data.sources import load_parts
 from boxwright.data.splitting import split, write_split
 from boxwright.data.suggesting import suggest, suggest_size
+from boxwright.data.tables import concat
 from boxwright.errors import ConfigError, DataError
 from tests.cli.test_cli import run
 from tests.data.formats.samples import make_sample
@@ -98,6 +99,18 @@ def test_of_two_files_of_a_part_one_is_taken_and_the_other_told(tmp_path):
     assert load_config(tmp_path / "other.yaml").model.name == "compact_obb"
 
 
+def test_parts_are_read_together_by_names_that_tell_them_apart(tmp_path):
+    for part in ("train", "valid", "test"):
+        tables = square_tables(tmp_path / "set" / part, 3)
+        formats.write(tables, tmp_path / "set" / part / "_annotations.coco.json", "coco")
+    (tmp_path / "set" / "README.dataset.txt").write_text("No labels.")
+    whole = formats.read(tmp_path / "set")
+    assert len(whole.boxes) == 3 * len(tables.boxes)
+    assert whole.images["file_name"].sort()[0] == "test/000.png"
+    assert whole.images["file_name"].n_unique() == 9
+    assert all((tmp_path / "set" / name).is_file() for name in whole.images["file_name"])
+
+
 def test_captions_are_no_labels(tmp_path):
     folder = tmp_path / "coco" / "annotations"
     for part in ("train2017", "val2017"):
@@ -177,6 +190,12 @@ def test_exports_of_other_tools_are_understood_as_they_come(make, tmp_path):
     assert set(train.categories["name"]) == ({"face"} if make is wider else {"bright", "dark"})
     assert all(Path(p).is_file() for p in [*train.images["path"], *val.images["path"]])
     columns = ["x", "y", "w", "h"]
+    assert (
+        formats.read(tmp_path / "export")
+        .boxes.select(columns)
+        .sort(columns)
+        .equals(pl.concat([train.boxes, val.boxes]).select(columns).sort(columns))
+    )
     found = pl.concat([train.boxes, val.boxes]).select(columns).sort(columns)
     np.testing.assert_allclose(
         found.to_numpy(), tables.boxes.select(columns).sort(columns).to_numpy(), atol=0.01

@@ -19,7 +19,8 @@ from boxwright.config.experiment import SourceConfig
 from boxwright.data import formats
 from boxwright.data.confident import with_thresholds
 from boxwright.data.sampling import Draws, EpochSampler, draws_of
-from boxwright.data.sources import concat, load_parts
+from boxwright.data.sources import load_parts
+from boxwright.data.tables import concat
 from boxwright.errors import ConfigError, DataError
 from boxwright.training.loop import Trainer
 from boxwright.training.run import make_trainer

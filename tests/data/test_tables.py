@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 from boxwright.data import formats
-from boxwright.data.sources import concat, select_classes
-from boxwright.data.tables import Tables
+from boxwright.data.sources import select_classes
+from boxwright.data.tables import Tables, concat
 from boxwright.errors import ConfigError, DataError
 from tests.scenes import small_tables
 

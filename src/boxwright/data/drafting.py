@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,42 +11,14 @@ import numpy as np
 from boxwright.config import load_config
 from boxwright.data import formats
 from boxwright.data.formats.files import write_atomic
+from boxwright.data.formats.finding import Source, find_parts
 from boxwright.data.formats.options import ReadOptions
-from boxwright.data.formats.yolo_layout import find_config, read_config, split_images
-from boxwright.data.sources import concat
 from boxwright.data.splitting import split, write_split
 from boxwright.data.suggesting import shorter_sides, write_experiment
-from boxwright.data.tables import Tables
+from boxwright.data.tables import Tables, concat
 from boxwright.errors import ConfigError, DataError
 
-TRAIN, VAL = ("train", "training", "trainval"), ("val", "valid", "validation", "test", "testing")
 FEW = 20  # boxes of a class, below which it is hardly learnt
-DATA_ENDS = (".json", ".odgt", ".parquet", ".csv", ".jsonl", ".gz", "bbx_gt.txt")
-# In names of files beside those that have the boxes, as COCO's captions have none.
-OTHER_TASKS = re.compile("caption|keypoint|panoptic|stuff|image_info")
-DEPTH, FOLDERS = 3, 200  # of folders that are looked through, where the one given holds no labels itself
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a config says of a source: its root, format and list; and files of labels that stand beside it."""
-
-    root: Path
-    format: str
-    list_name: str | None = None
-    beside: tuple[str, ...] = ()
-
-    def read(self, options: ReadOptions) -> Tables:
-        """Its tables."""
-        changed = {name: getattr(options, name) for name in ("images", "boxes", "layout", "angles")}
-        return formats.read(self.root, self.format, ReadOptions(self.list_name, **changed))
-
-    def to_config(self, options: ReadOptions) -> dict[str, Any]:
-        """As an experiment has it; paths are whole, so that it runs from any folder."""
-        values = {"root": str(self.root.resolve()), "format": self.format, "list": self.list_name}
-        values |= {"images": str(options.images.resolve()) if options.images else None}
-        values |= {name: getattr(options, name) for name in ("boxes", "layout", "angles")}
-        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -101,7 +73,7 @@ def init(
     if target.exists():
         raise ConfigError(f"{target} is there already; -o FILE writes another.")
     train, val = find_parts(place, format, options.list_name, labels)
-    tables, made, beside = train.read(options), None, train.beside
+    tables, made, beside = _read(train, options), None, train.beside
     if val is None:
         count = len(tables.images)
         if count < 2:
@@ -115,7 +87,7 @@ def init(
         train, val = (Source(written[part], "parquet") for part in ("train", "val"))
         tables, val_tables, options = parts["train"], parts["val"], ReadOptions()
     else:
-        val_tables = val.read(options)
+        val_tables = _read(val, options)
     if not len(tables.boxes):
         raise DataError(f"{train.root}: no box in {len(tables.images):,} images, nothing to learn from.")
     both = concat([tables, val_tables])
@@ -124,47 +96,10 @@ def init(
         taken = " and ".join(dict.fromkeys(source.root.name for source in (train, val)))
         found.append(f"Labels of {taken} are taken; --labels takes others: {', '.join(beside)}.")
     learnt = both.categories["name"].gather(both.boxes["category_id"].unique().sort()).to_list()
-    text = write_experiment(train.to_config(options), val.to_config(options), tables, learnt, found)
+    text = write_experiment(_to_config(train, options), _to_config(val, options), tables, learnt, found)
     write_atomic(target, text.encode())
     load_config(target)
     return Draft(target, found, tables, val_tables, made)
-
-
-def find_parts(
-    place: Path, format: str | None, list_name: str | None, labels: str | None = None
-) -> tuple[Source, Source | None]:
-    """What to train on, and what to judge by where the data says so.
-
-    Args:
-        place: a file or folder.
-        format: of it; None: told from the path.
-        list_name: of VOC or YOLO, what to train on.
-        labels: in the names of the files to take, where there are several.
-
-    Raises:
-        DataError: nothing there is of a known format, or several files may be meant.
-    """
-    if not place.exists():
-        raise DataError(f"{place}: no such file or folder.")
-    if list_name is not None or (place.is_file() and place.suffix not in (".yaml", ".yml")):
-        return Source(place, format or formats.guess_format(place), list_name), None
-    pairs = (None if labels else _listed(place, format)) or _named(place, format, labels)
-    if pairs is not None:
-        return pairs
-    if format is None or labels:
-        files = [f for f in _files(place, labels) if _guess(f) is not None] if place.is_dir() else []
-        if len(files) == 1:
-            return Source(files[0], format or formats.guess_format(files[0])), None
-        if labels or (files and _guess(place) is None):
-            names = ", ".join(f.name for f in files[:5]) or f"none with '{labels}' in its name"
-            raise DataError(f"{place}: which of its files holds the labels: {names}? --labels says it.")
-        inner = _inner(place) if _guess(place) is None else []
-        if len(inner) > 1:
-            names = ", ".join(f"{p.relative_to(place)}" for p in inner[:5])
-            raise DataError(f"{place}: which of its folders: {names}? Expected one of them.")
-        if inner:
-            return find_parts(inner[0], format, list_name)
-    return Source(place, format or formats.guess_format(place)), None
 
 
 def describe(both: Tables, train: Tables, val: Tables, made: Path | None) -> list[str]:
@@ -205,80 +140,14 @@ def describe(both: Tables, train: Tables, val: Tables, made: Path | None) -> lis
     return found
 
 
-def _listed(place: Path, format: str | None) -> tuple[Source, Source] | None:
-    """The lists or splits of one data set of VOC or YOLO."""
-    name = format or _guess(place)
-    if name == "voc":
-        devkit = [p for p in place.iterdir() if (p / "ImageSets" / "Main").is_dir()]
-        place = devkit[0] if len(devkit) == 1 else place
-        lists = [p.stem for p in (place / "ImageSets" / "Main").glob("*.txt")]
-    elif name == "yolo":
-        file = find_config(place)
-        config = read_config(file) if file else {}
-        found = {part: split_images(file, config, part) for part in (*TRAIN, *VAL) if file and part in config}
-        lists = [part for part, images in found.items() if images]
-        if len({tuple(found[part]) for part in lists}) < len(lists):
-            lists = []  # one folder under two names
-    else:
-        return None
-    return _pair({part: Source(place, name, part) for part in lists})
+def _read(source: Source, options: ReadOptions) -> Tables:
+    changed = {name: getattr(options, name) for name in ("images", "boxes", "layout", "angles")}
+    return formats.read(source.root, source.format, ReadOptions(source.list_name, **changed))
 
 
-def _named(place: Path, format: str | None, labels: str | None) -> tuple[Source, Source] | None:
-    """Files or folders of one data set that are called train, val and the like."""
-    parts: dict[str, list[Source]] = {}
-    if place.is_dir():
-        folders = [] if labels else sorted(p for p in place.iterdir() if p.is_dir())
-        for path in [*_files(place, labels), *folders]:
-            words = re.split(r"[^a-z]+", path.name.lower())
-            part = next((w for w in words if w in (*TRAIN, *VAL)), None)
-            if part is None and path.parent.name.lower() in (*TRAIN, *VAL):
-                part = path.parent.name.lower()
-            known = format or (_guess(path) if part else None)
-            if part is not None and known is not None:
-                parts.setdefault(part, []).append(Source(path, known))
-    return _pair({part: _first(sources) for part, sources in parts.items()})
-
-
-def _first(sources: list[Source]) -> Source:
-    """The first of a part that may have its boxes, and what stands beside it."""
-    files = [s for s in sources if s.root.is_file()]
-    first, *others = sorted(files, key=lambda s: bool(OTHER_TASKS.search(s.root.name))) or sources[:1]
-    return replace(first, beside=tuple(other.root.name for other in others))
-
-
-def _pair(parts: dict[str, Source]) -> tuple[Source, Source] | None:
-    order = ("trainval", *TRAIN) if "val" not in parts and "valid" not in parts else TRAIN
-    train = next((parts[n] for n in order if n in parts), None)
-    val = next((parts[n] for n in VAL if n in parts), None)
-    return None if train is None or val is None else (train, val)
-
-
-def _inner(place: Path) -> list[Path]:
-    """The folders of a known format that lie least deep, as an archive has one around what was packed."""
-    level = [place]
-    for _ in range(DEPTH):
-        level = [p for folder in level for p in sorted(folder.iterdir()) if p.is_dir()][:FOLDERS]
-        known = [p for p in level if _named(p, None, None) or _guess(p) or any(map(_guess, _files(p)))]
-        if known:
-            return known
-    return []
-
-
-def _files(place: Path, labels: str | None = None) -> list[Path]:
-    """Annotation files of a data set's folder, of its `annotations` and of the folders of its parts."""
-    names = ("annotations", "labels", "wider_face_split", *TRAIN, *VAL)
-    folders = [place, *sorted(p for p in place.iterdir() if p.is_dir() and p.name.lower() in names)]
-    return [
-        f
-        for folder in folders
-        for f in sorted(folder.iterdir())
-        if f.name.endswith(DATA_ENDS) and f.is_file() and (labels or "") in f.name
-    ]
-
-
-def _guess(path: Path) -> str | None:
-    try:
-        return formats.guess_format(path)
-    except DataError:
-        return None
+def _to_config(source: Source, options: ReadOptions) -> dict[str, Any]:
+    """A source as an experiment has it; paths are whole, so that it runs from any folder."""
+    values = {"root": str(source.root.resolve()), "format": source.format, "list": source.list_name}
+    values |= {"images": str(options.images.resolve()) if options.images else None}
+    values |= {name: getattr(options, name) for name in ("boxes", "layout", "angles")}
+    return {name: value for name, value in values.items() if value is not None}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from boxwright.data.builder import TableBuilder
-from boxwright.data.drafting import TRAIN, VAL
+from boxwright.data.formats.finding import TRAIN, VAL
 from boxwright.data.images import find_images, image_size
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError

@@ -14,7 +14,7 @@ from boxwright.data.builder import TableBuilder
 from boxwright.data.confident import thresholds_by_name
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.images import find_images
-from boxwright.data.tables import CATEGORY_SCHEMA, Tables, frame
+from boxwright.data.tables import CATEGORY_SCHEMA, Tables, concat, frame
 from boxwright.errors import ConfigError, DataError, nearest
 
 
@@ -55,29 +55,6 @@ def _chosen(tables: Tables, share: float) -> np.ndarray:
     names = (name or str(n) for n, name in enumerate(tables.images["file_name"]))
     digests = (hashlib.sha256(name.encode()).digest() for name in names)
     return np.array([int.from_bytes(d[:4], "big") < share * 2**32 for d in digests], dtype=bool)
-
-
-def concat(parts: Sequence[Tables]) -> Tables:
-    """Tables one behind the other; categories of one name become one.
-
-    Ids of the sources are kept only where there is one source, since several may use the same.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    names = list(dict.fromkeys(n for p in parts for n in p.categories["name"]))
-    row_of = {name: n for n, name in enumerate(names)}
-    columns = {"category_id": np.arange(len(names)), "name": names}
-    images, boxes, offset = [], [], 0
-    for part in parts:
-        new_id = np.array([row_of[n] for n in part.categories["name"]], dtype=np.int32)
-        category_id = pl.Series(new_id[part.boxes["category_id"].to_numpy()], dtype=pl.Int32)
-        image_id = pl.col("image_id") + offset
-        no_id = pl.lit(None, dtype=pl.Int64)
-        images.append(part.images.with_columns(image_id=image_id, source_id=no_id))
-        boxes.append(part.boxes.with_columns(image_id=image_id, category_id=category_id))
-        offset += len(part.images)
-    faults = tuple(f for p in parts for f in p.faults)
-    return Tables(pl.concat(images), pl.concat(boxes), frame(CATEGORY_SCHEMA, columns), faults)
 
 
 def select_classes(

@@ -205,3 +205,26 @@ def _check_schema(name: str, table: pl.DataFrame, schema: dict[str, pl.DataType]
             raise DataError(f"{name} table: column '{column}' is missing.")
         if table.schema[column] != kind:
             raise DataError(f"{name} table: column '{column}' is {table.schema[column]}, expected {kind}.")
+
+
+def concat(parts: Sequence[Tables]) -> Tables:
+    """Tables one behind the other; categories of one name become one.
+
+    Ids of the sources are kept only where there is one source, since several may use the same.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    names = list(dict.fromkeys(n for p in parts for n in p.categories["name"]))
+    row_of = {name: n for n, name in enumerate(names)}
+    columns = {"category_id": np.arange(len(names)), "name": names}
+    images, boxes, offset = [], [], 0
+    for part in parts:
+        new_id = np.array([row_of[n] for n in part.categories["name"]], dtype=np.int32)
+        category_id = pl.Series(new_id[part.boxes["category_id"].to_numpy()], dtype=pl.Int32)
+        image_id = pl.col("image_id") + offset
+        no_id = pl.lit(None, dtype=pl.Int64)
+        images.append(part.images.with_columns(image_id=image_id, source_id=no_id))
+        boxes.append(part.boxes.with_columns(image_id=image_id, category_id=category_id))
+        offset += len(part.images)
+    faults = tuple(f for p in parts for f in p.faults)
+    return Tables(pl.concat(images), pl.concat(boxes), frame(CATEGORY_SCHEMA, columns), faults)

@@ -6,8 +6,7 @@ import numpy as np
 import polars as pl
 
 from boxwright.data.confident import thresholds_by_name, with_thresholds
-from boxwright.data.sources import concat
-from boxwright.data.tables import Tables
+from boxwright.data.tables import Tables, concat
 from boxwright.errors import DataError
 from boxwright.geometry.fusion import weighted_box_fusion
 

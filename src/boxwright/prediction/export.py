@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from boxwright.config.places import check_export, find_checkpoint
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.formats.files import write_atomic
-from boxwright.data.sources import concat, load_parts
-from boxwright.data.tables import Tables
+from boxwright.data.sources import load_parts
+from boxwright.data.tables import Tables, concat
 from boxwright.data.targets import Batch
 from boxwright.data.transforms import PAD_VALUE
 from boxwright.errors import DataError, ExportError

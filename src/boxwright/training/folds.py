@@ -10,8 +10,7 @@ import polars as pl
 
 from boxwright.config import check_config, load_config
 from boxwright.data import formats
-from boxwright.data.sources import concat
-from boxwright.data.tables import Tables
+from boxwright.data.tables import Tables, concat
 from boxwright.errors import ConfigError, DataError
 from boxwright.evaluation.pairing import align
 from boxwright.progress import console

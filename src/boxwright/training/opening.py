@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boxwright.config import ExperimentConfig, load_config
-from boxwright.data.sources import concat, load_parts, select_classes
-from boxwright.data.tables import Tables
+from boxwright.data.sources import load_parts, select_classes
+from boxwright.data.tables import Tables, concat
 from boxwright.errors import ConfigError
 from boxwright.models import build_detector
 from boxwright.models.checkpoint import load_detector, without_pretrained

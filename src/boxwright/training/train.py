@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from boxwright.config import ExperimentConfig, load_config
 from boxwright.config.models import Oriented
 from boxwright.config.zoo import ZOO
-from boxwright.data.sources import concat, load_parts, select_classes
-from boxwright.data.tables import Tables
+from boxwright.data.sources import load_parts, select_classes
+from boxwright.data.tables import Tables, concat
 from boxwright.errors import ConfigError, DataError, import_extra, nearest
 from boxwright.progress import console
 from boxwright.training.run_folder import CONFIG, choose_folder

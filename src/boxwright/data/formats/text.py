@@ -49,6 +49,12 @@ def read(path: Path, options: ReadOptions) -> Tables:
     return builder.build()
 
 
+def is_text(line: str) -> bool:
+    """Whether a line is one of a box."""
+    words = line.split()
+    return len(words) > 4 and as_numbers(words[-4:]) is not None
+
+
 def write(tables: Tables, path: Path, layout: str = "xyxy") -> None:
     """Write a .txt an image into the folder `path`.
 

@@ -64,8 +64,7 @@ def has_labels(path: Path) -> bool:
         return True
     if next((path / "labels").rglob("*.txt"), None):
         return True
-    lines = (line.split() for f in islice(path.glob("*.txt"), LOOKED_AT) for line in _first_line(f))
-    words = next(lines, [])
+    words = next((w for f in islice(path.glob("*.txt"), LOOKED_AT) if (w := first_line(f).split())), [])
     numbers = [as_number(word) for word in words[1:]]
     return (
         len(numbers) in (4, 5, 8, 9)
@@ -138,6 +137,7 @@ def _lines(file: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _first_line(file: Path) -> list[str]:
+def first_line(file: Path) -> str:
+    """The beginning of a file, as text of any kind."""
     with file.open("rb") as opened:
-        return opened.readline(1000).decode(errors="replace").splitlines()[:1]
+        return opened.readline(1000).decode(errors="replace").strip()
