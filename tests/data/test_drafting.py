@@ -95,6 +95,10 @@ def test_of_two_files_of_a_part_one_is_taken_and_the_other_told(tmp_path):
     draft = boxwright.init(tmp_path / "set", tmp_path / "e.yaml")
     assert draft.found[-1] == "Labels of normal.parquet are taken; --labels takes others: rotate.parquet."
     assert load_config(draft.path).model.name == "compact"
+    whole = formats.read(tmp_path / "set")
+    assert [(Path(f.place).name, f.message) for f in whole.faults if f.code == "other-labels"] == [
+        ("normal.parquet", "read, and not what stands beside it: rotate.parquet.")
+    ] * 2
     run("init", tmp_path / "set", "-o", tmp_path / "other.yaml", "--labels", "rotate")
     assert load_config(tmp_path / "other.yaml").model.name == "compact_obb"
 

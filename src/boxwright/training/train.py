@@ -113,6 +113,7 @@ def load_data(config: ExperimentConfig) -> Loaded:
         for category, count in left_out.items():
             console.print(f"[yellow]{what}: {count:,} boxes of '{category}' are not learnt[/]")
         selected.append(tables)
+    _tell_shared(*selected)
     usable = selected[0].boxes
     if not ((usable["w"] > 0) & (usable["h"] > 0) & ~usable["crowd"] & ~usable["ignore"]).any():
         raise DataError("the training data has no box to learn from.")
@@ -120,6 +121,17 @@ def load_data(config: ExperimentConfig) -> Loaded:
         # What finds upright boxes is judged by the hulls of oriented ones, as it is trained.
         selected[1] = selected[1].without_angles()
     return Loaded(selected[0], selected[1], [len(tables.images) for tables in learnt])
+
+
+def _tell_shared(train: Tables, val: Tables) -> None:
+    """Say which images are learnt and judged: what is found in those tells nothing of others."""
+    learnt = set(map(os.path.abspath, train.images["path"].drop_nulls()))
+    shared = [path for path in val.images["path"].drop_nulls() if os.path.abspath(path) in learnt]
+    if shared:
+        console.print(
+            f"[yellow]{len(shared):,} of {len(val.images):,} images to judge by are trained on too[/],"
+            f" first: {shared[0]}"
+        )
 
 
 def check_weights(place: str | None) -> None:

@@ -1,7 +1,7 @@
 """Readers and writers of annotation formats: one file each, found by name in the dicts below."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,11 +35,11 @@ from boxwright.data.formats import (
     wider,
     yolo,
 )
-from boxwright.data.formats.finding import find_sources
+from boxwright.data.formats.finding import Source, find_sources
 from boxwright.data.formats.guessing import guess_format, guess_or_none
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.placing import FOLDERS, Placing, place_images
-from boxwright.data.tables import Tables, concat
+from boxwright.data.tables import Fault, Tables, concat
 from boxwright.errors import ConfigError, DataError, nearest
 from boxwright.progress import progress_bar
 
@@ -120,11 +120,22 @@ def read(path: str | os.PathLike, format: str | None = None, options: ReadOption
     if format is None and place.is_dir() and guess_or_none(place) is None:
         sources = find_sources(place)
         parts = [READERS[source.format](source.root, options) for source in sources]
-        return concat([_below(place, part) for part in parts]) if len(parts) > 1 else parts[0]
+        whole = concat([_below(place, part) for part in parts]) if len(parts) > 1 else parts[0]
+        return replace(whole, faults=(*whole.faults, *_left(sources)))
     name = format or guess_format(place)
     if name not in READERS:
         raise ConfigError(f"format '{name}' is unknown. {nearest(name, READERS)}")
     return READERS[name](place, options)
+
+
+def _left(sources: Sequence[Source]) -> list[Fault]:
+    """Files of labels that weren't read."""
+    message = "read, and not what stands beside it: {}."
+    return [
+        Fault("other-labels", "warning", str(s.root), message.format(", ".join(s.beside)))
+        for s in sources
+        if s.beside
+    ]
 
 
 def _below(place: Path, part: Tables) -> Tables:

@@ -32,7 +32,7 @@ def find_sources(place: Path) -> list[Source]:
         DataError: nothing there is of a known format, or several files or folders may be meant.
     """
     if guess_or_none(place) is None:
-        if parts := _parts(place, None, None):
+        if len(parts := _parts(place, None, None)) > 1:
             return list(parts.values())
         if (inner := _only(place, None)) != place:
             return find_sources(inner)
