@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import shapely
 import shapely.affinity
+from PIL import Image
 from polars.testing import assert_frame_equal
 
 from boxwright.data import formats
 from boxwright.data.builder import unpack
+from boxwright.errors import DataError
 from boxwright.geometry.conventions import corners
 from tests.data.formats.samples import CVAT_VIDEO, make_sample
 from tests.scenes import oriented_tables, small_tables
@@ -150,3 +152,43 @@ def test_numbers_of_an_imagefolder_are_named_by_its_classes(tmp_path):
     tables = formats.read(source)
     assert tables.categories["name"].to_list() == ["cat", "dog"]
     assert np.array_equal(tables.boxes["category_id"].to_numpy(), [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("lines", "warned"),
+    [
+        ("filename,width,height,class,xmin,ymin,xmax,ymax\na.png,60,40,cat,10,20,40,35\n", []),
+        ("image_path,xmin,ymin,xmax,ymax,label\na.png,10,20,40,35,cat\n", []),  # DeepForest's
+        ("label,X1,Y1,X2,Y2,image\ncat,10,20,40,35,a\n", []),
+        (
+            'image_id,width,height,bbox,source\na,60,40,"[10.0, 20.0, 30.0, 15.0]",x\n',
+            ["bbox", "category", "unknown-column"],
+        ),
+        ("image_id,bbox\na,10 20 30 15\n", ["bbox", "category"]),
+        ("path,left,top,right,bottom,class\na.png,10,20,40,35,cat\nb.png,,,,,\n", ["background"]),
+    ],
+)
+def test_columns_of_a_csv_go_by_the_names_that_people_give_them(lines, warned, tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "labels.csv").write_text(lines)
+    found = formats.read(tmp_path / "labels.csv")
+    assert found.images.select("file_name", "width", "height").rows()[0] == ("a.png", 60, 40)
+    assert found.boxes.select("x", "y", "w", "h").rows() == [(10, 20, 30, 15)]
+    assert found.categories["name"].to_list() == ["object" if "category" in warned else "cat"]
+    assert len(found.images) == 1 + lines.count("b.png")
+    assert sorted({f.code for f in found.faults} - {"image-without-boxes"}) == [
+        w for w in warned if w != "background"
+    ]
+
+
+def test_a_csv_of_other_columns_is_refused(tmp_path):
+    (tmp_path / "labels.csv").write_text("image_id,x,y,w,h\na,1,2,3,4\n")
+    with pytest.raises(DataError, match=r"columns 'image_id, x, y, w, h', expected filename, width"):
+        formats.read(tmp_path / "labels.csv")
+    (tmp_path / "labels.csv").write_text("image_id,bbox\na,1 2 3\n../b,1 2 3 4\n")
+    found = formats.read(tmp_path / "labels.csv")
+    assert [
+        f.place.rpartition(" ")[2] for f in found.faults if f.code == "bbox" and f.severity == "error"
+    ] == ["2"]
+    assert found.images["path"].null_count() == 1

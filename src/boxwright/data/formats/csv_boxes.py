@@ -1,23 +1,39 @@
-"""Boxes as CSV, a line a box: TensorFlow's (filename, width, height, class, xmin ...) and Open Images'
-(ImageID ...).
+"""Boxes as CSV, a line a box: in pixels (filename, width, height, class, xmin ..., as TensorFlow has it)
+or in Open Images' shares (ImageID ...).
 
-TensorFlow's corners are pixels. Open Images' are shares of the image, whose size is read from it; its label
-names (`/m/01g317`) become words by a `class-descriptions*.csv` beside the file; group boxes are crowds.
+Columns of pixels go by any of the names in `ROLES`. Without a size it is read from the image, and without
+classes all boxes are of one. `bbox` is `[x, y, width, height]`. A line with an image alone is of background.
+
+Open Images' corners are shares of the image, whose size is read from it; its label names (`/m/01g317`) become
+words by a `class-descriptions*.csv` beside the file; group boxes are crowds.
 https://storage.googleapis.com/openimages/web/download_v7.html.
 """
 
 import csv
 from pathlib import Path
 
-from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number
+from boxwright.data.builder import TableBuilder, as_flag, as_integer, as_number, as_numbers
 from boxwright.data.formats.files import read_lines, resolve_image
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.placing import near
 from boxwright.data.formats.records import find_by_stem, size_of
+from boxwright.data.images import IMAGE_SUFFIXES
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 
-TENSORFLOW = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax")
+ROLES = {
+    "image": ("filename", "file_name", "image_path", "image_name", "image_id", "imageid", "image", "path"),
+    "class": ("class", "label", "class_name", "category", "name"),
+    "width": ("width", "image_width"),
+    "height": ("height", "image_height"),
+    "xmin": ("xmin", "x_min", "x1", "left"),
+    "ymin": ("ymin", "y_min", "y1", "top"),
+    "xmax": ("xmax", "x_max", "x2", "right"),
+    "ymax": ("ymax", "y_max", "y2", "bottom"),
+    "bbox": ("bbox",),
+}
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+ONE_CLASS = "object"
 OPEN_IMAGES = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax")
 KNOWN = {
     *OPEN_IMAGES, "Source", "Confidence", "IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction",
@@ -31,7 +47,7 @@ def read(path: Path, options: ReadOptions) -> Tables:
     """Read a CSV of either kind.
 
     Raises:
-        DataError: its first line names the columns of neither.
+        DataError: its first line has the columns of neither.
     """
     options.only("csv", "images")
     builder = TableBuilder(path.stem)
@@ -44,10 +60,13 @@ def read(path: Path, options: ReadOptions) -> Tables:
     try:
         header = [column.strip() for column in next(rows, [])]
         open_images = set(OPEN_IMAGES) <= set(header)
-        if not open_images and not set(TENSORFLOW) <= set(header):
-            raise DataError(f"{path}: columns {', '.join(header)!r:.80}, expected {', '.join(TENSORFLOW)}.")
-        for column in sorted(set(header) - (KNOWN if open_images else set(TENSORFLOW))):
+        roles = {} if open_images else _roles(path, header)
+        for column in sorted(set(header) - (KNOWN if open_images else set(roles))):
             builder.warning("unknown-column", str(path), f"'{column}' is not read.")
+        if roles and "class" not in roles.values():
+            builder.warning("category", str(path), f"no column of classes; all are '{ONE_CLASS}'.")
+        if "bbox" in roles.values():
+            builder.warning("bbox", str(path), "bbox is taken for x, y, width, height.")
         names = _descriptions(builder, path) if open_images else {}
         images: dict[str, tuple[int, tuple[int | None, int | None]]] = {}
         for number, row in enumerate(rows, 2):
@@ -57,28 +76,61 @@ def read(path: Path, options: ReadOptions) -> Tables:
             elif open_images:
                 _read_open_images(builder, path, number, dict(zip(header, row)), names, images, folders)
             else:
-                _read_tensorflow(builder, path, number, dict(zip(header, row)), images, folders)
+                told = {roles[c]: value.strip() for c, value in zip(header, row) if c in roles}
+                _read_pixels(builder, path, number, told, images, folders)
     except csv.Error as error:
         builder.error("annotation", f"{path}, line {number + 1}", f"not CSV: {error}.", True)
     return builder.build()
 
 
-def _read_tensorflow(
-    builder: TableBuilder, path: Path, number: int, row: dict, images: dict, folders
+def _roles(path: Path, header: list[str]) -> dict[str, str]:
+    """What the columns of boxes in pixels are, by their names in the file."""
+    own = {column.lower(): column for column in reversed(header)}
+    found = {own[name]: role for role, names in ROLES.items() for name in [n for n in names if n in own][:1]}
+    there = set(found.values())
+    if "image" not in there or not (there >= set(CORNERS) or "bbox" in there):
+        usual = "filename, width, height, class, xmin, ymin, xmax, ymax"
+        raise DataError(f"{path}: columns {', '.join(header)!r:.80}, expected {usual} or the like.")
+    return found
+
+
+def _read_pixels(
+    builder: TableBuilder, path: Path, number: int, row: dict[str, str], images: dict, folders: list[Path]
 ) -> None:
-    place, name = f"{path}, line {number}", row["filename"]
-    size = as_integer(row["width"]), as_integer(row["height"])
-    corners = [as_number(row[c]) for c in TENSORFLOW[4:]]
-    if not name or not row["class"] or None in corners or None in size:
+    place, name, label = f"{path}, line {number}", row["image"], row.get("class", ONE_CLASS)
+    size = as_integer(row.get("width", "")), as_integer(row.get("height", ""))
+    background = not any(row.get(role) for role in (*CORNERS, "bbox", "class"))
+    shape = _shape(row)
+    if not name or (not background and (shape is None or not label)) or ("width" in row and None in size):
         builder.error("bbox", place, f"{','.join(row.values())!r:.80}, expected names and numbers.", True)
         return
     if name not in images:
-        images[name] = builder.image(name, resolve_image(name, folders), *size), size
+        file, image = _found(name, folders)
+        known = size if None not in size else size_of(builder, image)
+        images[name] = builder.image(file, image, *known), size
     elif images[name][1] != size:
         builder.error("image-size", place, f"'{name}' is {size[0]} x {size[1]}, and another size before.")
-    x0, y0, x1, y1 = (c for c in corners if c is not None)
-    category = builder.category(row["class"])
-    builder.box((f"{path}, line", number), images[name][0], category, (x0, y0, x1 - x0, y1 - y0))
+    if shape is not None and not background:
+        builder.box((f"{path}, line", number), images[name][0], builder.category(label), shape)
+
+
+def _found(name: str, folders: list[Path]) -> tuple[str, str | None]:
+    """Name and place of an image that may stand without its suffix."""
+    if Path(name).suffix.lower() in IMAGE_SUFFIXES or "/" in name or "\\" in name or "\0" in name:
+        return name, resolve_image(name, folders)
+    image = find_by_stem(name, folders)
+    return (f"{name}.jpg", None) if image is None else (image.name, str(image))
+
+
+def _shape(row: dict[str, str]) -> tuple[float, float, float, float] | None:
+    """Left, top, width and height; None where they aren't numbers."""
+    if "bbox" in row:
+        return as_numbers(row["bbox"].strip("[]() ").replace(",", " ").split())
+    corners = as_numbers([row[name] for name in CORNERS])
+    if corners is None:
+        return None
+    x0, y0, x1, y1 = corners
+    return x0, y0, x1 - x0, y1 - y0
 
 
 def _read_open_images(
@@ -93,14 +145,9 @@ def _read_open_images(
         )
         return
     if stem not in images:
-        image = (
-            find_by_stem(stem, folders) if "/" not in stem and "\\" not in stem and "\0" not in stem else None
-        )
+        name, image = _found(stem, folders)
         size = size_of(builder, image)
-        images[stem] = (
-            builder.image(image.name if image else f"{stem}.jpg", str(image) if image else None, *size),
-            size,
-        )
+        images[stem] = builder.image(name, image, *size), size
     image_id, (width, height) = images[stem]
     if width is None or height is None:
         builder.error("missing-image", place, f"shares of image '{stem}', whose size isn't known.", True)
