@@ -192,3 +192,31 @@ def test_a_csv_of_other_columns_is_refused(tmp_path):
         f.place.rpartition(" ")[2] for f in found.faults if f.code == "bbox" and f.severity == "error"
     ] == ["2"]
     assert found.images["path"].null_count() == 1
+
+
+def test_outlines_and_key_points_of_yolo_are_read_as_boxes(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(tmp_path / "images" / "a.png")
+    five = [(15, 20), (40, 22), (38, 35), (20, 33), (10, 30)]
+    four = [(10, 20), (40, 20), (40, 35), (10, 35)]
+    lines = ["0 " + " ".join(f"{x / 60} {y / 40}" for x, y in points) for points in (five, four)]
+    (tmp_path / "labels" / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\n")
+    tables = formats.read(tmp_path)
+    np.testing.assert_allclose(tables.boxes.select("x", "y", "w", "h").to_numpy(), [[10, 20, 30, 15]] * 2)
+    assert tables.boxes["angle"].null_count() == 2
+    assert [f.message for f in tables.faults if f.code == "outline"] == [
+        "1 outlines are taken as upright boxes."
+    ]
+
+    (tmp_path / "labels" / "a.txt").write_text(f"0 {25 / 60} {27.5 / 40} 0.5 0.375 0.4 0.5 2 0.6 0.7 1\n")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\nkpt_shape: 17\n")
+    with pytest.raises(DataError, match="kpt_shape is 17, expected points"):
+        formats.read(tmp_path)
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\nkpt_shape: [2, 3]\n")
+    tables = formats.read(tmp_path)
+    np.testing.assert_allclose(tables.boxes.select("x", "y", "w", "h").to_numpy(), [[10, 20, 30, 15]])
+    assert [f.message for f in tables.faults if f.code == "keypoints"] == [
+        "key points of 1 boxes are not read."
+    ]

@@ -2,12 +2,14 @@
 
 Names may stand in Darknet's obj.data and obj.names instead, as CVAT writes them, or in LabelImg's list.
 
-Oriented boxes (YOLO-OBB) are `class x1 y1 x2 y2 x3 y3 x4 y4`. Either may be followed by a score.
+Oriented boxes (YOLO-OBB) are `class x1 y1 x2 y2 x3 y3 x4 y4`. Either may be followed by a score. Outlines of
+more points (YOLO-seg) and boxes with key points (YOLO-pose, `kpt_shape`) are read as upright boxes.
 
 Layout as Ultralytics documents it: `train`, `val`, `test` in data.yaml name image folders, lists of
 images, or several of them; labels stand in `labels/` where the images stand in `images/`, else beside them.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -49,14 +51,15 @@ def read(path: Path, options: ReadOptions) -> Tables:
     for key in config.keys() - CONFIG_KEYS:
         builder.warning("unknown-key", str(config_file), f"'{key}' is not a part of data.yaml; not read.")
     images = _find_split_images(builder, root, config, options)
+    reader = _Lines(builder, bool(config.get("names")), _key_points(config_file, config))
     for image in images:
-        _read_image(builder, root, image, named=bool(config.get("names")))
+        _read_image(builder, root, image, reader)
     seen = {label_of(i) for i in images}
     if not options.list_name:
         for label in sorted((root / "labels").rglob("*.txt")):
             if label not in seen and label.name != "classes.txt":
                 builder.error("missing-image", str(label), "labels without an image beside them.", True)
-    return builder.build()
+    return reader.finish(str(root))
 
 
 def write(tables: Tables, path: Path) -> None:
@@ -172,7 +175,16 @@ def _find_split_images(builder: TableBuilder, root: Path, config: dict, options:
     return list(images)
 
 
-def _read_image(builder: TableBuilder, root: Path, image: Path, named: bool) -> None:
+def _key_points(file: Path | None, config: dict) -> int:
+    """Numbers that follow each box."""
+    shape = config.get("kpt_shape", [0, 0])
+    counts = [as_integer(n) for n in shape] if isinstance(shape, list) else []
+    if len(counts) != 2 or any(n is None or n < 0 for n in counts):
+        raise DataError(f"{file}: kpt_shape is {shape!r:.80}, expected points and numbers of each: [17, 3].")
+    return math.prod(n for n in counts if n is not None)
+
+
+def _read_image(builder: TableBuilder, root: Path, image: Path, reader: "_Lines") -> None:
     label = label_of(image)
     name = _relative_name(root, image)
     try:
@@ -189,31 +201,60 @@ def _read_image(builder: TableBuilder, root: Path, image: Path, named: bool) -> 
     for number, line in enumerate(lines, 1):
         words = line.split()
         if words:
-            _read_line(builder, f"{label}, line", number, words, image_id, (width, height), named)
+            reader.read(f"{label}, line", number, words, image_id, (width, height))
 
 
-def _read_line(builder, where: str, number: int, words: list[str], image_id: int, size, named: bool) -> None:
-    place = f"{where} {number}"
-    category = as_integer(words[0])
-    count = 8 if len(words) > 6 else 4
-    shape = as_shape(words[1 : count + 1], count)
-    scored = len(words) == count + 2
-    score = as_number(words[-1]) if scored else None
-    if len(words) - count not in (1, 2) or shape is None or (scored and score is None):
-        expected = "class cx cy w h [score], or class x1 y1 ... y4 [score]"
-        builder.error("bbox", place, f"'{' '.join(words):.60}', expected: {expected}.", True)
-        return
-    if category is None or category < 0 or (named and category >= len(builder.categories)):
-        builder.error(
-            "category-id", place, f"class {words[0]}, expected 0 to {len(builder.categories) - 1}.", True
-        )
-        return
-    category_id = category if named else builder.category(str(category), category)
-    shape = tuple(v * s for v, s in zip(shape, size * (count // 2)))
-    if count == 4:
-        cx, cy, w, h = shape
-        shape = (cx - w / 2, cy - h / 2, w, h)
-    builder.box((where, number), image_id, category_id, shape, score=score)
+class _Lines:
+    """Reads lines, and counts what there is beside boxes.
+
+    Args:
+        builder: takes the boxes.
+        named: classes are those of the builder.
+        key_points: numbers that follow each box.
+    """
+
+    def __init__(self, builder: TableBuilder, named: bool, key_points: int):
+        self.builder, self.named, self.key_points = builder, named, key_points
+        self.outlines = self.posed = 0
+
+    def finish(self, place: str) -> Tables:
+        """The tables: upright boxes alone where there are outlines, as some of these have four points."""
+        if self.posed:
+            self.builder.warning("keypoints", place, f"key points of {self.posed:,} boxes are not read.")
+        if self.outlines:
+            self.builder.warning("outline", place, f"{self.outlines:,} outlines are taken as upright boxes.")
+        tables = self.builder.build()
+        return tables.without_angles() if self.outlines else tables
+
+    def read(self, where: str, number: int, words: list[str], image_id: int, size: tuple[int, int]) -> None:
+        """Read the words of a line."""
+        place, builder = f"{where} {number}", self.builder
+        category = as_integer(words[0])
+        if self.key_points and len(words) == 5 + self.key_points:
+            words, self.posed = words[:5], self.posed + 1
+        outline = len(words) > 10 and len(words) % 2 == 1
+        count = len(words) - 1 if outline else 8 if len(words) > 6 else 4
+        shape = as_shape(words[1 : count + 1], count)
+        scored = len(words) == count + 2
+        score = as_number(words[-1]) if scored else None
+        if len(words) - count not in (1, 2) or shape is None or (scored and score is None):
+            expected = "class cx cy w h [score], or class x1 y1 ... y4 [score]"
+            builder.error("bbox", place, f"'{' '.join(words):.60}', expected: {expected}.", True)
+            return
+        if category is None or category < 0 or (self.named and category >= len(builder.categories)):
+            expected = f"expected 0 to {len(builder.categories) - 1}"
+            builder.error("category-id", place, f"class {words[0]}, {expected}.", True)
+            return
+        category_id = category if self.named else builder.category(str(category), category)
+        shape = tuple(v * s for v, s in zip(shape, size * (count // 2)))
+        if outline:
+            self.outlines += 1
+            (x0, x1), (y0, y1) = ((min(v), max(v)) for v in (shape[0::2], shape[1::2]))
+            shape = (x0, y0, x1 - x0, y1 - y0)
+        elif count == 4:
+            cx, cy, w, h = shape
+            shape = (cx - w / 2, cy - h / 2, w, h)
+        builder.box((where, number), image_id, category_id, shape, score=score)
 
 
 def _relative_name(root: Path, image: Path) -> str:
