@@ -16,6 +16,8 @@ from tests.parity.originals import (
     read_original,
 )
 
+TIES = 0.05  # of the samples
+
 
 @pytest.fixture(scope="module", params=cases_of(REGIONS))
 def case(request):
@@ -66,8 +68,22 @@ def test_features(case):
 def test_outputs(case):
     original, _, _, outputs, _ = case
     logits, deltas = original["outputs"]
-    check_sample(outputs["cls_logits"][0, 0], logits)
-    check_sample(outputs["box_deltas"][0, 0].flatten(1), deltas)
+    check_ranked(outputs["cls_logits"][0, 0], logits)
+    check_ranked(outputs["box_deltas"][0, 0].flatten(1), deltas)
+
+
+def check_ranked(found: torch.Tensor, sample: dict) -> None:
+    """As `check_sample`, of rows in the order of scores: a few neighbours whose scores differ in the last
+    place alone may have changed places, by the number of threads and the processor.
+    """
+    assert list(found.shape) == sample["shape"]
+    index = torch.tensor(sample["index"])
+    places, column = index // found.shape[1], index % found.shape[1]
+    near = (places[:, None] + torch.tensor([0, -1, 1])).clamp(0, len(found) - 1)
+    expected = torch.tensor(sample["value"], dtype=torch.float64)
+    right = (found[near, column[:, None]].double() - expected[:, None]).abs() <= 1e-4 * sample["absmax"]
+    assert right.any(1).all(), sample["path"]
+    assert (~right[:, 0]).sum() <= TIES * len(index), sample["path"]
 
 
 def test_assignment(case, sampled):
