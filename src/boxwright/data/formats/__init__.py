@@ -36,7 +36,7 @@ from boxwright.data.formats import (
     yolo,
 )
 from boxwright.data.formats.finding import Source, find_sources
-from boxwright.data.formats.guessing import guess_format, guess_or_none
+from boxwright.data.formats.guessing import guess_format as guess_format
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.placing import FOLDERS, Placing, place_images
 from boxwright.data.tables import Fault, Tables, concat
@@ -116,16 +116,13 @@ def read(path: str | os.PathLike, format: str | None = None, options: ReadOption
     place = Path(path)
     if not place.exists():
         raise DataError(f"{place}: no such file or folder.")
-    options = options or ReadOptions()
-    if format is None and place.is_dir() and guess_or_none(place) is None:
-        sources = find_sources(place)
-        parts = [READERS[source.format](source.root, options) for source in sources]
-        whole = concat([_below(place, part) for part in parts]) if len(parts) > 1 else parts[0]
-        return replace(whole, faults=(*whole.faults, *_left(sources)))
-    name = format or guess_format(place)
-    if name not in READERS:
-        raise ConfigError(f"format '{name}' is unknown. {nearest(name, READERS)}")
-    return READERS[name](place, options)
+    if format is not None and format not in READERS:
+        raise ConfigError(f"format '{format}' is unknown. {nearest(format, READERS)}")
+    sources = [Source(place, format)] if format else find_sources(place)
+    parts = [READERS[source.format](source.root, options or ReadOptions()) for source in sources]
+    whole = concat([_below(place, part) for part in parts]) if len(parts) > 1 else parts[0]
+    left = _left(sources)
+    return replace(whole, faults=(*whole.faults, *left)) if left else whole
 
 
 def _left(sources: Sequence[Source]) -> list[Fault]:

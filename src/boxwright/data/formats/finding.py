@@ -26,12 +26,13 @@ class Source:
 
 
 def find_sources(place: Path) -> list[Source]:
-    """All that a folder holds: itself where it has a format, else its parts, or the one that holds labels.
+    """All that a file or folder holds: itself where it has a format, else its parts, or the one in it that
+    holds labels.
 
     Raises:
         DataError: nothing there is of a known format, or several files or folders may be meant.
     """
-    if guess_or_none(place) is None:
+    if place.is_dir() and guess_or_none(place) is None:
         if len(parts := _parts(place, None, None)) > 1:
             return list(parts.values())
         if (inner := _only(place, None)) != place:
