@@ -67,10 +67,11 @@ def test_parts_that_the_data_names_are_taken(train, val, tmp_path):
     assert draft.split is None
 
 
+@pytest.mark.parametrize("around", [".", "b/c"])  # folders of an archive, which are looked through
 @pytest.mark.parametrize("format", ["voc", "yolo"])
-def test_the_lists_of_voc_and_yolo_are_taken(format, tmp_path):
+def test_the_lists_of_voc_and_yolo_are_taken(format, around, tmp_path):
     parts = split(square_tables(tmp_path / "images", 10), {"train": 0.7, "val": 0.3})
-    write_split(parts, tmp_path / "set", format)
+    write_split(parts, tmp_path / "set" / around, format)
     draft = boxwright.init(tmp_path / "set", tmp_path / "e.yaml")
     assert [len(t.images) for t in parts_of(draft)] == [7, 3]
 
@@ -120,17 +121,11 @@ def test_captions_are_no_labels(tmp_path):
     for part in ("train2017", "val2017"):
         formats.write(square_tables(tmp_path / "images", 3), folder / f"instances_{part}.json", "coco")
         (folder / f"captions_{part}.json").write_text('{"images": [], "annotations": []}')
+    (folder / "image_info_test2017.json").write_text('{"images": [], "categories": []}')
     train, val = find_parts(tmp_path / "coco", None, None)
     assert (train.root.name, val.root.name) == ("instances_train2017.json", "instances_val2017.json")
     assert train.beside == ("captions_train2017.json",)
-
-
-@pytest.mark.parametrize("format", ["voc", "yolo"])
-def test_the_folder_around_a_data_set_is_looked_through(format, tmp_path):
-    parts = split(square_tables(tmp_path / "images", 10), {"train": 0.7, "val": 0.3})
-    write_split(parts, tmp_path / "a/b/c", format)
-    draft = boxwright.init(tmp_path / "a", tmp_path / "e.yaml")
-    assert [len(t.images) for t in parts_of(draft)] == [7, 3]
+    assert len(formats.read(tmp_path / "coco").images) == 6
 
 
 def test_which_of_several_folders_is_asked(tmp_path):

@@ -220,3 +220,11 @@ def test_outlines_and_key_points_of_yolo_are_read_as_boxes(tmp_path):
     assert [f.message for f in tables.faults if f.code == "keypoints"] == [
         "key points of 1 boxes are not read."
     ]
+
+
+@pytest.mark.parametrize(("line", "format"), [("0 0.5 0.5 0.1 0.2", "yolo"), ("cat 10 20 30 40", "text")])
+def test_empty_labels_do_not_hide_the_format(line, format, tmp_path):
+    for n in range(25):
+        (tmp_path / f"a{n:02}.txt").touch()
+    (tmp_path / "z.txt").write_text(line + "\n")
+    assert formats.guess_format(tmp_path) == format

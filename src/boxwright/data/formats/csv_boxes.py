@@ -86,7 +86,10 @@ def read(path: Path, options: ReadOptions) -> Tables:
 def _roles(path: Path, header: list[str]) -> dict[str, str]:
     """What the columns of boxes in pixels are, by their names in the file."""
     own = {column.lower(): column for column in reversed(header)}
-    found = {own[name]: role for role, names in ROLES.items() for name in [n for n in names if n in own][:1]}
+    found = {}
+    for role, names in ROLES.items():
+        if known := [name for name in names if name in own]:
+            found[own[known[0]]] = role
     there = set(found.values())
     if "image" not in there or not (there >= set(CORNERS) or "bbox" in there):
         usual = "filename, width, height, class, xmin, ymin, xmax, ymax"

@@ -33,8 +33,10 @@ def find_sources(place: Path) -> list[Source]:
         DataError: nothing there is of a known format, or several files or folders may be meant.
     """
     if place.is_dir() and guess_or_none(place) is None:
-        if len(parts := _parts(place, None, None)) > 1:
-            return list(parts.values())
+        parts = _parts(place, None, None).values()
+        own = [part for part in parts if not OTHER_TASKS.search(part.root.name)] or list(parts)
+        if len(own) > 1:
+            return own
         if (inner := _only(place, None)) != place:
             return find_sources(inner)
     return [Source(place, guess_format(place))]

@@ -24,7 +24,7 @@ from boxwright.data.formats import (
     wider,
 )
 from boxwright.data.formats.files import GZIP_MAGIC
-from boxwright.data.formats.yolo_layout import LOOKED_AT, first_line, has_labels
+from boxwright.data.formats.yolo_layout import first_lines, has_labels
 from boxwright.errors import DataError
 
 START = 4096  # bytes of a file that are looked at
@@ -84,8 +84,9 @@ def _guess_json(path: Path, start: bytes) -> str | None:
         return "fiftyone"
     if b'"frames"' in start and bdd100k.is_bdd100k(start):
         return "bdd100k"
-    whole = len(start) < START // 2  # notes of an export, say, which names no image
-    return None if whole and b'"images"' not in start and start[:1] == b"{" else "coco"
+    # Notes of an export, say: a whole file with neither.
+    other = len(start) < START // 2 and b'"images"' not in start and b'"annotations"' not in start
+    return None if other else "coco"
 
 
 def _guess_folder(path: Path) -> str | None:
@@ -103,7 +104,7 @@ def _guess_folder(path: Path) -> str | None:
         "dota-results": lambda: next(path.glob(f"{dota.TASK}*.txt"), None),
         "visdrone": lambda: visdrone.is_visdrone(path),
         "yolo": lambda: has_labels(path),
-        "text": lambda: any(text.is_text(first_line(f)) for f in islice(path.glob("*.txt"), LOOKED_AT)),
+        "text": lambda: any(map(text.is_text, first_lines(path))),
         "labelme": lambda: any(_guess_file(f) == "labelme" for f in islice(path.glob("*.json"), 1)),
     }
     return next((name for name, fits in checks.items() if fits()), None)

@@ -19,6 +19,7 @@ from boxwright.data.builder import TableBuilder, as_integer, as_number, as_shape
 from boxwright.data.formats.files import read_lines, safe_relative, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.yolo_layout import (
+    CLASSES,
     MAX_LABEL_BYTES,
     SPLITS,
     entry_images,
@@ -52,12 +53,13 @@ def read(path: Path, options: ReadOptions) -> Tables:
         builder.warning("unknown-key", str(config_file), f"'{key}' is not a part of data.yaml; not read.")
     images = _find_split_images(builder, root, config, options)
     reader = _Lines(builder, bool(config.get("names")), _key_points(config_file, config))
-    for image in images:
-        _read_image(builder, root, image, reader)
-    seen = {label_of(i) for i in images}
+    labels = [label_of(image) for image in images]
+    for image, label in zip(images, labels):
+        _read_image(builder, root, image, label, reader)
+    seen = set(labels)
     if not options.list_name:
         for label in sorted((root / "labels").rglob("*.txt")):
-            if label not in seen and label.name != "classes.txt":
+            if label not in seen and label.name != CLASSES:
                 builder.error("missing-image", str(label), "labels without an image beside them.", True)
     return reader.finish(str(root))
 
@@ -184,8 +186,7 @@ def _key_points(file: Path | None, config: dict) -> int:
     return math.prod(n for n in counts if n is not None)
 
 
-def _read_image(builder: TableBuilder, root: Path, image: Path, reader: "_Lines") -> None:
-    label = label_of(image)
+def _read_image(builder: TableBuilder, root: Path, image: Path, label: Path, reader: "_Lines") -> None:
     name = _relative_name(root, image)
     try:
         width, height, _ = image_size(image)

@@ -1,5 +1,6 @@
 """Where YOLO's data lie: their data.yaml or what stands for it, images, and the labels of each."""
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from boxwright.errors import DataError
 MAX_YAML_BYTES = 4 << 20
 MAX_LABEL_BYTES = 64 << 20
 SPLITS = ("train", "val", "test")
-NAMES_FILES = ("classes.txt", "labels/classes.txt", "*.names")
+CLASSES = "classes.txt"
+STANDS_FOR = ("*.data", CLASSES, f"labels/{CLASSES}", "*.names")  # a data.yaml, best first
 LOOKED_AT = 20  # label files, to tell that numbers are shares
 
 
@@ -26,7 +28,7 @@ def find_config(path: Path) -> Path | None:
         raise DataError(f"{path}: no such file or folder.")
     preferred = path / "data.yaml"
     found = [preferred] if preferred.is_file() else sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
-    found = found or [*path.glob("*.data"), *(file for name in NAMES_FILES for file in path.glob(name))]
+    found = found or [file for name in STANDS_FOR for file in sorted(path.glob(name))]
     return found[0] if found else None
 
 
@@ -36,7 +38,7 @@ def read_config(file: Path) -> dict[str, Any]:
     Raises:
         DataError: it isn't YAML of keys.
     """
-    if file.suffix in (".txt", ".names"):
+    if file.name == CLASSES or file.suffix == ".names":
         return {"names": _lines(file)}
     if file.suffix == ".data":
         return _read_darknet(file)
@@ -60,16 +62,9 @@ def has_labels(path: Path) -> bool:
     """Whether a folder is one of YOLO's: by a file of its names, by labels/, or by labels beside images,
     whose numbers are shares.
     """
-    if next(path.glob("*.yaml"), None) or next(path.glob("*.data"), None) or (path / "classes.txt").is_file():
-        return True
-    if next((path / "labels").rglob("*.txt"), None):
-        return True
-    words = next((w for f in islice(path.glob("*.txt"), LOOKED_AT) if (w := first_line(f).split())), [])
-    numbers = [as_number(word) for word in words[1:]]
-    return (
-        len(numbers) in (4, 5, 8, 9)
-        and as_integer(words[0]) is not None
-        and all(n is not None and 0 <= n <= 1 for n in numbers)
+    patterns = ("*.yaml", "*.data", CLASSES, "labels/**/*.txt")
+    return any(next(path.glob(pattern), None) for pattern in patterns) or any(
+        map(_is_shares, first_lines(path))
     )
 
 
@@ -137,7 +132,19 @@ def _lines(file: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def first_line(file: Path) -> str:
-    """The beginning of a file, as text of any kind."""
+def first_lines(folder: Path) -> Iterator[str]:
+    """How the first .txt files of a folder begin that aren't empty, as those of background are."""
+    lines = (_first_line(file) for file in sorted(folder.glob("*.txt")))
+    return islice(filter(None, lines), LOOKED_AT)
+
+
+def _first_line(file: Path) -> str:
     with file.open("rb") as opened:
         return opened.readline(1000).decode(errors="replace").strip()
+
+
+def _is_shares(line: str) -> bool:
+    category, *values = line.split()
+    numbers = [as_number(value) for value in values]
+    shares = all(n is not None and 0 <= n <= 1 for n in numbers)
+    return as_integer(category) is not None and len(numbers) in (4, 5, 8, 9) and shares
