@@ -187,6 +187,17 @@ def test_convert_says_what_the_format_cannot_hold(tmp_path):
     assert "not held by this format: angle" in found
 
 
+def test_angles_are_kept_or_their_loss_is_told(tmp_path):
+    formats.write(make_scenes(tmp_path / "scenes", 4, (96, 96)), tmp_path / "a.parquet")
+    run("data", "split", tmp_path / "a.parquet", "-o", tmp_path / "parts")
+    run("data", "corrupt", tmp_path / "a.parquet", "-o", tmp_path / "faulty.json")
+    for path in ("parts/train.json", "parts/val.json", "faulty.json"):
+        assert formats.read(tmp_path / path).has_angles()
+    told = "not held by this format: angle"
+    assert told in run("data", "split", tmp_path / "a.parquet", "-o", tmp_path / "b", "--to", "coco").stdout
+    assert told in run("data", "corrupt", tmp_path / "a.parquet", "-o", tmp_path / "faulty.odgt").stdout
+
+
 def test_split_shares_out_every_image_once_and_the_same_each_time(tmp_path):
     source = shared_path("data/bccd")
     for name in ("a", "b"):
@@ -332,3 +343,13 @@ def test_images_are_compared(tmp_path):
     assert "3 findings" in done.stdout  # without boxes
     assert "given twice" in run("data", "images", tmp_path / "a", tmp_path / "a", check=2).stderr
     assert "expected a .html" in run("data", "images", tmp_path / "a", "-o", "x.txt", check=2).stderr
+
+
+def test_parts_of_one_folder_are_compared(tmp_path):
+    for part in ("train", "valid"):
+        tables = small_tables(tmp_path / "set" / part)
+        formats.write(tables, tmp_path / "set" / part / "_annotations.coco.json", "coco")
+    done = run("data", "images", tmp_path / "set", "-o", tmp_path / "images.html", check=1)
+    assert ["error", "leak", "valid", str(len(tables.images))] == done.stdout.splitlines()[1].split()
+    done = run("compare", tmp_path / "set", tmp_path / "set")
+    assert done.stdout.splitlines()[1].split()[:2] == ["all", str(2 * len(tables.boxes))]

@@ -76,6 +76,20 @@ def test_the_lists_of_voc_and_yolo_are_taken(format, around, tmp_path):
     assert [len(t.images) for t in parts_of(draft)] == [7, 3]
 
 
+def test_parts_by_name_have_no_image_twice(tmp_path):
+    tables = square_tables(tmp_path / "images", 10)
+    write_split(split(tables, {"train": 0.5, "val": 0.2, "test": 0.3}), tmp_path / "set", "voc")
+    lists = tmp_path / "set" / "ImageSets" / "Main"
+    names = [(lists / f"{part}.txt").read_text() for part in ("train", "val")]
+    (lists / "trainval.txt").write_text("".join(names))
+    (lists / "cat_train.txt").write_text(names[0])
+    count = {part: len(t.images) for part, t in formats.read_parts(tmp_path / "set").items()}
+    assert count == {"train": 5, "val": 2, "test": 3}
+    (lists / "val.txt").unlink()
+    count = {part: len(t.images) for part, t in formats.read_parts(tmp_path / "set").items()}
+    assert count == {"trainval": 7, "test": 3}
+
+
 def test_several_files_without_a_part_are_asked_about(tmp_path):
     for name in ("old.json", "new.json"):
         formats.write(small_tables(tmp_path), tmp_path / "set" / name, "coco")

@@ -77,3 +77,5 @@ def test_thresholds_come_from_a_precision_on_the_run_s_validation_images(teacher
         boxwright.pseudo_label(images, run / "checkpoints" / "last.safetensors")
     with pytest.raises(ConfigError, match="can't promise both"):
         boxwright.pseudo_label(images, run, precision=0.5, score=0.5)
+    with pytest.raises(ConfigError, match=r"pseudo.json: expected a .parquet, which keeps scores"):
+        boxwright.pseudo_label(images, run, "pseudo.json", score=0.5)

@@ -123,7 +123,7 @@ def _usable(boxes: pl.DataFrame) -> np.ndarray:
 
 def _possible(tables: Tables) -> dict[str, str | None]:
     """Why labels can't have a kind of fault; None: they can."""
-    oriented = tables.boxes["angle"].is_not_null().any()
+    oriented = tables.has_angles()
     reasons: dict[str, str | None] = dict.fromkeys(KINDS)
     if tables.boxes.filter(_usable(tables.boxes))["category_id"].n_unique() < 2:
         reasons["class"] = "they are of one class"

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -146,8 +146,8 @@ def corrupt(
     """
     from boxwright.auditing.planting import STRENGTH
     from boxwright.auditing.planting import corrupt as plant
-    from boxwright.cli.tables import print_rows
-    from boxwright.data import formats
+    from boxwright.cli.tables import print_lost, print_rows
+    from boxwright.data.conversion import convert
     from boxwright.data.formats.files import write_frame
 
     wanted = None if shares is None else _numbers("--shares", shares)
@@ -157,11 +157,12 @@ def corrupt(
         raise ConfigError(f"--strength {strength}: expected {STRENGTH[0]:g},{STRENGTH[1]:g}.") from error
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
     planted = plant(labels, wanted, (low, high), seed)
-    formats.write(planted.tables, output)
+    left = convert(planted.tables, output)
     place = answers or output.with_name(f"{output.stem}.answers.parquet")
     write_frame(planted.answers, place)
     print_rows([dict(row) for row in planted.answers["kind"].value_counts(sort=True).iter_rows(named=True)])
     typer.echo(f"{len(planted.tables.boxes):,} labels: {output}; what is wrong with them: {place}")
+    print_lost(left)
 
 
 def _numbers(option: str, text: str) -> dict[str, float]:
@@ -194,23 +195,25 @@ def repair(
     from boxwright.auditing.repair import RECORD_SCHEMA
     from boxwright.auditing.repair import repair as apply
     from boxwright.auditing.repair import undo as take_back
-    from boxwright.cli.tables import print_rows
-    from boxwright.data import formats
+    from boxwright.cli.tables import print_lost, print_rows
+    from boxwright.data.conversion import convert
     from boxwright.data.formats.files import read_frame, write_frame
 
     labels = read_source(source, format, list_name, images, boxes, layout, angles)
     if undo:
         table = read_frame(suspicions, RECORD_SCHEMA, "the record of repairs")
-        formats.write(take_back(labels, table), output)
+        left = convert(take_back(labels, table), output)
         typer.echo(f"{len(table):,} repairs taken back: {output}")
+        print_lost(left)
         return
     table = read_frame(suspicions, {"probability": pl.Float64()}, "the table of an audit")
     done = apply(labels, table, above, kinds.split(",") if kinds else None)
-    formats.write(done.tables, output)
+    left = convert(done.tables, output)
     record = output.with_name(f"{output.stem}.repairs.parquet")
     write_frame(done.record, record)
     print_rows([{"kind": kind, "repaired": count} for kind, count in done.counts.items()])
     typer.echo(f"{len(done.record):,} repairs: {output}")
+    print_lost(left)
     typer.echo(
         f"Take them back: boxwright data repair {output} {record} --undo -o {source.stem}-again.parquet"
     )
@@ -245,7 +248,11 @@ def images(
 
     if output.suffix not in (".html", ".parquet", ".json"):
         raise DataError(f"{output}: expected a .html, .parquet or .json to write.")
-    parts = {name: _with_images(path, format) for name, path in _named(sources).items()}
+    parts = {
+        "/".join(filter(None, (name, part))) or path.resolve().name: tables
+        for name, path in _named(sources).items()
+        for part, tables in _with_images(path, format).items()
+    }
     with progress_bar("look at images", sum(len(tables.images) for tables in parts.values())) as tell:
         found = audit_images(parts, tell, overlaps)
     if output.suffix == ".html":
@@ -263,20 +270,20 @@ def _named(paths: list[Path]) -> dict[str, Path]:
     if len({path.resolve() for path in paths}) < len(paths):
         raise ConfigError("a source is given twice.")
     if len(paths) == 1:
-        return {paths[0].name: paths[0]}
+        return {"": paths[0]}
     common = os.path.commonpath([path.resolve() for path in paths])
     return {os.path.relpath(path.resolve(), common): path for path in paths}
 
 
-def _with_images(path: Path, format: str | None):
-    """Tables of labels, or of the images of a folder that has none."""
+def _with_images(path: Path, format: str | None) -> dict[str, Any]:
+    """Tables of a data set's parts, or of the images of a folder that has no labels."""
     from boxwright.data import formats
     from boxwright.data.sources import images_of
     from boxwright.errors import DataError
 
     try:
-        return formats.read(path, format)
+        return formats.read_parts(path, format)
     except DataError:
         if format is not None or not path.is_dir():
             raise
-        return images_of(path)
+        return {"": images_of(path)}

@@ -109,13 +109,13 @@ def split(
         ),
     ] = None,
     to: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--to",
             help="Format to write: coco, parquet and the like, a file a part; yolo or voc, one data set with"
-            " a list of each part.",
+            " a list of each part. If left out, coco, or coco-angle where boxes are oriented.",
         ),
-    ] = "coco",
+    ] = None,
     place: Place = None,
     format: Format = None,
     list_name: ListName = None,
@@ -125,7 +125,8 @@ def split(
     angles: Angles = None,
 ) -> None:
     """Split images at random so that every class is shared out alike."""
-    from boxwright.cli.tables import print_split
+    from boxwright.cli.tables import print_lost, print_split
+    from boxwright.data.conversion import lost
     from boxwright.data.splitting import parse_shares, write_split
     from boxwright.data.splitting import split as split_tables
 
@@ -133,7 +134,9 @@ def split(
     images, place = placing_of(images, place)
     tables = read_source(source, format, list_name, images, boxes, layout, angles)
     parts = split_tables(tables, parse_shares(shares), seed, _groups(tables, together))
-    print_split(parts, write_split(parts, target, to, place))
+    name = to or ("coco-angle" if tables.has_angles() else "coco")
+    print_split(parts, write_split(parts, target, name, place))
+    print_lost(lost(tables, name))
 
 
 def _groups(tables, together: str | None):

@@ -249,12 +249,12 @@ def export(
     """Write the labels of a review as they are now, in any format."""
     import numpy as np
 
-    from boxwright.data import formats
+    from boxwright.cli.tables import print_conversion
+    from boxwright.data.conversion import convert
     from boxwright.labeling.store import Store
 
     own = Store(store)
     tables = own.tables()
     if accepted:
         tables = tables.select_images(np.array([row["state"] == "accepted" for row in own.images()]))
-    formats.write(tables, output, to)
-    typer.echo(f"{len(tables.boxes):,} boxes in {len(tables.images):,} images: {output}")
+    print_conversion(tables, output, convert(tables, output, to))

@@ -136,11 +136,11 @@ def skip_blas() -> None:
 def read_predictions(path: Path, format: str | None, layout: str | None, angles: str | None, truth):
     """Tables of predictions; results of COCO and DOTA are of the images of `truth`."""
     from boxwright.data import formats
+    from boxwright.data.formats.guessing import guess_or_none
     from boxwright.data.formats.options import ReadOptions
 
-    name = format or formats.guess_format(path)
-    known = truth if name in ("coco-results", "dota-results") else None
-    return formats.read(path, name, ReadOptions(layout=layout, angles=angles, truth=known))
+    known = truth if (format or guess_or_none(path)) in ("coco-results", "dota-results") else None
+    return formats.read(path, format, ReadOptions(layout=layout, angles=angles, truth=known))
 
 
 def numbers(option: str, text: str, count: int | None = None) -> list[float]:

@@ -55,13 +55,18 @@ def print_faults(tables, faults: list, every: bool, json: Path | None) -> None:
 def print_conversion(tables, target: Path, lost: dict[str, int]) -> None:
     """What was written, and what the format couldn't hold."""
     console.print(f"{len(tables.images):,} images, {len(tables.boxes):,} boxes: {target}")
-    for what, count in lost.items():
-        console.print(f"[yellow]not held by this format:[/] {what} ({count:,})")
+    print_lost(lost)
     dropped = [f for f in tables.faults if f.dropped]
     if dropped:
         console.print(
             f"[red]{len(dropped):,} records of the source were left out[/], first: {_plain(str(dropped[0]))}"
         )
+
+
+def print_lost(lost: dict[str, int]) -> None:
+    """What a format couldn't hold."""
+    for what, count in lost.items():
+        console.print(f"[yellow]not held by this format:[/] {what} ({count:,})")
 
 
 def print_operating(operating) -> None:

@@ -81,12 +81,14 @@ def traffic(
 ) -> None:
     """Make a drone's video of synthetic traffic, with oriented boxes and tracks as truth."""
     from boxwright.cli.options import size_of
-    from boxwright.data import formats
+    from boxwright.cli.tables import print_lost
+    from boxwright.data.conversion import convert
     from boxwright.data.traffic import make_traffic
     from boxwright.progress import progress_bar
 
     with progress_bar("draw", count) as tell:
         tables = make_traffic(place, count, size_of("--size", size), seed, tell)
     target = labels or place.with_suffix(".parquet")
-    formats.write(tables, target)
+    left = convert(tables, target)
     typer.echo(f"{count:,} frames: {place}; {len(tables.boxes):,} boxes: {target}")
+    print_lost(left)

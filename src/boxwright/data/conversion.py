@@ -61,6 +61,16 @@ def convert(
     """
     name = format or formats.format_of_suffix(tables, target)
     formats.write(tables, target, name, images)
+    return lost(tables, name)
+
+
+def lost(tables: Tables, name: str) -> dict[str, int]:
+    """What a format has no place for, with the number of boxes (or categories) concerned.
+
+    Args:
+        tables: to be written.
+        name: a key of `formats.WRITERS`.
+    """
     held, own = HOLDS[name], OWN_NAMES.get(name)
     boxes = tables.boxes
     own_area = (boxes["area"] - boxes["w"] * boxes["h"]).abs() > 1e-6 * boxes["area"].abs()

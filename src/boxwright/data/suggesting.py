@@ -105,7 +105,7 @@ def _classes(names: Sequence[str]) -> list[str]:
 
 
 def _model(tables: Tables, size: tuple[int, int]) -> list[str]:
-    if not tables.boxes["angle"].is_not_null().any():
+    if not tables.has_angles():
         return ["  name: compact  # small and fast; also yolox, atss, fcos, retinanet, gfl, vfnet, ..."]
     sides, widths = shorter_sides(tables), tables.images["width"].drop_nulls()
     width = float(np.median(widths.to_numpy())) if len(widths) else 1.0
@@ -119,7 +119,7 @@ def _model(tables: Tables, size: tuple[int, int]) -> list[str]:
 
 def _augment(tables: Tables, size: tuple[int, int], crop: tuple[int, int] | None) -> list[str]:
     lines = ["  flip_horizontal: 0.5  # probability; 0 where left and right differ, as in writing"]
-    if tables.boxes["angle"].is_not_null().any():
+    if tables.has_angles():
         lines += ["  flip_vertical: 0.5  # seen from above there is no up", "  quarter_turn: 0.5"]
     else:
         lines += ["  flip_vertical: 0.0  # 0.5 where there is no up, as in microscopy or from the air"]

@@ -106,7 +106,7 @@ class Tables:
 
     def without_angles(self) -> "Tables":
         """The tables with the upright hulls of oriented boxes in their place."""
-        if not self.boxes["angle"].is_not_null().any():
+        if not self.has_angles():
             return self
         hulls = self.upright()
         columns = {name: pl.Series(hulls[:, n]) for n, name in enumerate("xywh")}
@@ -114,6 +114,10 @@ class Tables:
         area = pl.when(oriented).then(pl.Series(hulls[:, 2] * hulls[:, 3])).otherwise(pl.col("area"))
         boxes = self.boxes.with_columns(area=area, **columns)
         return self.with_boxes(boxes.with_columns(angle=pl.lit(None, dtype=pl.Float64)))
+
+    def has_angles(self) -> bool:
+        """Whether any box is oriented."""
+        return self.boxes["angle"].null_count() < len(self.boxes)
 
     def has_headings(self) -> bool:
         """Whether some angle points backwards, so that angles tell front from back."""

@@ -1,12 +1,14 @@
 """Two tables that belong together: the same images, the same categories."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from boxwright.data import formats
 from boxwright.data.confident import thresholds_by_name, with_thresholds
+from boxwright.data.formats.guessing import guess_or_none
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.naming import join_names
 from boxwright.data.tables import Tables
@@ -30,7 +32,7 @@ def read_pair(
     """
     truth = truth if isinstance(truth, Tables) else formats.read(truth)
     if not isinstance(predictions, Tables):
-        results = formats.guess_format(predictions) == "coco-results"
+        results = guess_or_none(Path(predictions)) == "coco-results"
         predictions = formats.read(predictions, options=ReadOptions(truth=truth) if results else None)
     predictions = align(truth, predictions)
     if calibration is not None:

@@ -300,7 +300,7 @@ def shape_of(tables: Tables) -> str:
     """Which of `SHAPES` boxes have."""
     if tables.has_headings():
         return "headings"
-    return "oriented" if tables.boxes["angle"].is_not_null().any() else "upright"
+    return "oriented" if tables.has_angles() else "upright"
 
 
 def fingerprint(labels: Tables) -> str:

@@ -68,6 +68,8 @@ def pseudo_label(
     """
     if precision is not None and score is not None:
         raise ConfigError("both a precision and a score are wanted; one threshold can't promise both.")
+    if output is not None and Path(output).suffix != ".parquet":
+        raise ConfigError(f"{output}: expected a .parquet, which keeps scores, sources and thresholds.")
     known = None if precision is None else _thresholds_of_run(Path(checkpoint), precision)
     found = predict(images, checkpoint, **options)
     if labelled is not None:

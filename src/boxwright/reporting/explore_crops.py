@@ -119,7 +119,7 @@ def _map(crops: Crops, kinds: Kinds) -> Section:
         f"{len(odd):,} of {len(crops.labels.boxes):,} boxes, like ones near each other; ringed: the oddest of"
         " their class. Point at one to see it; a class's name hides it."
     ]
-    if crops.labels.boxes["angle"].is_not_null().any():
+    if crops.labels.has_angles():
         notes.append("Oriented boxes are rotated so that their headings point right.")
     return Section("Crops", figures={"Boxes by what they look like": plot}, notes=notes)
 

@@ -119,7 +119,7 @@ def _track_video(
     tables: Tables, rows: list[np.ndarray], frames: np.ndarray, options: TrackOptions, tell
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the box table and their tracks' numbers, of one video; `rows` of each frame."""
-    follower = Follower(options, tables.categories, bool(tables.boxes["angle"].is_not_null().any()))
+    follower = Follower(options, tables.categories, tables.has_angles())
     boxes, category = tables.rotated(), tables.boxes["category_id"].to_numpy()
     scores = tables.boxes["score"].fill_null(1.0).to_numpy()
     keys = []

@@ -232,3 +232,14 @@ def test_merged_results_of_dota_are_judged_against_its_truth(tmp_path):
             tmp_path / "x",
             "dota-results",
         )
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_json_keeps_angles_unless_another_format_is_wanted(scores, tmp_path):
+    tables = oriented_tables(tmp_path / "images", scores=scores)
+    formats.write(tables, tmp_path / "own.json")
+    back = formats.read(tmp_path / "own.json")
+    assert same_corners(back.rotated(), tables.rotated()) < 1e-9
+    assert back.boxes["score"].equals(tables.boxes["score"])
+    formats.write(tables, tmp_path / "upright.json", "coco")
+    assert not formats.read(tmp_path / "upright.json").has_angles()

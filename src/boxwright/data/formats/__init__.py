@@ -35,7 +35,7 @@ from boxwright.data.formats import (
     wider,
     yolo,
 )
-from boxwright.data.formats.finding import Source, find_sources
+from boxwright.data.formats.finding import Source, find_named, find_sources
 from boxwright.data.formats.guessing import guess_format as guess_format
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.placing import FOLDERS, Placing, place_images
@@ -125,6 +125,20 @@ def read(path: str | os.PathLike, format: str | None = None, options: ReadOption
     return replace(whole, faults=(*whole.faults, *left)) if left else whole
 
 
+def read_parts(path: str | os.PathLike, format: str | None = None) -> dict[str, Tables]:
+    """Read the parts of a data set apart, by their names: train, val and the like; its only one is named "".
+
+    Args:
+        path: a file or folder.
+        format: a key of `READERS`; None: told from the path.
+
+    Raises:
+        DataError: nothing can be read there.
+    """
+    named = find_named(Path(path), format)
+    return {name: READERS[s.format](s.root, ReadOptions(s.list_name)) for name, s in named.items()}
+
+
 def _left(sources: Sequence[Source]) -> list[Fault]:
     """Files of labels that weren't read."""
     message = "read, and not what stands beside it: {}."
@@ -152,8 +166,7 @@ def write(
     Args:
         tables: from any reader.
         path: a file or folder.
-        format: a key of `WRITERS`; None: by suffix: .parquet, .odgt, or .json (results where every box has a
-            score, else truth).
+        format: a key of `WRITERS`; None: by suffix, see `format_of_suffix`.
         images: put the images into the format's own layout, as copies or links; None: refer to them where
             they are, or link them where the format can't.
 
@@ -172,13 +185,16 @@ def write(
 
 
 def format_of_suffix(tables: Tables, path: str | os.PathLike) -> str:
-    """The format that `write` takes for a path.
+    """The format that `write` takes for a path: .parquet, .odgt, or .json, which is COCO with angles where a
+    box has one, else COCO's results where every box has a score, else COCO.
 
     Raises:
         ConfigError: none is known by that suffix.
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".json":
+        if tables.has_angles():
+            return "coco-angle"
         scored = len(tables.boxes) == 0 or tables.boxes["score"].null_count() == 0
         return "coco-results" if scored else "coco"
     if suffix in (".parquet", ".odgt"):

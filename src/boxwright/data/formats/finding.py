@@ -9,6 +9,7 @@ from boxwright.data.formats.yolo_layout import find_config, read_config, split_i
 from boxwright.errors import DataError
 
 TRAIN, VAL = ("train", "training", "trainval"), ("val", "valid", "validation", "test", "testing")
+WHOLE = ""  # the name of what has no parts
 DATA_ENDS = (".json", ".odgt", ".parquet", ".csv", ".jsonl", ".gz", "bbx_gt.txt")
 # In names of files beside those that have the boxes, as COCO's captions have none.
 OTHER_TASKS = re.compile("caption|keypoint|panoptic|stuff|image_info")
@@ -60,23 +61,37 @@ def find_parts(
         raise DataError(f"{place}: no such file or folder.")
     if list_name is not None or (place.is_file() and place.suffix not in (".yaml", ".yml")):
         return Source(place, format or guess_format(place), list_name), None
-    pairs = (None if labels else _listed(place, format)) or _pair(_parts(place, format, labels))
-    if pairs is not None:
-        return pairs
+    parts = find_named(place, format, labels)
+    return _pair(parts) or (parts[WHOLE], None)
+
+
+def find_named(place: Path, format: str | None = None, labels: str | None = None) -> dict[str, Source]:
+    """The parts of a data set by name, train, val and the like, no image in two; or it alone, as `WHOLE`.
+
+    Raises:
+        DataError: nothing there is of a known format, or several files may be meant.
+    """
+    lists = {} if labels else _lists(place, format)
+    parts = lists if _pair(lists) else _parts(place, format, labels)
+    if _pair(parts):
+        both = "train" in parts and ("val" in parts or "valid" in parts)
+        twice = ("trainval" if both else "train") if "trainval" in parts else None
+        return {name: source for name, source in parts.items() if name != twice}
     if format is None or labels:
         inner = _only(place, labels)
         if inner != place:
-            return find_parts(inner, format, None)
-    return Source(place, format or guess_format(place)), None
+            return find_named(inner, format)
+    return {WHOLE: Source(place, format or guess_format(place))}
 
 
-def _listed(place: Path, format: str | None) -> tuple[Source, Source] | None:
+def _lists(place: Path, format: str | None) -> dict[str, Source]:
     """The lists or splits of one data set of VOC or YOLO."""
     name = format or guess_or_none(place)
     if name == "voc":
         devkit = [p for p in _folders(place) if (p / "ImageSets" / "Main").is_dir()]
         place = devkit[0] if len(devkit) == 1 else place
-        lists = [p.stem for p in (place / "ImageSets" / "Main").glob("*.txt")]
+        stems = [p.stem for p in (place / "ImageSets" / "Main").glob("*.txt")]
+        lists = [name for name in (*TRAIN, *VAL) if name in stems]
     elif name == "yolo":
         file = find_config(place)
         config = read_config(file) if file else {}
@@ -85,8 +100,8 @@ def _listed(place: Path, format: str | None) -> tuple[Source, Source] | None:
         if len({tuple(found[part]) for part in lists}) < len(lists):
             lists = []  # one folder under two names
     else:
-        return None
-    return _pair({part: Source(place, name, part) for part in lists})
+        return {}
+    return {part: Source(place, name, part) for part in lists}
 
 
 def _parts(place: Path, format: str | None, labels: str | None) -> dict[str, Source]:
@@ -113,8 +128,7 @@ def _first(sources: list[Source]) -> Source:
 
 
 def _pair(parts: dict[str, Source]) -> tuple[Source, Source] | None:
-    order = ("trainval", *TRAIN) if "val" not in parts and "valid" not in parts else TRAIN
-    train = next((parts[n] for n in order if n in parts), None)
+    train = next((parts[n] for n in TRAIN if n in parts), None)
     val = next((parts[n] for n in VAL if n in parts), None)
     return None if train is None or val is None else (train, val)
 

@@ -93,7 +93,7 @@ def write_parts(parts: dict[str, Tables], path: Path) -> None:
 
 
 def _write_labels(tables: Tables, path: Path) -> None:
-    oriented = tables.boxes["angle"].is_not_null().any()
+    oriented = tables.has_angles()
     points = corners(tables.rotated()).reshape(-1, 8) if oriented else None
     rows = tables.rows_by_image()
     records = tables.boxes.to_dicts()
