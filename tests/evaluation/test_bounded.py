@@ -101,7 +101,9 @@ def test_truth_of_images_in_no_part_is_missed(tmp_path):
     shown = np.arange(20)
     write_parts(predictions, tmp_path / "found", 8, shown)
     only = predictions.with_boxes(predictions.boxes.filter(predictions.boxes["image_id"] < 20))
-    assert evaluate_parts(truth, tmp_path / "found").coco == boxwright.evaluate(truth, only).coco
+    whole = evaluate_parts(truth, tmp_path / "found")
+    assert whole.coco == boxwright.evaluate(truth, only).coco
+    assert f"{len(truth.images) - 20} of {len(truth.images)} images of the truth aren't" in whole.notes[0]
 
 
 def test_what_does_not_belong_is_told(tmp_path):

@@ -19,6 +19,7 @@ from boxwright.evaluation.evaluate import evaluate
 from boxwright.evaluation.intervals import intervals, intervals_of, take_images
 from boxwright.evaluation.lrp import lrp
 from boxwright.evaluation.matching import match
+from boxwright.evaluation.pairing import read_pair
 from boxwright.evaluation.thresholds import threshold
 from boxwright.geometry.iou import pairwise_iou
 from tests.evaluation.oracles import random_case
@@ -85,6 +86,29 @@ def test_comparing_is_symmetric_and_counts_every_box_once(seed):
     same = compare(a, a).rows[0]
     assert same["only A"] == same["only B"] == same["other class"] == 0
     assert same["mean IoU"] in (None, pytest.approx(1.0))
+
+
+def test_what_was_not_looked_at_is_told():
+    truth, _ = random_case(12, images=20, classes=1, crowd=False)
+    found = truth.with_boxes(truth.boxes.with_columns(score=pl.lit(0.7)))
+    part = found.select_images(np.arange(20) < 15)
+    told = [
+        "5 of 20 images of the truth aren't among those of the predictions: "
+        "all that they show counts as missed."
+    ]
+    assert evaluate(truth, part).notes == told
+    assert threshold(truth, part).notes == told
+    assert compare(truth, part).notes == ["5 of 20 images of A aren't in B: their boxes count as A's alone."]
+    with pytest.raises(DataError, match="Expected predictions of every image"):
+        read_pair(truth, part, whole=True)
+    # As results have it, which name no images but those of their boxes.
+    bare = found.with_boxes(found.boxes.filter(pl.col("image_id") < 15))
+    shown = truth.boxes.filter(~pl.col("ignore"))["image_id"]
+    assert evaluate(truth, bare).notes == [
+        f"{(shown.unique() >= 15).sum()} of {shown.n_unique()} images with objects have no detection: "
+        "were all of them predicted?"
+    ]
+    assert evaluate(truth, found).notes == threshold(truth, found).notes == compare(truth, found).notes == []
 
 
 def test_pairs_are_those_of_greatest_iou():
@@ -201,6 +225,8 @@ def test_calibration_leaves_alone_what_is_right():
     assert calibration.corrections[""].w == calibration.corrections[""].h == 1.0
     with pytest.raises(ConfigError, match="folds"):
         calibrate(truth, found, folds=21)
+    with pytest.raises(DataError, match="no predictions to calibrate by"):
+        calibrate(truth, found.with_boxes(found.boxes.head(0)), folds=2)
 
 
 def test_temperature_is_found():

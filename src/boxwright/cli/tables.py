@@ -211,6 +211,7 @@ def print_comparison(comparison) -> None:
     columns = ("group", "agreement", "mean IoU", "IoU A on B", "IoU B on A")
     columns += tuple(key for key in comparison.rows[0] if key.startswith("IoU ") and key.endswith("%"))
     print_rows([{k.removeprefix("IoU "): row[k] for k in columns} for row in comparison.rows], digits=3)
+    print_notes(comparison.notes)
 
 
 def print_calibration(calibration) -> None:

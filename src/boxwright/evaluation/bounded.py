@@ -22,7 +22,7 @@ from boxwright.evaluation.coco import PrecisionRecall
 from boxwright.evaluation.evaluate import DEFAULT_MAX_DETS, Numbers, checked_grid, notes_of, numbers_of
 from boxwright.evaluation.kernels import EPSILON
 from boxwright.evaluation.matching import Matching, any_oriented, image_places, match
-from boxwright.evaluation.pairing import align, rows_of_images
+from boxwright.evaluation.pairing import align, rows_of_images, tell_unseen
 from boxwright.progress import track
 
 
@@ -73,7 +73,7 @@ def evaluate_parts(
     counts += _truth_counts(match(rest, rest.with_boxes(frame(BOX_SCHEMA, {})), grid, ranges, max_dets[-1]))
     curves, detections = kept.curves(counts, max_dets)
     numbers = numbers_of(truth, curves, detections, max_dets, grid)
-    notes = notes_of(truth, (), total > 0 and not angled, dropped, max_dets)
+    notes = notes_of(truth, tell_unseen(seen), total > 0 and not angled, dropped, max_dets)
     return Numbers(**numbers, notes=notes)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from boxwright.data.tables import Tables
-from boxwright.errors import ConfigError
+from boxwright.errors import ConfigError, DataError
 from boxwright.evaluation import coco
 from boxwright.evaluation.bounds import average_precisions, moved
 from boxwright.evaluation.calibration import GROUPS, Calibration, Correction, group_names, tempered
@@ -49,13 +49,15 @@ def calibrate(
         seed: of the folds.
 
     Raises:
-        DataError: a file can't be read.
+        DataError: a file can't be read, or nothing was predicted.
         ConfigError: an unknown `by`, or more folds than images.
 
     Example:
         >>> boxwright.calibrate("val.parquet", "predictions.parquet").save("calibration.json")
     """
     truth, predictions = read_pair(truth, predictions)
+    if not len(predictions.boxes):
+        raise DataError("there are no predictions to calibrate by.")
     if by not in GROUPS:
         raise ConfigError(f"calibrate by '{by}', expected one of {', '.join(GROUPS)}.")
     if not 2 <= folds <= len(truth.images):

@@ -11,7 +11,7 @@ from boxwright.data import formats
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
 from boxwright.evaluation.matching import any_oriented, box_columns
-from boxwright.evaluation.pairing import align
+from boxwright.evaluation.pairing import align, unseen_images
 from boxwright.evaluation.reading import Curves
 from boxwright.geometry.compilation import kernel
 from boxwright.geometry.iou import prepare
@@ -34,6 +34,7 @@ class Comparison:
             too low a score.
         curves: the histogram of IoU.
         a, b: the tables; B's images and categories are those of A.
+        notes: what to know before believing these.
     """
 
     rows: list[dict[str, Any]]
@@ -43,10 +44,11 @@ class Comparison:
     curves: dict[str, Curves]
     a: Tables
     b: Tables
+    notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """The rows as plain values."""
-        return {"rows": self.rows}
+        """The rows and notes as plain values."""
+        return {"rows": self.rows, "notes": self.notes}
 
 
 def compare(
@@ -111,7 +113,7 @@ def compare(
         in_b = pl.col("image_id").is_in(images)
         rows.append(_row(f"source {source}", a, b, pairs, outcomes, best, of_source, in_b))
     matched = pairs.filter(pl.col("outcome") == "matched")["iou"].to_numpy()
-    return Comparison(rows, pairs, outcomes[0], outcomes[1], _histogram(matched, iou), a, b)
+    return Comparison(rows, pairs, outcomes[0], outcomes[1], _histogram(matched, iou), a, b, unseen_images(b))
 
 
 class _Side:

@@ -12,9 +12,10 @@ from boxwright.errors import ConfigError, Fault
 from boxwright.evaluation import coco
 from boxwright.evaluation.coco import PrecisionRecall
 from boxwright.evaluation.matching import Matching, any_oriented, match
-from boxwright.evaluation.pairing import read_pair
+from boxwright.evaluation.pairing import UNSEEN, read_pair, unseen_images
 
 DEFAULT_MAX_DETS = (1, 10, 100)
+BARE = 0.05  # of the images with objects, those without a detection that are worth a word
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def evaluate(
     curves = coco.precision_recall(matching, max_dets)
     upright = len(predictions.boxes) > 0 and not any_oriented(predictions)
     notes = notes_of(truth, predictions.faults, upright, matching.dropped, max_dets)
+    if not unseen_images(predictions):
+        notes += _note_on_bare_images(truth, predictions)
     return Evaluation(
         **numbers_of(truth, curves, np.diff(matching.starts), max_dets, grid),
         notes=notes,
@@ -171,6 +174,15 @@ def _per_class(
     return rows
 
 
+def _note_on_bare_images(truth: Tables, predictions: Tables) -> list[str]:
+    """Results don't say which images were looked at; many with objects and no detection were perhaps not."""
+    shown = truth.boxes.filter(~truth.boxes["crowd"] & ~truth.boxes["ignore"])["image_id"].unique()
+    bare = int((~shown.is_in(predictions.boxes["image_id"].unique().implode())).sum())
+    if bare <= BARE * len(shown):
+        return []
+    return [f"{bare:,} of {len(shown):,} images with objects have no detection: were all of them predicted?"]
+
+
 def notes_of(
     truth: Tables, faults: Sequence[Fault], upright: bool, dropped: int, max_dets: tuple[int, ...]
 ) -> list[str]:
@@ -182,7 +194,7 @@ def notes_of(
         upright: there are predictions, and none of them has an angle.
         dropped: detections beyond the last of `max_dets`.
     """
-    notes = []
+    notes = [fault.message for fault in faults if fault.code == UNSEEN]
     for name, own in (("truth", truth.faults), ("predictions", faults)):
         left_out = [f for f in own if f.dropped]
         if left_out:

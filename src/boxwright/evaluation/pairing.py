@@ -12,29 +12,34 @@ from boxwright.data.formats.guessing import guess_or_none
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.naming import join_names
 from boxwright.data.tables import Tables
-from boxwright.errors import DataError
+from boxwright.errors import DataError, Fault
 from boxwright.evaluation.calibration import load_calibration
 
 TABLE = {"image": "images", "category": "categories"}
+UNSEEN = "unseen-images"  # the code of a fault
 
 
 def read_pair(
     truth: Tables | str | os.PathLike,
     predictions: Tables | str | os.PathLike,
     calibration: str | os.PathLike | None = None,
+    whole: bool = False,
 ) -> tuple[Tables, Tables]:
     """Truth and predictions, read where they are paths, over the truth's images and categories.
 
     `calibration` is a file of `calibrate`, applied to the predictions.
 
     Raises:
-        DataError: a file can't be read, or the two don't belong together.
+        DataError: a file can't be read, the two don't belong together, or the predictions are of a part of
+            the truth's images where the `whole` is wanted.
     """
     truth = truth if isinstance(truth, Tables) else formats.read(truth)
     if not isinstance(predictions, Tables):
         results = guess_or_none(Path(predictions)) == "coco-results"
         predictions = formats.read(predictions, options=ReadOptions(truth=truth) if results else None)
     predictions = align(truth, predictions)
+    if whole and (unseen := unseen_images(predictions)):
+        raise DataError(f"{unseen[0]} Expected predictions of every image.")
     if calibration is not None:
         predictions = load_calibration(calibration).apply(predictions)
     return truth, predictions
@@ -45,6 +50,7 @@ def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
 
     Images are joined by file name where both have names (`train/a.jpg` and `a.jpg` are one where no other
     image ends so), else by the id of their source; categories by name, else by the id of their source.
+    Images of the truth that the predictions don't have become a fault, see `unseen_images`.
 
     Raises:
         DataError: a prediction is for an image or a category that the truth doesn't have, or has no score
@@ -82,7 +88,27 @@ def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
         "category_id": pl.Series(category_id, dtype=pl.Int32),
     }
     categories = with_thresholds(truth.categories, thresholds_by_name(predictions.categories))
-    return Tables(truth.images, boxes.with_columns(**columns), categories, predictions.faults)
+    seen = np.isin(np.arange(len(truth.images)), image_of)
+    faults = (*predictions.faults, *tell_unseen(seen, scored))
+    return Tables(truth.images, boxes.with_columns(**columns), categories, faults)
+
+
+def tell_unseen(seen: np.ndarray, scored: bool = True) -> list[Fault]:
+    """A fault where predictions, or a second table of labels, are not of all images; `seen`: (I,)."""
+    if seen.all():
+        return []
+    count = f"{(~seen).sum():,} of {len(seen):,} images"
+    message = (
+        f"{count} of the truth aren't among those of the predictions: all that they show counts as missed."
+        if scored
+        else f"{count} of A aren't in B: their boxes count as A's alone."
+    )
+    return [Fault(UNSEEN, "warning", "predictions" if scored else "B", message)]
+
+
+def unseen_images(predictions: Tables) -> list[str]:
+    """How many images of the truth aligned predictions don't have, in a sentence; empty: they have all."""
+    return [fault.message for fault in predictions.faults if fault.code == UNSEEN]
 
 
 def rows_of_images(truth: Tables, predictions: Tables, row_of: dict[str, int]) -> np.ndarray:

@@ -52,7 +52,7 @@ def audit(
     Example:
         >>> boxwright.audit("labels.json", "predictions.parquet", "audit").head()
     """
-    truth, found = read_pair(labels, predictions)
+    truth, found = read_pair(labels, predictions, whole=True)
     suspicions = import_extra("boxwright.auditing.suspicions", "audit")
     judging = import_extra("boxwright.auditing.judging", "audit")
     with progress_bar("audit labels", judging.rounds_of(truth) + judging.FOLDS) as tell:

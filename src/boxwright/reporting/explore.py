@@ -89,7 +89,7 @@ def _judged(labels: Tables, predictions: Tables | str | os.PathLike) -> tuple[Ta
     if not isinstance(predictions, Tables) and (Path(predictions) / "predictions.parquet").is_file():
         run = Path(predictions)
         return read_pair(run / "truth.parquet", run / "predictions.parquet")
-    return read_pair(labels, predictions)
+    return read_pair(labels, predictions, whole=True)
 
 
 def hard_examples(truth: Tables, predictions: Tables, iou: float = 0.5, score: float = 0.5) -> Section:

@@ -82,7 +82,9 @@ def comparison_page(path: str | os.PathLike, comparison: Comparison, names: tupl
     shown = ("matched", "only A", "only B", "other class", "mean IoU", "agreement")
     key = f"Green: {a}; blue: {b} above 0.3; orange: the box in question."
     sections = [
-        Section("Agreement", {k: everything[k] for k in shown}, comparison.rows, figures),
+        Section(
+            "Agreement", {k: everything[k] for k in shown}, comparison.rows, figures, {}, comparison.notes
+        ),
         Section("Where they differ", galleries=galleries, notes=[key]),
     ]
     write_page(target, f"{a} (A) and {b} (B)", f"{len(comparison.a.images):,} images.", sections)
