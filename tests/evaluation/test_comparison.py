@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import boxwright
+from boxwright.data import formats
 from boxwright.data.builder import TableBuilder
 from boxwright.errors import ConfigError, DataError
 from boxwright.evaluation.bounds import average_precisions, moved
@@ -23,6 +24,7 @@ from boxwright.evaluation.pairing import read_pair
 from boxwright.evaluation.thresholds import threshold
 from boxwright.geometry.iou import pairwise_iou
 from tests.evaluation.oracles import random_case
+from tests.scenes import small_tables
 
 SEEDS = st.integers(0, 10_000)
 
@@ -109,6 +111,19 @@ def test_what_was_not_looked_at_is_told():
         "were all of them predicted?"
     ]
     assert evaluate(truth, found).notes == threshold(truth, found).notes == compare(truth, found).notes == []
+
+
+def test_images_of_one_name_in_two_parts_are_told_apart_by_their_files(tmp_path):
+    for part in ("train", "val"):
+        formats.write(
+            small_tables(tmp_path / "set" / part), tmp_path / "set" / part / "_annotations.coco.json"
+        )
+    truth = formats.read(tmp_path / "set")
+    val = small_tables(tmp_path / "set" / "val", [0.9, 0.8, 0.7, 0.6])
+    found = evaluate(truth, val)
+    own = evaluate(formats.read(tmp_path / "set" / "val"), val)
+    assert "3 of 6 images of the truth aren't" in found.notes[0]
+    assert own.coco["AR100"] == 2 * found.coco["AR100"] > 0
 
 
 def test_pairs_are_those_of_greatest_iou():

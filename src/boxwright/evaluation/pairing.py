@@ -49,7 +49,7 @@ def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
     """The predictions over the truth's images and categories.
 
     Images are joined by file name where both have names (`train/a.jpg` and `a.jpg` are one where no other
-    image ends so), else by the id of their source; categories by name, else by the id of their source.
+    image ends so) or are one file, else by the id of their source; categories by name, else by that id.
     Images of the truth that the predictions don't have become a fault, see `unseen_images`.
 
     Raises:
@@ -137,4 +137,15 @@ def _join(truth: pl.DataFrame, predictions: pl.DataFrame, key: str, what: str) -
     rows = [row_of.get(v, -1) for v in predictions[column]]
     if column == "file_name" and -1 in rows:
         rows = join_names(truth[column].to_list(), predictions[column].to_list())
+        rows = _join_files(truth["path"].to_list(), predictions["path"].to_list(), rows)
     return np.array(rows, dtype=np.int64)
+
+
+def _join_files(places: list[str | None], wanted: list[str | None], rows: list[int]) -> list[int]:
+    """The rows, and for those that have none that of the same file: parts may have images of one name."""
+    if -1 not in rows:
+        return rows
+    row_of = {os.path.realpath(place): n for n, place in enumerate(places) if place is not None}
+    found = [-1 if place is None else row_of.get(os.path.realpath(place), -1) for place in wanted]
+    taken = set(rows)
+    return [other if row < 0 and other not in taken else row for row, other in zip(rows, found)]
