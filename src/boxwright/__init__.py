@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from boxwright.prediction.export import export as export
     from boxwright.prediction.on_ray import predict_on_ray as predict_on_ray
     from boxwright.prediction.predict import predict as predict
+    from boxwright.prediction.predictor import Predictor as Predictor
+    from boxwright.prediction.predictor import open_predictor as open_predictor
     from boxwright.prediction.pseudo import pseudo_label as pseudo_label
     from boxwright.prediction.tiling import TilingOptions as TilingOptions
     from boxwright.prediction.video import VideoOptions as VideoOptions
@@ -86,6 +88,8 @@ _HOMES = {
     "benchmark": "boxwright.prediction.benchmark",
     "export": "boxwright.prediction.export",
     "predict": "boxwright.prediction.predict",
+    "Predictor": "boxwright.prediction.predictor",
+    "open_predictor": "boxwright.prediction.predictor",
     "predict_on_ray": "boxwright.prediction.on_ray",
     "pseudo_label": "boxwright.prediction.pseudo",
     "TilingOptions": "boxwright.prediction.tiling",
@@ -113,10 +117,12 @@ _EXTRAS = {"sweep": "sweep", "serve": "serve", "predict_on_ray": "cluster"} | di
         "benchmark",
         "export",
         "lr_find",
+        "open_predictor",
         "out_of_fold",
         "pseudo_label",
         "show_augmented",
         "predict",
+        "Predictor",
         "TilingOptions",
         "VideoOptions",
         "import_checkpoint",
@@ -129,6 +135,7 @@ _EXTRAS = {"sweep": "sweep", "serve": "serve", "predict_on_ray": "cluster"} | di
     "train",
 )
 __all__ = [
+    "Predictor",
     "TilingOptions",
     "TrackOptions",
     "VideoOptions",
@@ -152,6 +159,7 @@ __all__ = [
     "lr_find",
     "make_traffic",
     "measure",
+    "open_predictor",
     "out_of_fold",
     "predict",
     "predict_on_ray",

@@ -11,6 +11,7 @@ import boxwright
 from boxwright.config import load_config
 from boxwright.data import formats
 from boxwright.data.formats.finding import find_parts
+from boxwright.data.formats.options import ReadOptions
 from boxwright.data.sources import load_parts
 from boxwright.data.splitting import split, write_split
 from boxwright.data.suggesting import suggest, suggest_size
@@ -88,6 +89,30 @@ def test_parts_by_name_have_no_image_twice(tmp_path):
     (lists / "val.txt").unlink()
     count = {part: len(t.images) for part, t in formats.read_parts(tmp_path / "set").items()}
     assert count == {"trainval": 7, "test": 3}
+
+
+def test_parts_stay_apart_where_they_are_converted(tmp_path):
+    for part, count in (("train", 5), ("valid", 3), ("test", 2)):
+        tables = square_tables(tmp_path / "set" / part, count)
+        if part == "valid":  # which lists its categories otherwise
+            tables = tables.with_boxes(tables.boxes.filter(pl.col("category_id") == 1))
+        formats.write(tables, tmp_path / "set" / part / "_annotations.coco.json", "coco")
+    shown = run("data", "convert", tmp_path / "set", "-o", tmp_path / "yolo", "--to", "yolo").stdout
+    assert "10 images, 17 boxes" in shown
+    counts = {name: len(t.images) for name, t in formats.read_parts(tmp_path / "yolo").items()}
+    assert counts == {"train": 5, "val": 3, "test": 2}
+    assert (
+        formats.read(tmp_path / "yolo", options=ReadOptions("val")).boxes["category_id"].to_list() == [1] * 3
+    )
+    run("data", "convert", tmp_path / "yolo", "-o", tmp_path / "voc", "--to", "voc")
+    assert [len(t.images) for t in formats.read_parts(tmp_path / "voc").values()] == [5, 3, 2]
+    shown = run("data", "convert", tmp_path / "yolo", "-o", tmp_path / "all.json").stdout
+    assert "train, val, test are together in it" in shown
+    assert len(formats.read(tmp_path / "all.json").images) == 10
+    (tmp_path / "voc/ImageSets/Main/test.txt").unlink()
+    shown = run("data", "convert", tmp_path / "voc", "-o", tmp_path / "coco", "--to", "coco").stdout
+    assert "2 images are in none of these parts, and were left out" in shown
+    assert sorted(p.name for p in (tmp_path / "coco").iterdir()) == ["train.json", "val.json"]
 
 
 def test_several_files_without_a_part_are_asked_about(tmp_path):

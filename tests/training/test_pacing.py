@@ -69,8 +69,8 @@ def test_what_the_first_step_of_a_size_makes_is_not_timed(tmp_path):
 @pytest.mark.parametrize(
     ("seconds", "views", "every", "epochs"),
     [
-        # 94 seconds count; epochs of 4 steps take 4, each judging takes 3.
-        (100, ("plain",), 5, 19),  # 76 of training, 4 judgings, one more at the end
+        # 96 seconds count; epochs of 4 steps take 4, each judging takes 3.
+        (100, ("plain",), 5, 20),  # 80 of training, 4 judgings, one more at the end
         (100, ("plain", "horizontal", "vertical"), 5, 18),  # 72, 12, 9
         (1, ("plain",), None, 1),
     ],
@@ -100,8 +100,8 @@ def test_epochs_are_as_many_as_fit(tmp_path, monkeypatch, capsys, seconds, views
     [
         (10.0, [1.0], 2, 22, 88),  # other work ended: each of 2 epochs would have taken 4 s in place of 40
         (1.0, [4.0], 22, 5, 80),  # other work began
-        (1.0, [1.08], 22, 22, 95),  # nothing to speak of
-        (1.0, [1, 1, 1, 1, 1, 1, 1, 1, 1, 2.5, 1], 22, 22, 94),  # other work in one epoch
+        (1.0, [1.04], 22, 22, 91),  # nothing to speak of
+        (1.0, [1, 1, 1, 1, 1, 1, 1, 1, 1, 2.4, 1], 22, 22, 93),  # other work in one epoch
         (1.0, [1, 1, 1, 1, 1, 1, 1, 1, 1, 2.0], 22, 15, 84),  # other work from the tenth epoch on
     ],
 )

@@ -28,6 +28,7 @@ from boxwright.cli.options import (
     read_source,
 )
 
+PARTS = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}  # as trainers call them
 Together = Literal["videos", "places"]
 
 app = typer.Typer(
@@ -84,14 +85,34 @@ def convert(
     angles: Angles = None,
     old_from: OldFrom = None,
 ) -> None:
-    """Write annotations in another format, and say what it can't hold."""
-    from boxwright.cli.tables import print_conversion
+    """Write annotations in another format, and say what it can't hold.
+
+    Parts that a data set has, such as train and val, stay apart where a folder is written: in the formats
+    that `data split` writes.
+    """
+    from boxwright.cli.tables import print_conversion, print_notes, print_split
     from boxwright.data.conversion import convert as convert_tables
+    from boxwright.data.conversion import lost
+    from boxwright.data.formats import read_parts
+    from boxwright.data.formats.options import ReadOptions
+    from boxwright.data.splitting import PARTED, write_split
 
     target = output_of(output, target)
     images, place = placing_of(images, place)
-    tables = read_source(source, format or old_from, list_name, images, boxes, layout, angles)
+    format = format or old_from
+    tables = read_source(source, format, list_name, images, boxes, layout, angles)
+    options = ReadOptions(None, images, boxes, layout, angles)
+    parts = read_parts(source, format, options) if list_name is None else {}
+    if len(parts) > 1 and to in PARTED and not target.suffix:
+        parts = {PARTS.get(name, name): part for name, part in parts.items()}
+        print_split(parts, write_split(parts, target, to, place))
+        print_conversion(tables, target, lost(tables, to))
+        if left := len(tables.images) - sum(len(part.images) for part in parts.values()):
+            print_notes([f"{left:,} images are in none of these parts, and were left out."])
+        return
     print_conversion(tables, target, convert_tables(tables, target, to, place))
+    if len(parts) > 1:
+        print_notes([f"{', '.join(parts)} are together in it."])
 
 
 @app.command(epilog="Example: boxwright data split labels.json -o OUT --shares train=0.8,val=0.2 --seed 0")

@@ -172,6 +172,26 @@ def decode_upload(image: Image.Image) -> np.ndarray:
         return _to_rgb(ImageOps.exif_transpose(image))
 
 
+def as_pixels(image: np.ndarray | Image.Image) -> np.ndarray:
+    """Pixels (H, W, 3) uint8 RGB of an image in memory: one of Pillow's, turned as EXIF says; or an array of
+    uint8, (H, W, 3) in RGB or (H, W) grey.
+
+    Raises:
+        DataError: something else, or it is damaged.
+    """
+    if isinstance(image, Image.Image):
+        return decode_upload(image)
+    pixels = np.asarray(image)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[:, :, None], 3, axis=2)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise DataError(
+            f"an image of shape {np.shape(image)} and type {pixels.dtype}, expected (height, width, 3) of"
+            " uint8 in RGB, or (height, width); files are for `boxwright.predict`."
+        )
+    return np.ascontiguousarray(pixels)
+
+
 @contextmanager
 def upload_faults() -> Iterator[None]:
     """What Pillow raises, as a DataError that tells a stranger nothing of this machine."""

@@ -17,6 +17,7 @@ FILE_SUFFIX = {"coco": ".json", "coco-angle": ".json", "markers": ".json"} | {
 }  # fmt: skip
 FOLDERS = ("dota", "text")  # a folder a part
 SETS = ("yolo", "voc")  # one folder, with a list of each part
+PARTED = (*FILE_SUFFIX, *FOLDERS, *SETS)
 
 
 def parse_shares(text: str) -> dict[str, float]:
@@ -105,8 +106,7 @@ def write_split(
             formats.write(parts[name], path, format, images)
         return written
     if format not in SETS:
-        known = ", ".join([*FILE_SUFFIX, *FOLDERS, *SETS])
-        raise ConfigError(f"split writes {known}, not '{format}'.")
+        raise ConfigError(f"parts can be written as {', '.join(PARTED)}, not as '{format}'.")
     placed = {
         name: place_images(tables, format, place, images, name if format == "yolo" else None)
         for name, tables in parts.items()

@@ -25,7 +25,7 @@ from boxwright.models.detector import collate_for
 from boxwright.prediction.ensemble import fuse_tables
 from boxwright.prediction.outputs import open_outputs
 from boxwright.prediction.pipeline import in_order
-from boxwright.prediction.predictor import Predictor, open_predictor
+from boxwright.prediction.predictor import BATCH, Predictor, open_predictor
 from boxwright.prediction.tiles import Seen, count_tiles, detect_tiles
 from boxwright.prediction.tiling import TilingOptions
 from boxwright.prediction.video import VideoOptions, predict_video
@@ -176,13 +176,10 @@ def _predict_one(
     else:
         dataset = _Readable(DetectionDataset(table, predictor.loaded.config.image_size))
         collate = partial(_collate_readable, collate_for(model))
-        loader = DataLoader(dataset, batch_size or 8, collate_fn=collate)
+        loader = DataLoader(dataset, batch_size or BATCH, collate_fn=collate)
         rows = _detect_whole(predictor.find_whole, loader, where, faults)
         full = [int(r[0, 0]) for r in rows if len(r) >= predictor.limit]
-    for image in full:
-        limit = predictor.limit
-        message = f"the limit of {limit:,} detections was reached: there may be more; see --max-detections."
-        faults.append(Fault("detection-limit", "warning", names[image], message))
+    faults += predictor.tell_full(names[image] for image in full)
     return replace(predictor.tables(rows, table.images), faults=tuple(faults))
 
 

@@ -1,23 +1,26 @@
 """A detector that is ready to predict: a checkpoint opened, put where it runs, its options settled."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
 import torch
+from PIL import Image
 
 from boxwright.config.experiment import View
 from boxwright.config.places import EXPORTED, find_checkpoint
+from boxwright.data.images import as_pixels
 from boxwright.data.samples import Sample
-from boxwright.data.tables import LANDMARKS, Tables
+from boxwright.data.tables import IMAGE_SCHEMA, LANDMARKS, Tables, frame
 from boxwright.data.targets import Batch
 from boxwright.data.transforms import fit_matrix, fitted_size, resize
-from boxwright.errors import ConfigError
+from boxwright.errors import ConfigError, Fault
 from boxwright.models.checkpoint import LoadedDetector, load_detector
 from boxwright.models.detector import Detector, collate_for
 from boxwright.models.exported import ExportedDetector, load_exported
@@ -30,6 +33,8 @@ from boxwright.prediction.tiles import Detect, PixelWindows, detect_tiles
 from boxwright.prediction.tiling import Tiling, TilingOptions
 
 RUNTIMES = ("torch", "onnx")
+BATCH = 8  # images at a time
+Picture = np.ndarray | Image.Image
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,42 @@ class Predictor:
     angles: Sequence[float]
     tiling: Tiling | None
     limit: int
+
+    def __call__(self, images: Picture | Iterable[Picture]) -> Tables:
+        """Find objects in images that are in memory.
+
+        Args:
+            images: one or several, of Pillow's, or arrays (H, W, 3) of uint8 in RGB (OpenCV's are BGR:
+                `frame[:, :, ::-1]`), or (H, W) grey.
+
+        Returns:
+            Boxes in the images' pixels; they are called 0, 1, 2 ... in their order.
+
+        Raises:
+            DataError: what is given is no such image.
+
+        Example:
+            >>> detector = boxwright.open_predictor("runs/bccd")
+            >>> detector(frame).boxes.filter(pl.col("score") >= 0.5)
+        """
+        one = isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4
+        pixels = [as_pixels(image) for image in cast("Iterable[Picture]", [images] if one else images)]
+        rows = [r for n in range(0, len(pixels), BATCH) for r in self.find(pixels[n : n + BATCH])]
+        for n, own in enumerate(rows):
+            own[:, 0] = n
+        names = [str(n) for n in range(len(pixels))]
+        columns = {"image_id": range(len(pixels)), "file_name": names}
+        columns |= {"width": [p.shape[1] for p in pixels], "height": [p.shape[0] for p in pixels]}
+        full = [n for n, own in enumerate(rows) if len(own) >= self.limit]
+        found = self.tables(rows, frame(IMAGE_SCHEMA, columns))
+        return replace(found, faults=tuple(self.tell_full(names[n] for n in full)))
+
+    def tell_full(self, names: Iterable[str]) -> list[Fault]:
+        """Faults of images that reached the limit."""
+        message = (
+            f"the limit of {self.limit:,} detections was reached: there may be more; see --max-detections."
+        )
+        return [Fault("detection-limit", "warning", name, message) for name in names]
 
     def find(self, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Rows of each image (H, W, 3) uint8 RGB: image, label, score, box as `detect` has them."""
@@ -121,11 +162,15 @@ def open_predictor(
     sweep: int = 0,
     runtime: str = "torch",
 ) -> Predictor:
-    """A checkpoint ready to predict; arguments as `predict`'s.
+    """A checkpoint ready to predict images in memory, one after the other; arguments as `predict`'s.
 
     Raises:
         CheckpointError: it can't be used.
         ConfigError: options that don't go together, or a runtime that isn't there.
+
+    Example:
+        >>> detector = boxwright.open_predictor("runs/bccd", views=["plain"])
+        >>> boxes = detector(frame).boxes
     """
     loaded = open_detector(checkpoint)
     model, where = prepare(loaded.model, device, runtime)

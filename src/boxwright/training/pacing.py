@@ -21,10 +21,10 @@ from boxwright.training.run_folder import write_config
 
 WARM_STEPS, LEAST_STEPS, MOST_STEPS, JUDGED_BATCHES = 5, 5, 100, 4
 TRIAL = 0.03  # of the time, for timed steps
-SPARE = 0.06  # of the time, for checkpoints, the report, and a machine that becomes a little slower
+SPARE = 0.04  # of the time, for checkpoints, the report, and a machine that becomes a little slower
 LOOKED_AT = 0.03  # of the time, in which epochs tell how fast the machine is
 LOOKS = 3  # the last ones, whose median counts: other work during one of them changes nothing
-TOLERATED = 0.08  # of the time, by which a run may end earlier or later than it should
+TOLERATED = 0.04  # of the time, by which a run may end earlier or later than it should
 
 
 @dataclass

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from boxwright.data.formats import (
@@ -35,7 +36,7 @@ from boxwright.data.formats import (
     wider,
     yolo,
 )
-from boxwright.data.formats.finding import Source, find_named, find_sources
+from boxwright.data.formats.finding import WHOLE, Source, find_named, find_sources
 from boxwright.data.formats.guessing import guess_format as guess_format
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.placing import FOLDERS, Placing, place_images
@@ -125,18 +126,28 @@ def read(path: str | os.PathLike, format: str | None = None, options: ReadOption
     return replace(whole, faults=(*whole.faults, *left)) if left else whole
 
 
-def read_parts(path: str | os.PathLike, format: str | None = None) -> dict[str, Tables]:
-    """Read the parts of a data set apart, by their names: train, val and the like; its only one is named "".
+def read_parts(
+    path: str | os.PathLike, format: str | None = None, options: ReadOptions | None = None
+) -> dict[str, Tables]:
+    """Read the parts of a data set apart, over one list of categories, by their names: train, val and the
+    like; its only one is named "".
 
     Args:
         path: a file or folder.
-        format: a key of `READERS`; None: told from the path.
+        format: a key of `READERS`; None: told from the path. Only VOC and YOLO have parts in one folder.
+        options: as for `read`, without a list.
 
     Raises:
         DataError: nothing can be read there.
     """
-    named = find_named(Path(path), format)
-    return {name: READERS[s.format](s.root, ReadOptions(s.list_name)) for name, s in named.items()}
+    place, own = Path(path), options or ReadOptions()
+    named = find_named(place, format) if format in (None, "voc", "yolo") else {WHOLE: Source(place, format)}
+    parts = [READERS[s.format](s.root, replace(own, list_name=s.list_name)) for s in named.values()]
+    whole = concat(parts)
+    part = np.repeat(np.arange(len(parts)), [len(tables.images) for tables in parts])
+    return {
+        name: replace(whole.select_images(part == n), faults=parts[n].faults) for n, name in enumerate(named)
+    }
 
 
 def _left(sources: Sequence[Source]) -> list[Fault]:

@@ -62,7 +62,13 @@ def find_parts(
     if list_name is not None or (place.is_file() and place.suffix not in (".yaml", ".yml")):
         return Source(place, format or guess_format(place), list_name), None
     parts = find_named(place, format, labels)
-    return _pair(parts) or (parts[WHOLE], None)
+    if WHOLE in parts:
+        return parts[WHOLE], None
+    pair = _pair(parts)
+    if pair is None:
+        names = ", ".join(parts)
+        raise DataError(f"{place}: {names}. Expected one of {', '.join(TRAIN)}, and one of {', '.join(VAL)}.")
+    return pair
 
 
 def find_named(place: Path, format: str | None = None, labels: str | None = None) -> dict[str, Source]:
@@ -73,10 +79,10 @@ def find_named(place: Path, format: str | None = None, labels: str | None = None
     """
     lists = {} if labels else _lists(place, format)
     parts = lists if _pair(lists) else _parts(place, format, labels)
-    if _pair(parts):
+    if _pair(parts) or (len(parts) > 1 and guess_or_none(place) is None):
         both = "train" in parts and ("val" in parts or "valid" in parts)
         twice = ("trainval" if both else "train") if "trainval" in parts else None
-        return {name: source for name, source in parts.items() if name != twice}
+        return {name: parts[name] for name in (*TRAIN, *VAL) if name in parts and name != twice}
     if format is None or labels:
         inner = _only(place, labels)
         if inner != place:
