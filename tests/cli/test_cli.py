@@ -167,6 +167,7 @@ def test_a_broken_file_is_one_fault_of_check_and_misuse_elsewhere(tmp_path):
     "words",
     [
         ["data", "check", "nowhere"],
+        ["data", "images", "nowhere"],
         ["data", "check"],
         ["train", "nowhere.yaml"],
         ["report", "nowhere"],

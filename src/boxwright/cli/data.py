@@ -93,7 +93,7 @@ def convert(
     from boxwright.cli.tables import print_conversion, print_notes, print_split
     from boxwright.data.conversion import convert as convert_tables
     from boxwright.data.conversion import lost
-    from boxwright.data.formats import read_parts
+    from boxwright.data.formats import part_names, read_parts
     from boxwright.data.formats.options import ReadOptions
     from boxwright.data.splitting import PARTED, write_split
 
@@ -101,9 +101,9 @@ def convert(
     images, place = placing_of(images, place)
     format = format or old_from
     tables = read_source(source, format, list_name, images, boxes, layout, angles)
-    options = ReadOptions(None, images, boxes, layout, angles)
-    parts = read_parts(source, format, options) if list_name is None else {}
-    if len(parts) > 1 and to in PARTED and not target.suffix:
+    names = part_names(source, format) if list_name is None else []
+    if len(names) > 1 and to in PARTED and not target.suffix:
+        parts = read_parts(source, format, ReadOptions(None, images, boxes, layout, angles))
         parts = {PARTS.get(name, name): part for name, part in parts.items()}
         print_split(parts, write_split(parts, target, to, place))
         print_conversion(tables, target, lost(tables, to))
@@ -111,8 +111,8 @@ def convert(
             print_notes([f"{left:,} images are in none of these parts, and were left out."])
         return
     print_conversion(tables, target, convert_tables(tables, target, to, place))
-    if len(parts) > 1:
-        print_notes([f"{', '.join(parts)} are together in it."])
+    if len(names) > 1:
+        print_notes([f"{', '.join(names)} are together in it."])
 
 
 @app.command(epilog="Example: boxwright data split labels.json -o OUT --shares train=0.8,val=0.2 --seed 0")

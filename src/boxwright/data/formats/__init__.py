@@ -140,14 +140,24 @@ def read_parts(
     Raises:
         DataError: nothing can be read there.
     """
-    place, own = Path(path), options or ReadOptions()
-    named = find_named(place, format) if format in (None, "voc", "yolo") else {WHOLE: Source(place, format)}
+    named, own = _named(Path(path), format), options or ReadOptions()
     parts = [READERS[s.format](s.root, replace(own, list_name=s.list_name)) for s in named.values()]
     whole = concat(parts)
     part = np.repeat(np.arange(len(parts)), [len(tables.images) for tables in parts])
     return {
         name: replace(whole.select_images(part == n), faults=parts[n].faults) for n, name in enumerate(named)
     }
+
+
+def part_names(path: str | os.PathLike, format: str | None = None) -> list[str]:
+    """The names that `read_parts` gives, before anything is read."""
+    return list(_named(Path(path), format))
+
+
+def _named(place: Path, format: str | None) -> dict[str, Source]:
+    if not place.exists():
+        raise DataError(f"{place}: no such file or folder.")
+    return find_named(place, format) if format in (None, "voc", "yolo") else {WHOLE: Source(place, format)}
 
 
 def _left(sources: Sequence[Source]) -> list[Fault]:
