@@ -125,7 +125,8 @@ def test_images_are_joined_by_the_end_of_their_names_where_it_is_one(truth, pred
     tables = small_tables(tmp_path, SCORES).select_images(np.array([True, True, False]))
 
     def named(names):
-        images = tables.images.with_columns(file_name=pl.Series(names))
+        no_path = pl.lit(None, dtype=pl.String)  # by which they would be joined too
+        images = tables.images.with_columns(file_name=pl.Series(names), path=no_path)
         return type(tables)(images, tables.boxes, tables.categories)
 
     if rows is None:
