@@ -139,7 +139,7 @@ def read_predictions(path: Path, format: str | None, layout: str | None, angles:
     from boxwright.data.formats.guessing import guess_or_none
     from boxwright.data.formats.options import ReadOptions
 
-    known = truth if (format or guess_or_none(path)) in ("coco-results", "dota-results") else None
+    known = truth if (format or guess_or_none(path)) in formats.OF_TRUTH else None
     return formats.read(path, format, ReadOptions(layout=layout, angles=angles, truth=known))
 
 

@@ -140,6 +140,13 @@ class TableBuilder:
             self.categories.append((name, source_id, pack(attributes)))
         return self._category_of_name[name]
 
+    def take_over(self, truth: Tables) -> None:
+        """Add a truth's images and categories, whose rows become their ids."""
+        for row in truth.images.iter_rows(named=True):
+            self.image(row["file_name"], row["path"], row["width"], row["height"], row["source_id"])
+        for row in truth.categories.iter_rows(named=True):
+            self.category(row["name"], row["source_id"])
+
     def has_category(self, name: str) -> bool:
         return name in self._category_of_name
 

@@ -36,6 +36,20 @@ def join_names(names: Sequence[str | None], wanted: Sequence[str]) -> list[int]:
     return rows
 
 
+def join_stems(names: Sequence[str | None], wanted: Sequence[str]) -> dict[str, int]:
+    """Of wanted names the row of the name that is the same, or is so without its suffix, as `join_names`
+    joins them; those of no row are left out.
+
+    Raises:
+        DataError: two wanted names would be of one row.
+    """
+    known = [name or "" for name in names]
+    rows = dict(zip(wanted, join_names(known, wanted)))
+    if stems := [name for name, row in rows.items() if row < 0]:
+        rows |= zip(stems, join_names([name.rpartition(".")[0] for name in known], stems))
+    return {name: row for name, row in rows.items() if row >= 0}
+
+
 def _ends(name: str) -> list[str]:
     """A file name without what leads up, and with less and less of its folders."""
     parts = [p for p in name.split("/") if p not in ("", ".", "..")]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from boxwright.data.formats.coco_results import COUNTED
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, Fault
 from boxwright.evaluation import coco
@@ -15,6 +16,7 @@ from boxwright.evaluation.matching import Matching, any_oriented, match
 from boxwright.evaluation.pairing import UNSEEN, read_pair, unseen_images
 
 DEFAULT_MAX_DETS = (1, 10, 100)
+TOLD = (UNSEEN, COUNTED)  # faults of predictions that everybody should know
 BARE = 0.05  # of the images with objects, those without a detection that are worth a word
 
 
@@ -194,7 +196,7 @@ def notes_of(
         upright: there are predictions, and none of them has an angle.
         dropped: detections beyond the last of `max_dets`.
     """
-    notes = [fault.message for fault in faults if fault.code == UNSEEN]
+    notes = [fault.message for fault in faults if fault.code in TOLD]
     for name, own in (("truth", truth.faults), ("predictions", faults)):
         left_out = [f for f in own if f.dropped]
         if left_out:

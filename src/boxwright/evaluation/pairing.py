@@ -35,8 +35,8 @@ def read_pair(
     """
     truth = truth if isinstance(truth, Tables) else formats.read(truth)
     if not isinstance(predictions, Tables):
-        results = guess_or_none(Path(predictions)) == "coco-results"
-        predictions = formats.read(predictions, options=ReadOptions(truth=truth) if results else None)
+        known = truth if guess_or_none(Path(predictions)) in formats.OF_TRUTH else None
+        predictions = formats.read(predictions, options=ReadOptions(truth=known))
     predictions = align(truth, predictions)
     if whole and (unseen := unseen_images(predictions)):
         raise DataError(f"{unseen[0]} Expected predictions of every image.")

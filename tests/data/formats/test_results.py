@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -97,6 +98,46 @@ def test_results_that_name_files_need_no_ids(format, tmp_path):
         found = formats.read(results, "coco-results", ReadOptions(truth=truth))
         assert not [f for f in found.faults if f.dropped]
         assert evaluate(truth, align(truth, found)).coco["AP"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_class_numbers_of_yolo_trainers_are_told_from_ids(first, tmp_path):
+    truth = formats.read(truth_of("yolo", tmp_path), "yolo")
+    names = small_tables(tmp_path).images["file_name"].to_list()
+
+    def numbered(record):
+        return record | {"file_name": names[record["image_id"]], "category_id": record["category_id"] + first}
+
+    judged = evaluate(*read_pair(truth, write_results(tmp_path / "results.json", numbered)))
+    assert judged.coco["AP"] == pytest.approx(1.0)
+    assert judged.notes == [
+        f"category ids {first} to {first + 1} are taken for the truth's classes, in their order."
+    ]
+    # Of one class alone it can't be told, nor are classes numbered in VOC.
+    one = write_results(tmp_path / "one.json", lambda r: numbered(r) | {"category_id": 1})
+    for own in (truth, formats.read(truth_of("voc", tmp_path), "voc")):
+        with pytest.raises(DataError, match=r"names each category by an id \(first 1\)"):
+            read_pair(own, one)
+
+
+@pytest.mark.parametrize("within", ["labels", "."])
+def test_labels_of_a_run_are_of_the_images_of_the_truth(within, tmp_path):
+    truth = formats.read(truth_of("yolo", tmp_path), "yolo")
+    found = small_tables(tmp_path, SCORES)
+    formats.write(found, tmp_path / "own", "yolo", "copy")
+    run = tmp_path / "run"
+    shutil.copytree(tmp_path / "own" / "labels", run / "labels")
+    (run / "labels" / "002.txt").unlink()  # where nothing was found
+    (run / "000.png").write_bytes(b"drawn on")
+    (run / "labels" / "other.txt").write_text("0 0.5 0.5 0.1 0.1 0.9\n")
+    truth, back = read_pair(truth, run / "labels" if within == "." else run)
+    assert back.images.equals(truth.images)
+    judged = evaluate(truth, back)
+    assert judged.coco["AP"] == pytest.approx(1.0)
+    assert "1 records of the predictions were left out, first:" in judged.notes[0]
+    assert "other.txt: no image of the truth is called so" in judged.notes[0]
+    with pytest.raises(DataError, match="Expected truth in YOLO's format"):
+        read_pair(formats.read(truth_of("voc", tmp_path), "voc"), run / "labels")
 
 
 def test_results_written_of_tables_without_ids_come_back(tmp_path):

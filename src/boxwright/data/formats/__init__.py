@@ -74,6 +74,7 @@ READERS: dict[str, Callable[[Path, ReadOptions], Tables]] = {
     "wider": wider.read,
     "mot": mot.read,
 }
+OF_TRUTH = ("coco-results", "dota-results", "yolo")  # which may be read over the images of a truth
 WRITERS: dict[str, Callable[[Tables, Path], None]] = {
     "parquet": parquet.write,
     "coco": coco.write,

@@ -3,7 +3,8 @@
 The ids are those of a truth file, which the reader takes as `truth`. Without it the tables hold the ids
 alone, and `evaluation` joins them to the truth by these. Ids mean nothing to truth that has none (VOC, YOLO,
 odgt): there results name the image and the category themselves, by the keys `file_name` and `category` or by
-text in place of an id, as YOLO trainers write it; or `with_ids` takes the ids from a COCO file.
+text in place of an id, as YOLO trainers write it, with class numbers from 1 on; or `with_ids` takes the ids
+from a COCO file.
 """
 
 from collections.abc import Iterable
@@ -19,9 +20,11 @@ from boxwright.data.formats.coco import as_id, read_landmarks, read_row, source_
 from boxwright.data.formats.files import parse_json, read_content, resolve_image, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.placing import near
-from boxwright.data.naming import join_names
+from boxwright.data.naming import join_names, join_stems
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
+
+COUNTED = "counted-classes"  # the code of a fault
 
 
 def read(path: Path, options: ReadOptions) -> Tables:
@@ -43,8 +46,9 @@ def read(path: Path, options: ReadOptions) -> Tables:
     records = [_named(r) if isinstance(r, dict) else r for r in records]
     ids = [tuple(_key(r.get(k)) for k in ("image_id", "category_id")) for r in records if isinstance(r, dict)]
     image_of, category_of = _known_ids(builder, options.truth, ids, near(path, path.parent))
-    if options.truth is not None:
-        _check_ids(path, records, options.truth)
+    if options.truth is not None and not has_ids(options.truth):
+        category_of |= _class_numbers(builder, path, ids, options.truth)
+        _check_ids(path, ids, (image_of, category_of))
     where = f"{path}, result"
     for n, record in enumerate(records):
         if not isinstance(record, dict):
@@ -111,6 +115,11 @@ def has_ids(tables: Tables) -> bool:
     return all(ids.null_count() == 0 and ids.n_unique() == len(ids) for ids in columns)
 
 
+def numbers_classes(tables: Tables) -> bool:
+    """Whether categories have the numbers 0, 1, 2 ... in their order, as YOLO's have."""
+    return tables.categories["source_id"].to_list() == [*range(len(tables.categories))]
+
+
 def with_ids(truth: Tables, given: Tables) -> Tables:
     """Truth whose images and categories have the ids that they have in other tables, by file name and name.
 
@@ -150,12 +159,10 @@ def _named(record: dict) -> dict:
     return record
 
 
-def _check_ids(path: Path, records: list, truth: Tables) -> None:
+def _check_ids(path: Path, ids: list[tuple], known: tuple[dict, dict]) -> None:
     """Refuse ids of a truth that has none: they would be taken for rows, perhaps shifted by one."""
-    if has_ids(truth):
-        return
-    for key, what in (("image_id", "image"), ("category_id", "category")):
-        found = next((r[key] for r in records if isinstance(r, dict) and isinstance(r.get(key), int)), None)
+    for k, what in enumerate(("image", "category")):
+        found = next((pair[k] for pair in ids if isinstance(pair[k], int) and pair[k] not in known[k]), None)
         if found is not None:
             raise DataError(
                 f"{path}: names each {what} by an id (first {found}), and the truth's format has no ids."
@@ -164,14 +171,22 @@ def _check_ids(path: Path, records: list, truth: Tables) -> None:
             )
 
 
-def _rows_of_names(truth: Tables, wanted: list[str]) -> dict:
-    """Rows of the truth's images by the names that results have for them: file names, or stems."""
-    names = [name or "" for name in truth.images["file_name"]]
-    rows = dict(zip(wanted, join_names(names, wanted)))
-    stems = [name for name, row in rows.items() if row < 0]
-    if stems:
-        rows |= zip(stems, join_names([name.rpartition(".")[0] for name in names], stems))
-    return {name: row for name, row in rows.items() if row >= 0}
+def _class_numbers(builder: TableBuilder, path: Path, ids: list[tuple], truth: Tables) -> dict[int, int]:
+    """Rows of class numbers, where the truth numbers its classes as YOLO does and the results' numbers tell
+    whether they count from 0 or, as trainers of YOLO write them, from 1; none where they don't.
+    """
+    classes = len(truth.categories)
+    numbers = {number for _, number in ids if isinstance(number, int)}
+    first = 0 if 0 in numbers else 1
+    rows = {first + n: n for n in range(classes)}
+    told = first in numbers if first == 0 else classes in numbers
+    if not (told and numbers <= rows.keys() and numbers_classes(truth)):
+        return {}
+    message = (
+        f"category ids {first} to {first + classes - 1} are taken for the truth's classes, in their order."
+    )
+    builder.warning(COUNTED, str(path), message)
+    return rows
 
 
 def _known_ids(
@@ -179,12 +194,10 @@ def _known_ids(
 ) -> tuple[dict, dict]:
     """Ids and names to rows: of the truth where there is one, else of those that the results name."""
     if truth is not None:
-        for row in truth.images.iter_rows(named=True):
-            builder.image(row["file_name"], row["path"], row["width"], row["height"], row["source_id"])
-        for row in truth.categories.iter_rows(named=True):
-            builder.category(row["name"], row["source_id"])
+        builder.take_over(truth)
         names = [i for i in dict.fromkeys(i for i, _ in named) if isinstance(i, str)]
-        images, categories = _rows_of_names(truth, names), dict(zip(truth.categories["name"], count()))
+        images = join_stems(truth.images["file_name"].to_list(), names)
+        categories = dict(zip(truth.categories["name"], count()))
         if has_ids(truth):
             images |= dict(zip(source_ids(truth.images), count()))
             categories |= dict(zip(source_ids(truth.categories), count()))

@@ -22,7 +22,7 @@ class ReadOptions:
         layout: of the text format: `xyxy` (left top right bottom), `xywh` (left top width height),
             `relative` (centre x, centre y, width, height as shares of the image).
         angles: convention of oriented boxes, a key of `CONVENTIONS`; None: guessed, and told.
-        truth: the tables whose image and category ids COCO results refer to.
+        truth: the tables whose images and categories results are of.
     """
 
     list_name: str | None = None

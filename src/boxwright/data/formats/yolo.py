@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 
 from boxwright.data.builder import TableBuilder, as_integer, as_number, as_shape
+from boxwright.data.formats.coco_results import numbers_classes
 from boxwright.data.formats.files import read_lines, safe_relative, write_atomic
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.formats.yolo_layout import (
@@ -30,6 +31,7 @@ from boxwright.data.formats.yolo_layout import (
     root_of,
 )
 from boxwright.data.images import image_size
+from boxwright.data.naming import join_stems
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError, nearest
 from boxwright.geometry.conventions import corners
@@ -38,12 +40,16 @@ CONFIG_KEYS = {"path", "names", "nc", "download", "channels", "roboflow", "kpt_s
 
 
 def read(path: Path, options: ReadOptions) -> Tables:
-    """Read a data.yaml or a folder that holds one, or images and labels alone.
+    """Read a data.yaml or a folder that holds one, or images and labels alone; with a `truth` also labels
+    alone, as trainers write what they find.
 
     Raises:
         DataError: no names, no images, or no such split.
     """
-    options.only("yolo", "list_name", "images")
+    options.only("yolo", "list_name", "images", "truth")
+    labels_alone = None if options.truth is None else _labels_alone(path)
+    if labels_alone is not None and options.truth is not None:
+        return _read_found(labels_alone, options.truth)
     config_file = find_config(path)
     config = read_config(config_file) if config_file else {}
     root = root_of(path, config)
@@ -62,6 +68,38 @@ def read(path: Path, options: ReadOptions) -> Tables:
             if label not in seen and label.name != CLASSES:
                 builder.error("missing-image", str(label), "labels without an image beside them.", True)
     return reader.finish(str(root))
+
+
+def _labels_alone(path: Path) -> Path | None:
+    """The folder of labels of a run, which has no images but those that it has drawn on."""
+    if not path.is_dir() or find_config(path) is not None or (path / "images").is_dir():
+        return None
+    folder = path / "labels" if (path / "labels").is_dir() else path
+    return None if images_below(folder) else folder
+
+
+def _read_found(folder: Path, truth: Tables) -> Tables:
+    """Labels over the images of a truth, joined by their names without suffix."""
+    if not numbers_classes(truth):
+        raise DataError(
+            f"{folder}: its classes are numbers, and those of the truth have none. Expected truth in YOLO's"
+            " format."
+        )
+    builder = TableBuilder(folder.resolve().name)
+    builder.take_over(truth)
+    reader = _Lines(builder, True, 0)
+    labels = {str(file.relative_to(folder).with_suffix("")): file for file in sorted(folder.rglob("*.txt"))}
+    rows = join_stems(truth.images["file_name"].to_list(), list(labels))
+    sizes = truth.images.select("width", "height").rows()
+    for name, label in labels.items():
+        row = rows.get(name)
+        if row is None:
+            builder.error("missing-image", str(label), "no image of the truth is called so.", True)
+        elif None in sizes[row]:
+            builder.error("missing-image", str(label), "the size of its image isn't known.", True)
+        else:
+            _read_labels(builder, label, reader, row, sizes[row])
+    return reader.finish(str(folder))
 
 
 def write(tables: Tables, path: Path) -> None:
@@ -194,15 +232,20 @@ def _read_image(builder: TableBuilder, root: Path, image: Path, label: Path, rea
         builder.error("missing-image", name, f"{error} Its labels need its size.", True)
         return
     image_id = builder.image(name, str(image), width, height)
-    if not label.is_file():
-        return  # an image of background, which the builder tells of
+    if label.is_file():  # else an image of background, which the builder tells of
+        _read_labels(builder, label, reader, image_id, (width, height))
+
+
+def _read_labels(
+    builder: TableBuilder, label: Path, reader: "_Lines", image_id: int, size: tuple[int, int]
+) -> None:
     lines, clean = read_lines(label, MAX_LABEL_BYTES)
     if not clean:
         builder.warning("encoding", str(label), "bytes that are not UTF-8.")
     for number, line in enumerate(lines, 1):
         words = line.split()
         if words:
-            reader.read(f"{label}, line", number, words, image_id, (width, height))
+            reader.read(f"{label}, line", number, words, image_id, size)
 
 
 class _Lines:
