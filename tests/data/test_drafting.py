@@ -111,6 +111,7 @@ def test_parts_stay_apart_where_they_are_converted(tmp_path):
     assert len(formats.read(tmp_path / "all.json").images) == 10
     (tmp_path / "voc/ImageSets/Main/test.txt").unlink()
     shown = run("data", "convert", tmp_path / "voc", "-o", tmp_path / "coco", "--to", "coco").stdout
+    assert "8 images, 13 boxes" in shown
     assert "2 images are in none of these parts, and were left out" in shown
     assert sorted(p.name for p in (tmp_path / "coco").iterdir()) == ["train.json", "val.json"]
 

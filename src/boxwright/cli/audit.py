@@ -25,7 +25,9 @@ def audit(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path("audit"),
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Of a model that hasn't learnt from these images; if left out, folds are trained."),
+        typer.Option(
+            help="Of every image, by a model that hasn't learnt from them; if left out, folds are trained."
+        ),
     ] = None,
     folds: Annotated[
         int, typer.Option(help="Each image is predicted by a detector trained on the others.", min=2, max=50)
@@ -235,9 +237,9 @@ def images(
         ),
     ] = True,
 ) -> None:
-    """Find images that are there twice, mirrored and turned ones too, leak from one source into another or
-    show a piece of its places, are dark, blurred or empty, or can't be read; exit code 1 if any leaks or
-    can't be.
+    """Find images that are there twice, mirrored and turned ones too, leak from one source, or part of a
+    folder, into another or show a piece of its places, are dark, blurred or empty, or can't be read; exit
+    code 1 if any leaks or can't be.
     """
     from boxwright.auditing.images import audit_images
     from boxwright.cli.tables import print_rows

@@ -96,6 +96,7 @@ def convert(
     from boxwright.data.formats import part_names, read_parts
     from boxwright.data.formats.options import ReadOptions
     from boxwright.data.splitting import PARTED, write_split
+    from boxwright.data.tables import concat
 
     target = output_of(output, target)
     images, place = placing_of(images, place)
@@ -106,8 +107,9 @@ def convert(
         parts = read_parts(source, format, ReadOptions(None, images, boxes, layout, angles))
         parts = {PARTS.get(name, name): part for name, part in parts.items()}
         print_split(parts, write_split(parts, target, to, place))
-        print_conversion(tables, target, lost(tables, to))
-        if left := len(tables.images) - sum(len(part.images) for part in parts.values()):
+        written = concat(list(parts.values()))
+        print_conversion(written, target, lost(written, to))
+        if left := len(tables.images) - len(written.images):
             print_notes([f"{left:,} images are in none of these parts, and were left out."])
         return
     print_conversion(tables, target, convert_tables(tables, target, to, place))

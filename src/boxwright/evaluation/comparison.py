@@ -11,7 +11,7 @@ from boxwright.data import formats
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
 from boxwright.evaluation.matching import any_oriented, box_columns
-from boxwright.evaluation.pairing import align, unseen_images
+from boxwright.evaluation.pairing import align, notes_on
 from boxwright.evaluation.reading import Curves
 from boxwright.geometry.compilation import kernel
 from boxwright.geometry.iou import prepare
@@ -113,7 +113,9 @@ def compare(
         in_b = pl.col("image_id").is_in(images)
         rows.append(_row(f"source {source}", a, b, pairs, outcomes, best, of_source, in_b))
     matched = pairs.filter(pl.col("outcome") == "matched")["iou"].to_numpy()
-    return Comparison(rows, pairs, outcomes[0], outcomes[1], _histogram(matched, iou), a, b, unseen_images(b))
+    return Comparison(
+        rows, pairs, outcomes[0], outcomes[1], _histogram(matched, iou), a, b, notes_on(b.faults)
+    )
 
 
 class _Side:

@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from boxwright.data.formats.coco_results import COUNTED
 from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, Fault
 from boxwright.evaluation import coco
 from boxwright.evaluation.coco import PrecisionRecall
 from boxwright.evaluation.matching import Matching, any_oriented, match
-from boxwright.evaluation.pairing import UNSEEN, read_pair, unseen_images
+from boxwright.evaluation.pairing import UNSEEN, notes_on, read_pair
 
 DEFAULT_MAX_DETS = (1, 10, 100)
-TOLD = (UNSEEN, COUNTED)  # faults of predictions that everybody should know
 BARE = 0.05  # of the images with objects, those without a detection that are worth a word
 
 
@@ -104,7 +102,7 @@ def evaluate(
     curves = coco.precision_recall(matching, max_dets)
     upright = len(predictions.boxes) > 0 and not any_oriented(predictions)
     notes = notes_of(truth, predictions.faults, upright, matching.dropped, max_dets)
-    if not unseen_images(predictions):
+    if not any(fault.code == UNSEEN for fault in predictions.faults):
         notes += _note_on_bare_images(truth, predictions)
     return Evaluation(
         **numbers_of(truth, curves, np.diff(matching.starts), max_dets, grid),
@@ -196,7 +194,7 @@ def notes_of(
         upright: there are predictions, and none of them has an angle.
         dropped: detections beyond the last of `max_dets`.
     """
-    notes = [fault.message for fault in faults if fault.code in TOLD]
+    notes = notes_on(faults)
     for name, own in (("truth", truth.faults), ("predictions", faults)):
         left_out = [f for f in own if f.dropped]
         if left_out:

@@ -1,6 +1,7 @@
 """Two tables that belong together: the same images, the same categories."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import polars as pl
 
 from boxwright.data import formats
 from boxwright.data.confident import thresholds_by_name, with_thresholds
+from boxwright.data.formats.coco_results import COUNTED
 from boxwright.data.formats.guessing import guess_or_none
 from boxwright.data.formats.options import ReadOptions
 from boxwright.data.naming import join_names
@@ -17,6 +19,7 @@ from boxwright.evaluation.calibration import load_calibration
 
 TABLE = {"image": "images", "category": "categories"}
 UNSEEN = "unseen-images"  # the code of a fault
+TOLD = (UNSEEN, COUNTED)  # faults of predictions that everybody should know who sees a number of them
 
 
 def read_pair(
@@ -38,8 +41,9 @@ def read_pair(
         known = truth if guess_or_none(Path(predictions)) in formats.OF_TRUTH else None
         predictions = formats.read(predictions, options=ReadOptions(truth=known))
     predictions = align(truth, predictions)
-    if whole and (unseen := unseen_images(predictions)):
-        raise DataError(f"{unseen[0]} Expected predictions of every image.")
+    unseen = next((fault for fault in predictions.faults if fault.code == UNSEEN), None)
+    if whole and unseen is not None:
+        raise DataError(f"{unseen.message} Expected predictions of every image.")
     if calibration is not None:
         predictions = load_calibration(calibration).apply(predictions)
     return truth, predictions
@@ -50,7 +54,7 @@ def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
 
     Images are joined by file name where both have names (`train/a.jpg` and `a.jpg` are one where no other
     image ends so) or are one file, else by the id of their source; categories by name, else by that id.
-    Images of the truth that the predictions don't have become a fault, see `unseen_images`.
+    Images of the truth that the predictions don't have become a fault, see `tell_unseen`.
 
     Raises:
         DataError: a prediction is for an image or a category that the truth doesn't have, or has no score
@@ -106,9 +110,9 @@ def tell_unseen(seen: np.ndarray, scored: bool = True) -> list[Fault]:
     return [Fault(UNSEEN, "warning", "predictions" if scored else "B", message)]
 
 
-def unseen_images(predictions: Tables) -> list[str]:
-    """How many images of the truth aligned predictions don't have, in a sentence; empty: they have all."""
-    return [fault.message for fault in predictions.faults if fault.code == UNSEEN]
+def notes_on(faults: Sequence[Fault]) -> list[str]:
+    """What stands in `TOLD` of the faults of aligned predictions, a sentence each."""
+    return [fault.message for fault in faults if fault.code in TOLD]
 
 
 def rows_of_images(truth: Tables, predictions: Tables, row_of: dict[str, int]) -> np.ndarray:

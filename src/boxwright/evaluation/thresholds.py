@@ -9,7 +9,7 @@ from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError
 from boxwright.evaluation.lrp import lrp_of_categories
 from boxwright.evaluation.matching import match
-from boxwright.evaluation.pairing import read_pair, unseen_images
+from boxwright.evaluation.pairing import notes_on, read_pair
 from boxwright.evaluation.reading import Curves, Reading, by_category, last_of_equal
 
 GOALS = {"lrp": "least LRP", "f1": "greatest F1"}
@@ -91,5 +91,5 @@ def threshold(
             what: Curves("score threshold", what, {name: (c[0], c[n]) for name, c in curves.items()})
             for n, what in ((1, "precision"), (2, "recall"))
         },
-        notes=unseen_images(predictions) + ([f"can't be had: {', '.join(missing)}."] if missing else []),
+        notes=notes_on(predictions.faults) + ([f"can't be had: {', '.join(missing)}."] if missing else []),
     )

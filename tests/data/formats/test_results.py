@@ -11,8 +11,10 @@ from boxwright.data import formats
 from boxwright.data.formats.coco_results import with_ids
 from boxwright.data.formats.options import ReadOptions
 from boxwright.errors import DataError
+from boxwright.evaluation.comparison import compare
 from boxwright.evaluation.evaluate import evaluate
 from boxwright.evaluation.pairing import align, read_pair
+from boxwright.evaluation.thresholds import threshold
 from tests.cli.test_cli import run
 from tests.scenes import small_tables
 
@@ -113,6 +115,8 @@ def test_class_numbers_of_yolo_trainers_are_told_from_ids(first, tmp_path):
     assert judged.notes == [
         f"category ids {first} to {first + 1} are taken for the truth's classes, in their order."
     ]
+    truth, found = read_pair(truth, tmp_path / "results.json")
+    assert compare(truth, found).notes == threshold(truth, found).notes == judged.notes
     # Of one class alone it can't be told, nor are classes numbered in VOC.
     one = write_results(tmp_path / "one.json", lambda r: numbered(r) | {"category_id": 1})
     for own in (truth, formats.read(truth_of("voc", tmp_path), "voc")):

@@ -179,7 +179,7 @@ def _class_numbers(builder: TableBuilder, path: Path, ids: list[tuple], truth: T
     numbers = {number for _, number in ids if isinstance(number, int)}
     first = 0 if 0 in numbers else 1
     rows = {first + n: n for n in range(classes)}
-    told = first in numbers if first == 0 else classes in numbers
+    told = 0 in numbers or classes in numbers
     if not (told and numbers <= rows.keys() and numbers_classes(truth)):
         return {}
     message = (

@@ -47,9 +47,8 @@ def read(path: Path, options: ReadOptions) -> Tables:
         DataError: no names, no images, or no such split.
     """
     options.only("yolo", "list_name", "images", "truth")
-    labels_alone = None if options.truth is None else _labels_alone(path)
-    if labels_alone is not None and options.truth is not None:
-        return _read_found(labels_alone, options.truth)
+    if options.truth is not None and (folder := _labels_alone(path)) is not None:
+        return _read_found(folder, options.truth)
     config_file = find_config(path)
     config = read_config(config_file) if config_file else {}
     root = root_of(path, config)
