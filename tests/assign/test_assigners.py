@@ -1,11 +1,12 @@
 """Small cases worked out by hand."""
 
+import pytest
 import torch
 
 from boxwright.assign.atss import atss_assign
 from boxwright.assign.fcos import fcos_assign
 from boxwright.assign.max_iou import max_iou_assign
-from boxwright.assign.task_aligned import task_aligned_assign
+from boxwright.assign.task_aligned import choose_aligned, task_aligned_assign
 
 POINTS = torch.tensor([[4.0, 4.0], [12.0, 4.0], [20.0, 4.0], [28.0, 4.0]])
 
@@ -77,6 +78,46 @@ def test_task_alignment_gives_a_contested_point_to_the_box_it_overlaps_more():
     labels, scores = torch.zeros(1, 2, dtype=torch.long), torch.full((1, 4, 1), 0.5)
     found = task_aligned_assign(scores, boxes, POINTS, gt_boxes, labels, gt_mask, topk=4)
     assert found.matched_gt.tolist() == [[0, 0, 0, 0]]
+
+
+def aligned_by_hand(scores, places, iou, candidate, labels, topk, alpha, beta):
+    """Matches and quality of one image, box by box and point by point."""
+    wanted = {}  # alignment by box and place in `iou`
+    for box, label in enumerate(labels):
+        ranked = {
+            k: scores[places[box][k]][label] ** alpha * iou[box][k] ** beta
+            for k in range(len(places[box]))
+            if candidate[box][k]
+        }
+        best = sorted(ranked, key=lambda k: -ranked[k])[:topk]
+        wanted |= {(box, k): ranked[k] for k in best if ranked[k] > 0}
+    owner = {}
+    for box, k in wanted:
+        point = places[box][k]
+        if point not in owner or iou[box][k] > iou[owner[point][0]][owner[point][1]]:
+            owner[point] = (box, k)
+    matched, quality = [-1] * len(scores), [0.0] * len(scores)
+    for point, (box, k) in owner.items():
+        own = [pair for pair in owner.values() if pair[0] == box]
+        peak, peak_iou = max(wanted[pair] for pair in own), max(iou[b][n] for b, n in own)
+        matched[point], quality[point] = box, wanted[box, k] / peak * peak_iou
+    return matched, quality
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_task_alignment_of_a_crowd_is_what_points_one_by_one_give(seed):
+    draw = torch.Generator().manual_seed(seed)
+    scores = torch.rand(2, 30, 3, generator=draw)
+    places = torch.rand(2, 7, 30, generator=draw).argsort(2)[:, :, :12]
+    iou = torch.rand(2, 7, 12, generator=draw) * (torch.rand(2, 7, 12, generator=draw) < 0.9)
+    candidate = torch.rand(2, 7, 12, generator=draw) < 0.7
+    labels = torch.randint(0, 3, (2, 7), generator=draw)
+    found = choose_aligned(scores, places, iou, candidate, labels, 5, 1.0, 3.0)
+    for n in range(2):
+        given = (t[n].tolist() for t in (scores, places, iou, candidate, labels))
+        matched, quality = aligned_by_hand(*given, 5, 1.0, 3.0)
+        assert found.matched_gt[n].tolist() == matched
+        assert found.quality[n].tolist() == pytest.approx(quality, rel=1e-4)
 
 
 def test_no_boxes_and_masked_boxes_leave_everything_background():

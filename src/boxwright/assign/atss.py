@@ -45,7 +45,8 @@ def atss_assign(
 
 def nearest_of_levels(points: Tensor, level_sizes: list[int], gt_centers: Tensor, topk: int) -> Tensor:
     """(B, G, K) indices of the `topk` points (P, 2) of each level nearest to each centre (B, G, 2)."""
-    distance = (gt_centers[:, :, None] - points).square().sum(-1).sqrt()  # (B, G, P)
+    x, y = (gt_centers[..., n, None] - points[:, n] for n in (0, 1))
+    distance = (x.square() + y.square()).sqrt()  # (B, G, P)
     nearest, start = [], 0
     for size in level_sizes:
         level = distance[:, :, start : start + size]

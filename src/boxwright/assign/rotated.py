@@ -44,20 +44,13 @@ def rotated_task_aligned_assign(
         gt_mask: (B, G) bool, the boxes to assign.
         topk: points a box.
     """
-    batch, groups, _ = gt_boxes.shape
-    count = len(points)
-    if groups == 0:
-        none = scores.new_zeros(batch, 0, count)
-        return choose_aligned(scores, none, none.bool(), gt_labels)
     near = nearest_of_levels(points, level_sizes, gt_boxes[..., :2], NEAR)  # (B, G, K)
     inside = is_inside(points[near], strides[near], strides[0], gt_boxes[:, :, None])
     index = near.flatten(1)[..., None].expand(-1, -1, 5)
     predicted = boxes.gather(1, index).view(*near.shape, 5)
     overlap = rotated_iou(as_seen(predicted, gt_oriented[:, :, None]), gt_boxes[:, :, None])
-    dense = scores.new_zeros(batch, groups, count)
-    iou = dense.scatter(2, near, overlap.to(dense.dtype))
-    candidate = dense.bool().scatter(2, near, inside & gt_mask[:, :, None])
-    return choose_aligned(scores, iou, candidate, gt_labels, topk, alpha, beta)
+    candidate = inside & gt_mask[:, :, None]
+    return choose_aligned(scores, near, overlap.to(scores.dtype), candidate, gt_labels, topk, alpha, beta)
 
 
 def is_inside(points: Tensor, strides: Tensor, finest: Tensor, boxes: Tensor) -> Tensor:

@@ -42,13 +42,15 @@ def task_aligned_assign(
         topk: points a box.
     """
     iou = pairwise_iou(gt_boxes, boxes)  # (B, G, P)
-    inside = are_inside(points, gt_boxes[:, :, None])
-    return choose_aligned(scores, iou, inside & gt_mask[:, :, None], gt_labels, topk, alpha, beta)
+    candidate = are_inside(points, gt_boxes[:, :, None]) & gt_mask[:, :, None]
+    every = torch.arange(len(points), device=points.device).expand_as(iou)
+    return choose_aligned(scores, every, iou, candidate, gt_labels, topk, alpha, beta)
 
 
 @torch.no_grad()
 def choose_aligned(
     scores: Tensor,
+    places: Tensor,
     iou: Tensor,
     candidate: Tensor,
     gt_labels: Tensor,
@@ -56,32 +58,35 @@ def choose_aligned(
     alpha: float = 1.0,
     beta: float = 6.0,
 ) -> TaskAligned:
-    """The same of given overlaps, whatever they are of.
+    """The same of given overlaps, whatever they are of, with K points a box that are looked at.
 
     Args:
         scores: (B, P, C) in [0, 1].
-        iou: (B, G, P) of truth and predictions.
-        candidate: (B, G, P) bool, points that may be assigned to a box.
+        places: (B, G, K) int64, the points; none twice for a box.
+        iou: (B, G, K) of truth and predictions.
+        candidate: (B, G, K) bool, points that may be assigned to a box.
         gt_labels: (B, G) int64.
         topk: points a box.
     """
-    batch, groups, count = iou.shape
-    if groups == 0:
-        none = torch.full((batch, count), BACKGROUND, device=scores.device)
-        return TaskAligned(none, scores.new_zeros(batch, count))
-    label_scores = scores.transpose(1, 2).gather(1, gt_labels[:, :, None].expand(-1, -1, count))
-    alignment = label_scores.pow(alpha) * iou.pow(beta) * candidate  # (B, G, P)
+    batch, count, classes = scores.shape
+    groups = gt_labels.shape[1]
+    own_class = places * classes + gt_labels[:, :, None]
+    label_scores = scores.flatten(1).gather(1, own_class.flatten(1)).view_as(iou)
+    alignment, best = (label_scores.pow(alpha) * iou.pow(beta) * candidate).topk(
+        min(topk, iou.shape[2]), dim=2
+    )
+    iou, place = iou.gather(2, best), places.gather(2, best).flatten(1)
 
-    best = alignment.topk(min(topk, count), dim=2).indices
-    chosen = torch.zeros_like(candidate).scatter_(2, best, True) & candidate & (alignment > 0)
-    wanted_iou = torch.where(chosen, iou, -1.0)
-    matched_gt = wanted_iou.argmax(dim=1)  # (B, P)
-    positive = chosen.any(dim=1)
-    winner = torch.zeros_like(chosen).scatter_(1, matched_gt[:, None], True)
-    chosen = chosen & winner
+    # Of the boxes that want a point the one that it overlaps most gets it, the first of equals.
+    wanted_iou = torch.where(alignment > 0, iou, -1.0).flatten(1)
+    most = wanted_iou.new_zeros(batch, count).scatter_reduce(1, place, wanted_iou, "amax").gather(1, place)
+    box = torch.arange(groups, device=iou.device)[:, None].expand_as(iou).flatten(1)
+    first = torch.where(wanted_iou == most, box, groups)
+    matched_gt = place.new_full((batch, count), groups).scatter_reduce(1, place, first, "amin")
+    won = (matched_gt.gather(1, place) == box).view_as(iou)
 
-    won = alignment * chosen
-    peak_alignment = won.amax(dim=2, keepdim=True).clamp(min=torch.finfo(won.dtype).tiny)
-    peak_iou = (iou * chosen).amax(dim=2, keepdim=True)
-    quality = (won / peak_alignment * peak_iou).amax(dim=1)
-    return TaskAligned(torch.where(positive, matched_gt, BACKGROUND), quality)
+    alignment, iou = alignment * won, iou * won
+    peak = alignment.amax(dim=2, keepdim=True).clamp(min=torch.finfo(iou.dtype).tiny)
+    shares = (alignment / peak * iou.amax(dim=2, keepdim=True)).flatten(1)
+    quality = shares.new_zeros(batch, count).scatter_reduce(1, place, shares, "amax")
+    return TaskAligned(torch.where(matched_gt < groups, matched_gt, BACKGROUND), quality)

@@ -23,7 +23,13 @@ from boxwright.models.detector import Detector
 from boxwright.models.heads.dense import flatten_level, init_head, init_prior, make_tower
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.fpn import FPN
-from boxwright.models.points import assignment_of_points, one_hot, targets_of_points
+from boxwright.models.points import (
+    assigned_first,
+    assignment_of_points,
+    one_hot,
+    take,
+    targets_of_points,
+)
 from boxwright.models.priors import make_points
 
 
@@ -134,7 +140,7 @@ class Compact(Detector):
     def _align(self, outputs: dict[str, Tensor], targets: Targets) -> TaskAligned:
         return task_aligned_assign(
             outputs["cls_logits"].detach().sigmoid(),
-            self.boxes(outputs).detach(),
+            self.boxes({name: output.detach() for name, output in outputs.items()}),
             outputs["points"],
             targets.boxes,
             targets.labels,
@@ -146,19 +152,22 @@ class Compact(Detector):
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The weighted losses `cls`, `box` and `dfl`, each a scalar."""
-        logits, points = outputs["cls_logits"], outputs["points"]
-        boxes = self.boxes(outputs)
-        assigned = self._align(outputs, targets)
-        _, gt_boxes, gt_labels = targets_of_points(assigned.matched_gt, targets)
-        wanted = one_hot(gt_labels, logits.shape[-1]) * assigned.quality[..., None]
-        ignored = assignment_of_points(points, targets, assigned.matched_gt).ignored
-        total = mean_over_processes(assigned.quality.sum())
-
-        distances = torch.cat([points - gt_boxes[..., :2], gt_boxes[..., 2:] - points], dim=-1)
-        in_strides = distances / outputs["strides"][:, None]
+        logits = outputs["cls_logits"]
+        matched_gt, quality = self._align(outputs, targets)
+        _, _, gt_labels = targets_of_points(matched_gt, targets)
+        wanted = one_hot(gt_labels, logits.shape[-1]) * quality[..., None]
+        ignored = assignment_of_points(outputs["points"], targets, matched_gt).ignored
         cls_loss = soft_binary_cross_entropy(logits, wanted) * ~ignored[..., None]
-        box_loss = giou_loss(boxes, gt_boxes) * assigned.quality
-        dfl_loss = distribution_focal_loss(outputs["side_logits"], in_strides).mean(-1) * assigned.quality
+        total = mean_over_processes(quality.sum())
+
+        quality, index = assigned_first(quality, self.topk * targets.boxes.shape[1])
+        _, gt_boxes, _ = targets_of_points(take(matched_gt, index), targets)
+        points, strides = outputs["points"][index], outputs["strides"][index]
+        side_logits = take(outputs["side_logits"], index)
+        boxes = self.boxes({"side_logits": side_logits, "points": points, "strides": strides})
+        distances = torch.cat([points - gt_boxes[..., :2], gt_boxes[..., 2:] - points], dim=-1)
+        box_loss = giou_loss(boxes, gt_boxes) * quality
+        dfl_loss = distribution_focal_loss(side_logits, distances / strides[..., None]).mean(-1) * quality
         parts = {"cls": cls_loss, "box": box_loss, "dfl": dfl_loss}
         return {name: self.loss_weights[name] * part.sum() / total for name, part in parts.items()}
 

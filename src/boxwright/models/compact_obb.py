@@ -27,7 +27,13 @@ from boxwright.models.oriented import (
     oriented_losses,
     within,
 )
-from boxwright.models.points import assignment_in_rotated, one_hot, rotated_of_points
+from boxwright.models.points import (
+    assigned_first,
+    assignment_in_rotated,
+    one_hot,
+    rotated_of_points,
+    take,
+)
 from boxwright.models.priors import make_level_sizes, make_points
 
 
@@ -130,15 +136,18 @@ class CompactOBB(Detector):
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The weighted losses `cls`, `iou`, `gaussian`, `angle` and, with a heading, `heading`; scalars."""
         logits, boxes = outputs["cls_logits"].float(), self.boxes(outputs)
-        assigned = self._align(outputs, targets, boxes)
-        gt_boxes, gt_oriented, gt_labels = rotated_of_points(assigned.matched_gt, targets)
-        quality = assigned.quality
+        matched_gt, quality = self._align(outputs, targets, boxes)
+        _, _, gt_labels = rotated_of_points(matched_gt, targets)
         wanted = one_hot(gt_labels, logits.shape[-1]) * quality[..., None]
-        ignored = assignment_in_rotated(outputs["points"], targets, assigned.matched_gt).ignored
+        ignored = assignment_in_rotated(outputs["points"], targets, matched_gt).ignored
         cls_loss = soft_binary_cross_entropy(logits, wanted) * ~ignored[..., None]
         cls_loss = self.recipe.loss_weights.cls * cls_loss.sum() / mean_over_processes(quality.sum())
+
+        quality, index = assigned_first(quality, self.recipe.assigner.topk * targets.boxes.shape[1])
+        gt_boxes, gt_oriented, _ = rotated_of_points(take(matched_gt, index), targets)
+        own = {name: take(outputs[name], index) for name in ("box_numbers", "headings") if name in outputs}
         return {"cls": cls_loss} | oriented_losses(
-            boxes, outputs, gt_boxes, gt_oriented, quality, self.recipe
+            take(boxes, index), own, gt_boxes, gt_oriented, quality, self.recipe
         )
 
     def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:

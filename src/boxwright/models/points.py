@@ -67,6 +67,28 @@ def assignment_of_points(points: Tensor, targets: Targets, matched_gt: Tensor) -
     return Assignment(matched_gt, in_ignored & (matched_gt < 0))
 
 
+def assigned_first(quality: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The points of each image that boxes were assigned to, and some of the background beside them.
+
+    Losses of boxes are of a few points alone, and no device has to be asked how many.
+
+    Args:
+        quality: (B, P), 0 for background.
+        most: that can be assigned in an image.
+
+    Returns:
+        Quality and index, both (B, K).
+    """
+    found = quality.topk(min(most, quality.shape[1]), dim=1)
+    return found.values, found.indices
+
+
+def take(values: Tensor, index: Tensor) -> Tensor:
+    """(B, P, ...) at the points (B, K) of each image, as (B, K, ...)."""
+    places = index.view(*index.shape, *[1] * (values.ndim - 2))
+    return values.gather(1, places.expand(-1, -1, *values.shape[2:]))
+
+
 def count_priors(matched_gt: Tensor, targets: Targets) -> Tensor:
     """(B, G) how many priors (B, P) are assigned to each box."""
     batch, groups = targets.mask.shape
