@@ -63,6 +63,9 @@ def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
     if scored and predictions.boxes["score"].null_count():
         count = predictions.boxes["score"].null_count()
         raise DataError(f"{count:,} of the predicted boxes have no score; is this truth?")
+    lost = next((fault for fault in predictions.faults if fault.dropped), None)
+    if lost is not None and not len(predictions.boxes):
+        raise DataError(f"none of the predictions can be read, first: {lost.place}: {lost.message}")
     named = predictions.categories["name"].equals(truth.categories["name"])
     if predictions.images is truth.images and named:
         return predictions

@@ -15,6 +15,8 @@ from boxwright.evaluation.comparison import compare
 from boxwright.evaluation.evaluate import evaluate
 from boxwright.evaluation.pairing import align, read_pair
 from boxwright.evaluation.thresholds import threshold
+from boxwright.geometry.conventions import corners
+from boxwright.geometry.iou import aligned_iou
 from tests.cli.test_cli import run
 from tests.scenes import small_tables
 
@@ -122,6 +124,27 @@ def test_class_numbers_of_yolo_trainers_are_told_from_ids(first, tmp_path):
     for own in (truth, formats.read(truth_of("voc", tmp_path), "voc")):
         with pytest.raises(DataError, match=r"names each category by an id \(first 1\)"):
             read_pair(own, one)
+
+
+def test_oriented_boxes_of_yolo_trainers_are_corners(tmp_path):
+    """Beside them stand `rbox`, whose angle has a spelling of its own, and no `bbox`."""
+    truth = formats.read(truth_of("yolo", tmp_path), "yolo")
+    boxes = np.array([[20.0, 30, 24, 8, 0.4], [60.0, 20, 10, 30, -1.2]])
+    names = truth.images["file_name"].to_list()
+    records = [
+        {"image_id": n, "file_name": names[n], "category_id": n + 1, "score": 0.5, "rbox": box.tolist()}
+        | {"poly": corners(box[None])[0].round(3).ravel().tolist()}
+        for n, box in enumerate(boxes)
+    ]
+    results = tmp_path / "predictions.json"
+    results.write_text(json.dumps(records))
+    _, found = read_pair(truth, results)
+    assert found.has_angles()
+    assert aligned_iou(found.rotated(), boxes) == pytest.approx(1, abs=1e-3)
+
+    results.write_text(json.dumps([{k: v for k, v in r.items() if k != "poly"} for r in records]))
+    with pytest.raises(DataError, match=r"none of the predictions can be read, first: .*bbox is None"):
+        read_pair(truth, results)
 
 
 @pytest.mark.parametrize("within", ["labels", "."])

@@ -235,9 +235,9 @@ def read_row(builder: TableBuilder, place: str, record: dict, image_of: dict, ca
             builder.error(key.replace("_", "-"), place, f"{key} is {found}, which is not listed.", True)
             return None
     box = record.get("bbox")
-    shape = as_shape(box, 4, 5)
+    shape = as_shape(box, 4, 5, 8)
     if shape is None:
-        expected = "expected [x, y, width, height], or [cx, cy, width, height, angle]"
+        expected = "expected [x, y, width, height], [cx, cy, width, height, angle], or four corners"
         builder.error("bbox", place, f"bbox is {_short(box)}, {expected}.", True)
         return None
     return *rows, shape

@@ -3,8 +3,8 @@
 The ids are those of a truth file, which the reader takes as `truth`. Without it the tables hold the ids
 alone, and `evaluation` joins them to the truth by these. Ids mean nothing to truth that has none (VOC, YOLO,
 odgt): there results name the image and the category themselves, by the keys `file_name` and `category` or by
-text in place of an id, as YOLO trainers write it, with class numbers from 1 on; or `with_ids` takes the ids
-from a COCO file.
+text in place of an id, as YOLO trainers write it, with class numbers from 1 on, and `poly`, four corners, in
+place of the `bbox` of an oriented box; or `with_ids` takes the ids from a COCO file.
 """
 
 from collections.abc import Iterable
@@ -152,11 +152,11 @@ def _key(value: object) -> int | str | None:
 
 
 def _named(record: dict) -> dict:
-    """A result whose names stand in place of its ids."""
+    """A result whose names stand in place of its ids, and its corners in place of a box that it lacks."""
     for key, name in (("image_id", "file_name"), ("category_id", "category")):
         if isinstance(record.get(name), str):
             record = record | {key: record[name]}
-    return record
+    return record if "bbox" in record else record | {"bbox": record.get("poly")}
 
 
 def _check_ids(path: Path, ids: list[tuple], known: tuple[dict, dict]) -> None:
