@@ -10,7 +10,7 @@ from torch import Tensor
 from boxwright.assign import BACKGROUND
 from boxwright.assign.atss import nearest_of_levels
 from boxwright.assign.task_aligned import TaskAligned, choose_aligned
-from boxwright.geometry.torch_rotated import as_seen, place_in_boxes, rotated_iou
+from boxwright.geometry.torch_rotated import are_inside_rotated, as_seen, place_in_boxes, rotated_iou
 
 NEAR = 13  # points a level
 
@@ -57,9 +57,8 @@ def is_inside(points: Tensor, strides: Tensor, finest: Tensor, boxes: Tensor) ->
     """(...) bool: points (..., 2) inside boxes (..., 5); of the finest level also those within a cell of the
     centre, so that a box between the points has some.
     """
-    place = place_in_boxes(points, boxes).abs()
     reach = torch.where(strides == finest, strides, 0.0)[..., None] * 0.75
-    return (place < torch.maximum(boxes[..., 2:4] / 2, reach)).all(-1)
+    return are_inside_rotated(points, boxes, torch.maximum(boxes[..., 2:4] / 2, reach))
 
 
 @torch.no_grad()
@@ -99,7 +98,7 @@ def rotated_atss_assign(
     boxes = gt_boxes[:, :, None]
     overlap = rotated_iou(anchors, boxes)  # (B, G, K)
     threshold = overlap.mean(dim=2, keepdim=True) + overlap.std(dim=2, keepdim=True)
-    inside = (place_in_boxes(anchors[..., :2], boxes).abs() < boxes[..., 2:4] / 2).all(-1)
+    inside = are_inside_rotated(anchors[..., :2], boxes)
     chosen = (overlap >= threshold) & inside & gt_mask[:, :, None]
     wanted = overlap.new_full((batch, groups, len(points)), -1.0)
     best, matched_gt = wanted.scatter_(2, near, torch.where(chosen, overlap, -1.0)).max(dim=1)  # (B, P)

@@ -61,9 +61,23 @@ def as_seen(boxes: Tensor, oriented: Tensor) -> Tensor:
 
 def place_in_boxes(points: Tensor, boxes: Tensor) -> Tensor:
     """Points (..., 2) from the centres of boxes (..., 5) that broadcast, along and across their angles."""
-    x, y = (points - boxes[..., :2]).unbind(-1)
+    return torch.stack(_along_sides(points, boxes), dim=-1)
+
+
+def are_inside_rotated(points: Tensor, boxes: Tensor, half: Tensor | None = None) -> Tensor:
+    """Whether points (..., 2) lie in boxes (..., 5) that broadcast.
+
+    `half` (..., 2) stands in place of half of the boxes' sides.
+    """
+    x, y = _along_sides(points, boxes)
+    half_w, half_h = (boxes[..., 2:4] / 2 if half is None else half).unbind(-1)
+    return (x.abs() < half_w) & (y.abs() < half_h)
+
+
+def _along_sides(points: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    x, y = points[..., 0] - boxes[..., 0], points[..., 1] - boxes[..., 1]
     cos, sin = boxes[..., 4].cos(), boxes[..., 4].sin()
-    return torch.stack([cos * x + sin * y, cos * y - sin * x], dim=-1)
+    return cos * x + sin * y, cos * y - sin * x
 
 
 def _under_edges(x0: Tensor, y0: Tensor, x1: Tensor, y1: Tensor, width: Tensor, height: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 from boxwright.assign import Assignment
 from boxwright.data.targets import Targets
 from boxwright.geometry.torch_boxes import are_inside
-from boxwright.geometry.torch_rotated import place_in_boxes
+from boxwright.geometry.torch_rotated import are_inside_rotated
 
 
 def targets_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,8 +52,7 @@ def assignment_in_rotated(points: Tensor, targets: Targets, matched_gt: Tensor) 
     """As `assignment_of_points`, with ignore regions that are oriented boxes."""
     if targets.boxes.shape[1] == 0 or not targets.any_ignored:
         return Assignment(matched_gt, torch.zeros_like(matched_gt, dtype=torch.bool))
-    regions = targets.rotated[:, :, None]
-    inside = (place_in_boxes(points, regions).abs() < regions[..., 2:4] / 2).all(-1)  # (B, G, P)
+    inside = are_inside_rotated(points, targets.rotated[:, :, None])  # (B, G, P)
     in_ignored = (inside & targets.ignore[:, :, None]).any(dim=1)
     return Assignment(matched_gt, in_ignored & (matched_gt < 0))
 
