@@ -99,7 +99,7 @@ def _picture(labels: Tables, row: dict) -> Picture:
     title = f"{row['kind']}, {row['probability']:.0%}: {row['category']}"
     told = [
         row["detail"],
-        f"score {row['score']:.2f}" if row["score"] is not None else None,
+        f"score {row['score']:.2g}" if row["score"] is not None else None,
         row["others"],
         row["file_name"],
     ]
