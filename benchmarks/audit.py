@@ -82,6 +82,7 @@ def load(options: argparse.Namespace) -> tuple[Tables, dict]:
     config = load_config(Path("configs") / file)
     content = config.model_dump(mode="json")
     content["train"] |= {"minutes": None, "epochs": options.epochs or epochs, "evaluate_every": 1_000_000}
+    content["train"]["batch_size"] = 8  # of few epochs steps count
     if options.set != "scenes":
         (labels,), _ = load_parts(config.data)
         return mark_ignored(labels, config.data.ignore), content

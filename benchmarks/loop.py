@@ -26,7 +26,7 @@ from boxwright.labeling.store import Change, Store
 
 SETS = {"bccd": "bccd.yaml", "hituav": "hituav_obb.yaml"}
 WAYS = ("loop", "random")
-ENOUGH, EPOCH = 0.95, 50
+ENOUGH, EPOCH, BATCH = 0.95, 50, 8  # of what can be had; steps; images
 
 
 def main() -> None:
@@ -73,8 +73,8 @@ def experiment(options: argparse.Namespace, seed: int) -> tuple[ExperimentConfig
     content["views"] = ["plain"]
     content["data"] |= {name: {"root": str(paths[key])} for name, key in (("train", "pool"), ("val", "val"))}
     epochs = options.steps // EPOCH
-    images = EPOCH * config.train.batch_size
-    content["train"] |= {"seed": seed, "minutes": None, "epochs": epochs, "epoch_images": images}
+    content["train"] |= {"batch_size": BATCH, "epoch_images": EPOCH * BATCH}
+    content["train"] |= {"seed": seed, "minutes": None, "epochs": epochs}
     content["train"] |= {"evaluate_every": epochs}
     return check_config(content, "loop"), paths["pool"]
 

@@ -77,7 +77,7 @@ def learn(options: argparse.Namespace, seed: int) -> list[tuple[str, int, Path]]
     """The runs of a seed: way, seed, folder."""
     chosen = SETS[options.set]
     config = load_config(Path("configs") / chosen["config"]).model_dump()
-    config["train"]["optimizer"] = {"lr": chosen["lr"]}  # AdamW, as its numbers have it
+    config["train"] |= {"optimizer": {"lr": chosen["lr"]}, "batch_size": 8}  # AdamW, as its numbers have it
     (every,), val = load_parts(check_config(config, "benchmark").data)
     labelled = np.zeros(len(every.images), dtype=bool)
     count = round(chosen["share"] * len(labelled))
