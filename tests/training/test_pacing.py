@@ -66,18 +66,40 @@ def test_what_the_first_step_of_a_size_makes_is_not_timed(tmp_path):
     assert len(met) > pacing.LEAST_STEPS / 2
 
 
+def test_what_takes_seconds_a_batch_takes_as_many_of_all(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(pacing, "time", type("Clock", (), {"monotonic": staticmethod(lambda: clock[0])}))
+    config = square_experiment(tmp_path)
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    trainer = make_trainer(config, load_data(config), tmp_path / "run", False)
+    few, taken = pacing.JUDGED_BATCHES, []
+
+    def work(batches):
+        taken.append(len(batches))
+        clock[0] += 2.0 * len(batches)
+
+    loader = pacing.DataLoader([0] * 11, collate_fn=lambda some: some, batch_size=1)
+    assert pacing._seconds_of(loader, work) == 22
+    assert taken == [few, few]
+    assert pacing._seconds_of(pacing.DataLoader([]), work) == 0
+    # Fewer than 64 images tell no statistics.
+    assert len(trainer.norms_loader) == 0
+    assert pacing._seconds_of_gathering(trainer) == 0
+
+
 @pytest.mark.parametrize(
     ("seconds", "views", "every", "epochs"),
     [
-        # 96 seconds count; epochs of 4 steps take 4, each judging takes 3.
-        (100, ("plain",), 5, 20),  # 80 of training, 4 judgings, one more at the end
-        (100, ("plain", "horizontal", "vertical"), 5, 18),  # 72, 12, 9
+        # 96 seconds count; epochs of 4 steps take 4, each view judged takes 3, statistics 2 a time.
+        (100, ("plain",), 5, 18),  # 72 of training, 4 times 5, one view more at the end
+        (100, ("plain", "horizontal", "vertical"), 5, 16),  # 64, 4 times 5, 9
         (1, ("plain",), None, 1),
     ],
 )
 def test_epochs_are_as_many_as_fit(tmp_path, monkeypatch, capsys, seconds, views, every, epochs):
     monkeypatch.setattr(pacing, "_seconds_of_steps", lambda trainer, seconds: np.ones(5))
     monkeypatch.setattr(pacing, "_seconds_of_judging", lambda trainer: 3.0)
+    monkeypatch.setattr(pacing, "_seconds_of_gathering", lambda trainer: 2.0)
     monkeypatch.setattr(pacing, "time", type("Clock", (), {"monotonic": staticmethod(lambda: 0.0)}))
     config = square_experiment(tmp_path, evaluate_every=every).model_copy(update={"views": views})
     (tmp_path / "run/checkpoints").mkdir(parents=True)

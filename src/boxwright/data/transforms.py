@@ -9,6 +9,7 @@ from boxwright.config.experiment import AugmentConfig
 from boxwright.data.tables import MIRRORED
 from boxwright.geometry.conventions import corners, from_corners
 from boxwright.geometry.iou import aligned_iou
+from boxwright.geometry.kernels import hulls_inside
 
 PAD_VALUE = 114  # grey beside the content, near the mean of natural images
 
@@ -135,32 +136,8 @@ def visible_part(boxes: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, 
     if cut.any():
         image = np.array([[*(limit / 2), *limit, 0.0]]).repeat(cut.sum(), axis=0)
         shares[cut] = aligned_iou(boxes[cut], image, "coverage")
-        hulls[cut] = _visible_hulls(points[cut], boxes[cut], limit)
+        hulls[cut] = hulls_inside(points[cut], limit[0], limit[1])
     return hulls, shares
-
-
-def _visible_hulls(points: np.ndarray, boxes: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """(N, 4) hulls of all corners of the common parts of boxes, of corners (N, 4, 2), and the image."""
-    ends = np.roll(points, -1, axis=1)
-    # Where edges cross the image's sides: x or y is 0 or the limit.
-    crossings = []
-    for axis in (0, 1):
-        for border in (0.0, limit[axis]):
-            step = ends[..., axis] - points[..., axis]
-            along = (border - points[..., axis]) / np.where(step == 0, np.inf, step)
-            place = points + along[..., None] * (ends - points)
-            place[..., axis] = border
-            crossings.append(np.where(((along > 0) & (along < 1))[..., None], place, np.nan))
-    frame = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]) * limit
-    offset = frame - boxes[:, None, :2]
-    cos, sin = np.cos(boxes[:, 4:]), np.sin(boxes[:, 4:])
-    u, v = cos * offset[..., 0] + sin * offset[..., 1], cos * offset[..., 1] - sin * offset[..., 0]
-    held = (np.abs(u) <= boxes[:, 2:3] / 2) & (np.abs(v) <= boxes[:, 3:4] / 2)
-    every = np.concatenate([points, *crossings, np.where(held[..., None], frame, np.nan)], axis=1)
-    every[((every < 0) | (every > limit)).any(axis=2)] = np.nan
-    empty = np.isnan(every).all(axis=(1, 2))
-    every[empty] = 0.0
-    return np.concatenate([np.nanmin(every, axis=1), np.nanmax(every, axis=1)], axis=1)
 
 
 def compose(first: np.ndarray, then: np.ndarray) -> np.ndarray:

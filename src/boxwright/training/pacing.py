@@ -7,12 +7,15 @@ slower than it was then, as other work ends or begins beside, they are planned a
 import itertools
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 from accelerate.utils import broadcast_object_list
+from torch.utils.data import DataLoader
 
+from boxwright.data.targets import Batch
 from boxwright.prediction.detect import detect
 from boxwright.progress import console
 from boxwright.training.loop import ONE_VIEW, Trainer
@@ -37,6 +40,7 @@ class Pace:
         seconds: that it may take.
         costs: (K,) seconds of a step, at as many places from the run's start to its end.
         judging: seconds that it takes in one view.
+        gathering: seconds that the statistics of norms take, before weights are judged for the first time.
     """
 
     trainer: Trainer
@@ -44,6 +48,7 @@ class Pace:
     seconds: float
     costs: np.ndarray
     judging: float
+    gathering: float
     _epoch: int = field(default=0, init=False)  # the last look
     _seconds: float = field(default=0.0, init=False)
     _looks: deque[float] = field(default_factory=partial(deque, maxlen=LOOKS), init=False)
@@ -117,7 +122,7 @@ class Pace:
         """While epochs are trained, and of the best weights at the end."""
         every = self.trainer.evaluate_every
         times = -(-epochs // every) - done // every
-        return self.judging * (times + len(self.trainer.config.views))
+        return self.judging * (times + len(self.trainer.config.views)) + self.gathering * times
 
 
 def pace(trainer: Trainer, seconds: float) -> None:
@@ -128,8 +133,8 @@ def pace(trainer: Trainer, seconds: float) -> None:
         seconds: from now until the report is there.
     """
     end = time.monotonic() + seconds * (1 - SPARE)
-    costs, judging = _seconds_of_steps(trainer, TRIAL * seconds), _seconds_of_judging(trainer)
-    pace = Pace(trainer, end, seconds, costs, judging)
+    costs = _seconds_of_steps(trainer, TRIAL * seconds)
+    pace = Pace(trainer, end, seconds, costs, _seconds_of_judging(trainer), _seconds_of_gathering(trainer))
     pace.plan()
     trainer.after_epoch = pace.adjust
 
@@ -159,12 +164,23 @@ def _seconds_of_steps(trainer: Trainer, seconds: float) -> np.ndarray:
 
 def _seconds_of_judging(trainer: Trainer) -> float:
     """Of all images, in one view."""
-    batches = list(itertools.islice(start(trainer.val_loader), JUDGED_BATCHES))
-    model = trainer.learner.detector.eval()
-    device, images = trainer.accelerator.device, sum(len(batch.images) for batch in batches)
+    model, device = trainer.learner.detector.eval(), trainer.accelerator.device
+    autocast = trainer.learner.autocast
+    seconds = _seconds_of(trainer.val_loader, lambda some: detect(model, some, device, ONE_VIEW, autocast))
+    trainer.learner.to_training()
+    return seconds
+
+
+def _seconds_of_gathering(trainer: Trainer) -> float:
+    """Of the statistics of norms, which are of images as they are trained."""
+    return _seconds_of(trainer.norms_loader, lambda some: trainer.learner.judged(b.images for b in some))
+
+
+def _seconds_of(loader: DataLoader, work: Callable[[list[Batch]], object]) -> float:
+    """Of work with all batches of this process, by that with a few."""
+    batches = list(itertools.islice(start(loader), JUDGED_BATCHES))
+    began = time.monotonic()
     for _ in range(2):  # the first warms up
         began = time.monotonic()
-        detect(model, batches, device, ONE_VIEW, trainer.learner.autocast)
-    trainer.learner.to_training()
-    own = trainer.judging_images / trainer.accelerator.num_processes
-    return (time.monotonic() - began) * own / images
+        work(batches)
+    return (time.monotonic() - began) * len(loader) / max(len(batches), 1)
