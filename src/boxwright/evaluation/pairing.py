@@ -57,14 +57,14 @@ def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
     Images of the truth that the predictions don't have become a fault, see `tell_unseen`.
 
     Raises:
-        DataError: a prediction is for an image or a category that the truth doesn't have, or has no score
-            where all are to be `scored`.
+        DataError: a prediction is for an image or a category that the truth doesn't have, or, where all are
+            to be `scored`, has no score, or none could be read.
     """
     if scored and predictions.boxes["score"].null_count():
         count = predictions.boxes["score"].null_count()
         raise DataError(f"{count:,} of the predicted boxes have no score; is this truth?")
     lost = next((fault for fault in predictions.faults if fault.dropped), None)
-    if lost is not None and not len(predictions.boxes):
+    if scored and lost is not None and not len(predictions.boxes):
         raise DataError(f"none of the predictions can be read, first: {lost.place}: {lost.message}")
     named = predictions.categories["name"].equals(truth.categories["name"])
     if predictions.images is truth.images and named:

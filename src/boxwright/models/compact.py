@@ -27,7 +27,7 @@ from boxwright.models.points import (
     assigned_first,
     assignment_of_points,
     one_hot,
-    take,
+    rows_of,
     targets_of_points,
 )
 from boxwright.models.priors import make_points
@@ -161,9 +161,9 @@ class Compact(Detector):
         total = mean_over_processes(quality.sum())
 
         quality, index = assigned_first(quality, self.topk * targets.boxes.shape[1])
-        _, gt_boxes, _ = targets_of_points(take(matched_gt, index), targets)
+        _, gt_boxes, _ = targets_of_points(rows_of(matched_gt, index), targets)
         points, strides = outputs["points"][index], outputs["strides"][index]
-        side_logits = take(outputs["side_logits"], index)
+        side_logits = rows_of(outputs["side_logits"], index)
         boxes = self.boxes({"side_logits": side_logits, "points": points, "strides": strides})
         distances = torch.cat([points - gt_boxes[..., :2], gt_boxes[..., 2:] - points], dim=-1)
         box_loss = giou_loss(boxes, gt_boxes) * quality

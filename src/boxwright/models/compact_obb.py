@@ -32,7 +32,7 @@ from boxwright.models.points import (
     assignment_in_rotated,
     one_hot,
     rotated_of_points,
-    take,
+    rows_of,
 )
 from boxwright.models.priors import make_level_sizes, make_points
 
@@ -144,10 +144,10 @@ class CompactOBB(Detector):
         cls_loss = self.recipe.loss_weights.cls * cls_loss.sum() / mean_over_processes(quality.sum())
 
         quality, index = assigned_first(quality, self.recipe.assigner.topk * targets.boxes.shape[1])
-        gt_boxes, gt_oriented, _ = rotated_of_points(take(matched_gt, index), targets)
-        own = {name: take(outputs[name], index) for name in ("box_numbers", "headings") if name in outputs}
+        gt_boxes, gt_oriented, _ = rotated_of_points(rows_of(matched_gt, index), targets)
+        own = {name: rows_of(outputs[name], index) for name in ("box_numbers", "headings") if name in outputs}
         return {"cls": cls_loss} | oriented_losses(
-            take(boxes, index), own, gt_boxes, gt_oriented, quality, self.recipe
+            rows_of(boxes, index), own, gt_boxes, gt_oriented, quality, self.recipe
         )
 
     def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:

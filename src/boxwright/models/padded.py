@@ -17,6 +17,7 @@ from boxwright.models.detections import (
     Selection,
     mean_of_votes,
 )
+from boxwright.models.points import rows_of
 from boxwright.models.shapes import is_exporting
 
 PASSES = 24  # of suppression in a graph
@@ -71,11 +72,6 @@ def select_padded(scored: Scored, selection: Selection) -> Detections:
     votes = (rows_of(iou, rows) >= least) | itself
     voted, points = mean_of_votes(votes * found.scores[:, None], chosen.boxes, found)
     return Detections(voted, scores, chosen.labels, points)
-
-
-def rows_of(values: Tensor, rows: Tensor) -> Tensor:
-    """(B, K, D) rows (B, K) of values (B, N, D)."""
-    return values.gather(1, rows[..., None].expand(-1, -1, values.shape[2]))
 
 
 def overlaps(found: Detections) -> Tensor:

@@ -9,6 +9,12 @@ from boxwright.geometry.torch_boxes import are_inside
 from boxwright.geometry.torch_rotated import are_inside_rotated
 
 
+def rows_of(values: Tensor, rows: Tensor) -> Tensor:
+    """(B, K, ...) rows (B, K) of values (B, N, ...)."""
+    places = rows[(..., *[None] * (values.ndim - 2))]
+    return values.gather(1, places.expand(-1, -1, *values.shape[2:]))
+
+
 def targets_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
     """The truth assigned to each prior.
 
@@ -28,8 +34,7 @@ def targets_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Ten
         width = targets.boxes.shape[2]
         return positive, targets.boxes.new_zeros(*matched_gt.shape, width), matched_gt.clamp(min=0)
     index = matched_gt.clamp(min=0)
-    gt_boxes = targets.boxes.gather(1, index[:, :, None].expand(-1, -1, targets.boxes.shape[2]))
-    return positive, gt_boxes, targets.labels.gather(1, index)
+    return positive, rows_of(targets.boxes, index), rows_of(targets.labels, index)
 
 
 def rotated_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,8 +49,7 @@ def rotated_of_points(matched_gt: Tensor, targets: Targets) -> tuple[Tensor, Ten
     if targets.boxes.shape[1] == 0:
         blank = targets.rotated.new_zeros(*matched_gt.shape, 5)
         return blank, torch.zeros_like(index, dtype=torch.bool), index
-    gt_boxes = targets.rotated.gather(1, index[:, :, None].expand(-1, -1, 5))
-    return gt_boxes, targets.oriented.gather(1, index), targets.labels.gather(1, index)
+    return rows_of(targets.rotated, index), rows_of(targets.oriented, index), rows_of(targets.labels, index)
 
 
 def assignment_in_rotated(points: Tensor, targets: Targets, matched_gt: Tensor) -> Assignment:
@@ -80,12 +84,6 @@ def assigned_first(quality: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """
     found = quality.topk(min(most, quality.shape[1]), dim=1)
     return found.values, found.indices
-
-
-def take(values: Tensor, index: Tensor) -> Tensor:
-    """(B, P, ...) at the points (B, K) of each image, as (B, K, ...)."""
-    places = index.view(*index.shape, *[1] * (values.ndim - 2))
-    return values.gather(1, places.expand(-1, -1, *values.shape[2:]))
 
 
 def count_priors(matched_gt: Tensor, targets: Targets) -> Tensor:
