@@ -34,7 +34,7 @@ def crowd(count: int) -> tuple[torch.Tensor, Targets]:
 def test_boxes_are_learnt_at_all_points_that_answer_for_them(count):
     model, (images, truth) = make("compact"), crowd(count)
     outputs = model(images, truth)
-    matched_gt, quality = model._align(outputs, truth)
+    matched_gt, quality = model._align(outputs, truth, model.boxes(outputs))
     reached = (matched_gt >= 0).sum()
     assert (reached > 0) == (count > 0)
     sides = (outputs["side_logits"].softmax(-1) * model.bins).sum(-1) * outputs["strides"][:, None]

@@ -11,7 +11,7 @@ from boxwright.config.models import OrientedBoxes
 from boxwright.data.transforms import compose, transform_oriented
 from boxwright.geometry.torch_rotated import as_hulls, as_seen, rotated_iou
 from boxwright.models.detections import Detections
-from boxwright.models.oriented import decode_oriented, head_boxes, long_edge, oriented_losses
+from boxwright.models.oriented import decode_oriented, head_boxes, long_edge, mean_by_share, oriented_losses
 from boxwright.prediction.views import from_view, fuse_views, to_view
 
 SIZE = torch.tensor([60.0, 40.0])
@@ -111,7 +111,8 @@ def test_exchanged_sides_are_no_second_minimum_of_the_loss():
         outputs = {"box_numbers": numbers}
         boxes = decode_oriented(points, steps, sides, outputs, long_edge=True)
         optimizer.zero_grad()
-        sum(oriented_losses(boxes, outputs, truth, mask, share, recipe).values()).backward()
+        losses = oriented_losses(boxes, outputs, truth, mask, share, recipe)
+        sum(mean_by_share(losses, share).values()).backward()
         optimizer.step()
     boxes = decode_oriented(points, steps, sides, {"box_numbers": numbers.detach()}, long_edge=True)
     assert rotated_iou(boxes[0].double(), truth[0].double()).min() > 0.9

@@ -9,7 +9,7 @@ import torch
 from boxwright.config import load_config
 from boxwright.config.experiment import AugmentConfig
 from boxwright.models.checkpoint import load_detector
-from boxwright.training import pacing
+from boxwright.training import norms, pacing
 from boxwright.training.run import make_trainer
 from boxwright.training.train import load_data, train
 from tests.scenes import square_experiment
@@ -69,22 +69,25 @@ def test_what_the_first_step_of_a_size_makes_is_not_timed(tmp_path):
 def test_what_takes_seconds_a_batch_takes_as_many_of_all(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(pacing, "time", type("Clock", (), {"monotonic": staticmethod(lambda: clock[0])}))
-    config = square_experiment(tmp_path)
-    (tmp_path / "run/checkpoints").mkdir(parents=True)
-    trainer = make_trainer(config, load_data(config), tmp_path / "run", False)
-    few, taken = pacing.JUDGED_BATCHES, []
+    few, taken = 3, []
+    monkeypatch.setattr(pacing, "JUDGED_BATCHES", few)
 
     def work(batches):
-        taken.append(len(batches))
-        clock[0] += 2.0 * len(batches)
+        taken.append(len(list(batches)))
+        clock[0] += 2.0 * taken[-1]
 
     loader = pacing.DataLoader([0] * 11, collate_fn=lambda some: some, batch_size=1)
     assert pacing._seconds_of(loader, work) == 22
     assert taken == [few, few]
     assert pacing._seconds_of(pacing.DataLoader([]), work) == 0
-    # Fewer than 64 images tell no statistics.
-    assert len(trainer.norms_loader) == 0
-    assert pacing._seconds_of_gathering(trainer) == 0
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    config = square_experiment(tmp_path)
+    for least, batches in ((64, 0), (1, 4)):  # fewer images tell no statistics
+        monkeypatch.setattr(norms, "LEAST", least)
+        trainer = make_trainer(config, load_data(config), tmp_path / "run", False)
+        trainer.learner.judged = work
+        assert len(trainer.norms_loader) == batches
+        assert pacing._seconds_of_gathering(trainer) == 2 * batches
 
 
 @pytest.mark.parametrize(

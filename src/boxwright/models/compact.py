@@ -26,6 +26,7 @@ from boxwright.models.necks.fpn import FPN
 from boxwright.models.points import (
     assigned_first,
     assignment_of_points,
+    at_points,
     one_hot,
     rows_of,
     targets_of_points,
@@ -131,16 +132,17 @@ class Compact(Detector):
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """The points whose scores and boxes fit an object best."""
-        return assignment_of_points(outputs["points"], targets, self._align(outputs, targets).matched_gt)
+        matched_gt = self._align(outputs, targets, self.boxes(outputs)).matched_gt
+        return assignment_of_points(outputs["points"], targets, matched_gt)
 
     def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
         """(B, G) points inside each object."""
         return are_inside(outputs["points"], targets.boxes[:, :, None]).sum(2)
 
-    def _align(self, outputs: dict[str, Tensor], targets: Targets) -> TaskAligned:
+    def _align(self, outputs: dict[str, Tensor], targets: Targets, boxes: Tensor) -> TaskAligned:
         return task_aligned_assign(
             outputs["cls_logits"].detach().sigmoid(),
-            self.boxes({name: output.detach() for name, output in outputs.items()}),
+            boxes.detach(),
             outputs["points"],
             targets.boxes,
             targets.labels,
@@ -152,23 +154,24 @@ class Compact(Detector):
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:
         """The weighted losses `cls`, `box` and `dfl`, each a scalar."""
-        logits = outputs["cls_logits"]
-        matched_gt, quality = self._align(outputs, targets)
+        logits, boxes = outputs["cls_logits"], self.boxes(outputs)
+        matched_gt, quality = self._align(outputs, targets, boxes)
         _, _, gt_labels = targets_of_points(matched_gt, targets)
         wanted = one_hot(gt_labels, logits.shape[-1]) * quality[..., None]
         ignored = assignment_of_points(outputs["points"], targets, matched_gt).ignored
         cls_loss = soft_binary_cross_entropy(logits, wanted) * ~ignored[..., None]
         total = mean_over_processes(quality.sum())
 
-        quality, index = assigned_first(quality, self.topk * targets.boxes.shape[1])
+        some, index = assigned_first(quality, self.topk * targets.boxes.shape[1])
         _, gt_boxes, _ = targets_of_points(rows_of(matched_gt, index), targets)
         points, strides = outputs["points"][index], outputs["strides"][index]
-        side_logits = rows_of(outputs["side_logits"], index)
-        boxes = self.boxes({"side_logits": side_logits, "points": points, "strides": strides})
         distances = torch.cat([points - gt_boxes[..., :2], gt_boxes[..., 2:] - points], dim=-1)
-        box_loss = giou_loss(boxes, gt_boxes) * quality
-        dfl_loss = distribution_focal_loss(side_logits, distances / strides[..., None]).mean(-1) * quality
-        parts = {"cls": cls_loss, "box": box_loss, "dfl": dfl_loss}
+        side_logits = rows_of(outputs["side_logits"], index)
+        dfl_loss = distribution_focal_loss(side_logits, distances / strides[..., None]).mean(-1) * some
+        box_loss = giou_loss(rows_of(boxes, index), gt_boxes) * some
+        parts = {"cls": cls_loss} | {
+            name: at_points(loss, index, quality) for name, loss in (("box", box_loss), ("dfl", dfl_loss))
+        }
         return {name: self.loss_weights[name] * part.sum() / total for name, part in parts.items()}
 
     def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:

@@ -24,12 +24,14 @@ from boxwright.models.oriented import (
     decode_at_points,
     head_boxes,
     init_oriented,
+    mean_by_share,
     oriented_losses,
     within,
 )
 from boxwright.models.points import (
     assigned_first,
     assignment_in_rotated,
+    at_points,
     one_hot,
     rotated_of_points,
     rows_of,
@@ -143,12 +145,12 @@ class CompactOBB(Detector):
         cls_loss = soft_binary_cross_entropy(logits, wanted) * ~ignored[..., None]
         cls_loss = self.recipe.loss_weights.cls * cls_loss.sum() / mean_over_processes(quality.sum())
 
-        quality, index = assigned_first(quality, self.recipe.assigner.topk * targets.boxes.shape[1])
+        some, index = assigned_first(quality, self.recipe.assigner.topk * targets.boxes.shape[1])
         gt_boxes, gt_oriented, _ = rotated_of_points(rows_of(matched_gt, index), targets)
         own = {name: rows_of(outputs[name], index) for name in ("box_numbers", "headings") if name in outputs}
-        return {"cls": cls_loss} | oriented_losses(
-            rows_of(boxes, index), own, gt_boxes, gt_oriented, quality, self.recipe
-        )
+        losses = oriented_losses(rows_of(boxes, index), own, gt_boxes, gt_oriented, some, self.recipe)
+        losses = {name: at_points(loss, index, quality) for name, loss in losses.items()}
+        return {"cls": cls_loss} | mean_by_share(losses, quality)
 
     def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
         """Of each image, those whose centres lie within `image_sizes` (B, 2), width and height."""

@@ -135,8 +135,8 @@ def oriented_losses(
     share: Tensor,
     recipe: OrientedBoxes,
 ) -> dict[str, Tensor]:
-    """The weighted losses `iou`, `gaussian`, `angle` and, with a heading, `heading`: means over priors by
-    their `share`; scalars.
+    """The weighted losses `iou`, `gaussian`, `angle` and, with a heading, `heading` of each prior, times its
+    `share`; (B, P) each.
 
     Boxes without an angle are compared by their hulls and teach no angle. A square has no direction: a box
     teaches its own by how far it is from one.
@@ -161,12 +161,15 @@ def oriented_losses(
     }
     if recipe.heading:
         parts["heading"] = distance_to_angle(outputs["headings"].float(), heading) * gt_oriented
-    weights, total = recipe.loss_weights.model_dump(), mean_over_processes(share.sum(), least=1e-6)
+    weights = recipe.loss_weights.model_dump()
     # Background has whatever box of truth: select, don't multiply.
-    return {
-        name: weights[name] * torch.where(share > 0, part * share, 0.0).sum() / total
-        for name, part in parts.items()
-    }
+    return {name: weights[name] * torch.where(share > 0, part * share, 0.0) for name, part in parts.items()}
+
+
+def mean_by_share(losses: dict[str, Tensor], share: Tensor) -> dict[str, Tensor]:
+    """Means, as scalars, of losses (B, P) that have been multiplied by the `share` (B, P) of their priors."""
+    total = mean_over_processes(share.sum(), least=1e-6)
+    return {name: loss.sum() / total for name, loss in losses.items()}
 
 
 def distance_to_angle(vectors: Tensor, angle: Tensor) -> Tensor:

@@ -86,6 +86,14 @@ def assigned_first(quality: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return found.values, found.indices
 
 
+def at_points(values: Tensor, index: Tensor, like: Tensor) -> Tensor:
+    """Values (B, K) at points (B, K), as (B, P) of `like`; 0 elsewhere.
+
+    So a sum rounds alike, however many points were looked at.
+    """
+    return torch.zeros_like(like).scatter(1, index, values)
+
+
 def count_priors(matched_gt: Tensor, targets: Targets) -> Tensor:
     """(B, G) how many priors (B, P) are assigned to each box."""
     batch, groups = targets.mask.shape

@@ -26,6 +26,7 @@ from boxwright.models.oriented import (
     decode_at_points,
     head_boxes,
     init_oriented,
+    mean_by_share,
     oriented_losses,
     within,
 )
@@ -130,10 +131,11 @@ class PointsOBB(Detector):
         )
         cls_loss = (focal_loss(logits, wanted) * ~assigned.ignored[..., None]).sum() / positives
         boxes = self.boxes(outputs)
+        losses = oriented_losses(boxes, outputs, gt_boxes, gt_oriented, centerness, self.recipe)
         return {
             "cls": self.recipe.loss_weights.cls * cls_loss,
             "centerness": (centerness_loss * weight).sum() / positives,
-        } | oriented_losses(boxes, outputs, gt_boxes, gt_oriented, centerness, self.recipe)
+        } | mean_by_share(losses, centerness)
 
     def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
         """Of each image: thresholds by class score, ranks by class score times centerness."""

@@ -21,6 +21,7 @@ from boxwright.models.oriented import (
     decode_oriented,
     head_boxes,
     init_oriented,
+    mean_by_share,
     oriented_losses,
     within,
 )
@@ -110,7 +111,8 @@ class RetinaNetOBB(Detector):
         cls_loss = (focal_loss(logits, wanted) * ~assigned.ignored[..., None]).sum()
         cls_loss = self.recipe.loss_weights.cls * cls_loss / mean_over_processes(weight.sum())
         boxes = self.boxes(outputs)
-        return {"cls": cls_loss} | oriented_losses(boxes, outputs, gt_boxes, gt_oriented, weight, self.recipe)
+        losses = oriented_losses(boxes, outputs, gt_boxes, gt_oriented, weight, self.recipe)
+        return {"cls": cls_loss} | mean_by_share(losses, weight)
 
     def scored(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> Scored:
         """Clipped to the images."""
