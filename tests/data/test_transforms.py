@@ -1,5 +1,6 @@
 """Boxes move with pixels, and come home."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from boxwright.config.experiment import AugmentConfig
 from boxwright.data.transforms import (
+    PAD_VALUE,
     compose,
     fit_matrix,
     fitted_size,
@@ -82,6 +84,32 @@ def test_the_content_always_meets_the_canvas():
         room = np.array([160, 120]) - extent
         assert (low >= np.minimum(room, 0) - 1e-9).all()
         assert (low <= np.maximum(room, 0) + 1e-9).all()
+
+
+@given(seed=st.integers(0, 2**32 - 1), away=st.sampled_from([0, 90, 500]))
+@settings(max_examples=100, deadline=None)
+def test_a_warp_looks_at_all_of_the_source_that_the_canvas_shows(seed, away):
+    rng = np.random.default_rng(seed)
+    pixels = cv2.resize(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8), (120, 90))
+    matrix = random_matrix((120, 90), (64, 48), ANY_ANGLE, rng)
+    matrix[:, 2] += (away, -away)
+    half = matrix[:, 2] + matrix[:, :2] @ [0.5, 0.5] - 0.5
+    border = (PAD_VALUE,) * 3
+    whole = cv2.warpAffine(pixels, np.column_stack([matrix[:, :2], half]), (64, 48), borderValue=border)
+    assert np.abs(warp(pixels, matrix, (64, 48)).astype(int) - whole).max() <= 2
+
+
+def test_colours_change_by_gain_and_around_the_middle_grey():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    augment = AugmentConfig(brightness=0.4, contrast=0.5, color=0.3)
+    for seed in range(20):
+        draws = np.random.default_rng(seed)
+        gain = 1 + 0.4 * draws.uniform(-1, 1)
+        gains = gain * (1 + 0.3 * draws.uniform(-1, 1, 3))
+        wanted = (pixels * gains - 128) * (1 + 0.5 * draws.uniform(-1, 1)) + 128
+        found = jitter_colors(pixels, augment, np.random.default_rng(seed))
+        assert np.abs(found - wanted.clip(0, 255)).max() < 0.51
 
 
 def test_colours_stay_as_they_are_without_jitter():

@@ -227,8 +227,11 @@ class DetectionDataset(Dataset):
         landmarks = transform_landmarks(self._landmarks[rows], matrix)
         boxes, inside = visible_part(rotated, (pixels.shape[1], pixels.shape[0]))
         # Of an upright box, what is outside is unknown and doesn't matter.
-        cut = np.column_stack([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2], rotated[:, 4]])
-        rotated = np.where(oriented[:, None], rotated, cut)
+        upright = ~oriented
+        if upright.any():
+            cut = boxes[upright]
+            rotated[upright, :2] = (cut[:, :2] + cut[:, 2:]) / 2
+            rotated[upright, 2:4] = cut[:, 2:] - cut[:, :2]
         kept = inside > 0
         if self.augment is not None:
             lost = inside < self.augment.min_visible

@@ -12,7 +12,6 @@ import numpy as np
 from boxwright.geometry.compilation import kernel
 
 UPRIGHT, ORIENTED = 4, 6  # columns
-MOST_CORNERS = 19  # of four, if each side of a frame added as many as it can
 TINY = 1e-200  # px, whose inverse is finite
 
 
@@ -109,41 +108,6 @@ def rotated_intersection(a, i, b, j):
     area_a = 4 * wa * ha
     # Below this lies only what rounding leaves of boxes that don't meet.
     return min(total, area_a, 4 * wb * hb) if total > 1e-14 * area_a else 0.0
-
-
-@kernel
-def hulls_inside(points, width, height):
-    """Upright hulls (N, 4) xyxy of what of rectangles, their corners (N, 4, 2), lies in a frame; 0: nothing.
-
-    The frame's sides cut one after another: Sutherland and Hodgman, Reentrant Polygon Clipping, CACM 1974.
-    """
-    hulls = np.zeros((len(points), 4))
-    limits = (0.0, width, 0.0, height)
-    own, cut = np.empty((MOST_CORNERS, 2)), np.empty((MOST_CORNERS, 2))
-    for n in range(len(points)):
-        own[:4] = points[n]
-        count = 4
-        for side in range(4):
-            axis, inwards = side // 2, 1 - 2 * (side % 2)
-            kept = 0
-            for i in range(count):
-                j = (i + 1) % count
-                start = inwards * (own[i, axis] - limits[side])
-                end = inwards * (own[j, axis] - limits[side])
-                if start >= 0:
-                    cut[kept] = own[i]
-                    kept += 1
-                if start * end < 0:
-                    cut[kept] = own[i] + start / (start - end) * (own[j] - own[i])
-                    cut[kept, axis] = limits[side]
-                    kept += 1
-            own, cut, count = cut, own, kept
-        for i in range(count):
-            for axis in range(2):
-                place = own[i, axis]
-                hulls[n, axis] = place if i == 0 else min(hulls[n, axis], place)
-                hulls[n, axis + 2] = place if i == 0 else max(hulls[n, axis + 2], place)
-    return hulls
 
 
 @kernel

@@ -71,6 +71,7 @@ def report(run: str | os.PathLike) -> Path:
             facts=_read_facts(folder),
             seconds=float(metrics["seconds"].to_numpy().max()) if len(metrics) else None,
             speed=_last(metrics, "images_per_second"),
+            waiting=_last(metrics, "waiting"),
             evaluations=int(metrics["val/AP"].is_not_null().sum()) if "val/AP" in metrics.columns else 0,
         )
     )

@@ -4,6 +4,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from boxwright.progress import console
 
+WAITING = 0.1  # share of the time, from which on a person should know: train.workers, train.cache_gib
+
 
 class TrainingDisplay:
     """A progress bar over the steps with loss, rate and speed.
@@ -53,9 +55,11 @@ class TrainingDisplay:
         if self.shown and not console.is_terminal and self.done % self.steps_per_epoch == 0:
             console.print(f"epoch {epoch}/{self.epochs}  {self.numbers}")
 
-    def show(self, loss: float, rate: float, speed: float) -> None:
-        """The numbers of the last steps."""
+    def show(self, loss: float, rate: float, speed: float, waiting: float) -> None:
+        """The numbers of the last steps; `waiting`: share of the time in which no batch was ready."""
         self.numbers = f"loss {loss:.3f}  lr {rate:.1e}  {speed:.0f} img/s"
+        if waiting > WAITING:
+            self.numbers += f"  waits {waiting:.0%}"
         self.progress.update(self.task, numbers=self.numbers)
 
     def tell(self, epoch: int, numbers: dict[str, float], seconds: float) -> None:

@@ -26,7 +26,7 @@ from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
 from boxwright.training.learner import Learner
-from boxwright.training.machine import loader_faults, make_accelerator, make_loader, start
+from boxwright.training.machine import ahead, loader_faults, make_accelerator, make_loader, start
 from boxwright.training.metrics import MetricsLog, start_trackers
 from boxwright.training.norms import draws_that_tell
 from boxwright.training.optimization import Plateau
@@ -233,7 +233,7 @@ class Trainer:
         """The batches of each step of an epoch, after those that are done."""
         size, accumulate = self.config.train.batch_size, self.config.train.accumulate
         self.sampler.set_epoch(epoch, done * size)
-        batches = start(self.loader)
+        batches = ahead(self.loader, self.batches - done)
         while done < self.batches:
             step = [next(batches) for _ in range(min(accumulate, self.batches - done))]
             done += len(step)
@@ -243,7 +243,9 @@ class Trainer:
         """What is left of this epoch; the time that batches take counts as training."""
         began = time.perf_counter()
         for step in self.steps_of(self.progress.epoch, self.progress.batch):
-            self.progress.seconds += time.perf_counter() - began
+            waited = time.perf_counter() - began
+            self.progress.seconds += waited
+            self.progress.waited += waited
             yield step
             began = time.perf_counter()
 
@@ -267,10 +269,12 @@ class Trainer:
         images = progress.step * self.config.train.accumulate * self.config.train.batch_size
         numbers = {f"loss/{name}": value for name, value in mean.items()}
         numbers |= {"loss/total": sum(mean.values()), "learning_rate": rate, "seconds": progress.seconds}
-        numbers["images_per_second"] = images * self.accelerator.num_processes / max(progress.seconds, 1e-9)
+        spent = max(progress.seconds, 1e-9)
+        numbers["images_per_second"] = images * self.accelerator.num_processes / spent
+        numbers["waiting"] = progress.waited / spent
         if self.metrics is not None:
             self.metrics.add(progress.step, progress.epoch, numbers)
-        display.show(numbers["loss/total"], rate, numbers["images_per_second"])
+        display.show(numbers["loss/total"], rate, numbers["images_per_second"], numbers["waiting"])
         self._call("log", numbers)
 
     def _evaluate(self, display: TrainingDisplay) -> None:

@@ -1,10 +1,12 @@
 """What a run has to train on: device, precision, loader, signals."""
 
 import atexit
+import itertools
 import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing.process import BaseProcess
@@ -38,6 +40,20 @@ def start(loader: DataLoader) -> Iterator[Batch]:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         _started.update(set(multiprocessing.active_children()) - others)
+
+
+def ahead(loader: DataLoader, count: int) -> Iterator[Batch]:
+    """The loader's first batches; without workers, a thread makes each while the one before is trained on."""
+    batches = itertools.islice(start(loader), count)
+    return batches if loader.num_workers else _made_ahead(batches)
+
+
+def _made_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
 
 
 @cache

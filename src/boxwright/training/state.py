@@ -26,6 +26,7 @@ class Progress:
         best_ap: of the evaluations so far.
         worse: evaluations since the best.
         seconds: spent training.
+        waited: seconds of them in which no batch was ready.
         fresh: parameters that started anew where weights were given for the others; none: all did.
     """
 
@@ -35,6 +36,7 @@ class Progress:
     best_ap: float = -1.0
     worse: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     fresh: list[str] = field(default_factory=list)
 
 

@@ -1,0 +1,60 @@
+"""Batches that are made while one is trained on."""
+
+import threading
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from boxwright.errors import DataError
+from boxwright.training.machine import ahead
+
+PATIENCE = 30.0  # seconds
+
+
+class Numbers(Dataset):
+    """0, 1, 2 …, each of which tells when it is made."""
+
+    def __init__(self, broken: int | None = None):
+        self.made = [threading.Event() for _ in range(6)]
+        self.broken = broken
+
+    def __len__(self):
+        return len(self.made)
+
+    def __getitem__(self, index):
+        self.made[index].set()
+        if index == self.broken:
+            raise DataError("broken")
+        return index
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    yield
+    assert not [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
+
+
+def test_the_next_batch_is_made_before_it_is_asked_for():
+    numbers = Numbers()
+    batches = ahead(DataLoader(numbers, 1), 4)
+    assert next(batches).item() == 0
+    assert numbers.made[1].wait(PATIENCE)
+    assert not numbers.made[2].is_set()  # one is ahead, not the whole epoch
+    assert [batch.item() for batch in batches] == [1, 2, 3]
+    assert not numbers.made[4].is_set()
+
+
+def test_an_error_comes_with_its_own_batch():
+    batches = ahead(DataLoader(Numbers(broken=1), 1), 4)
+    assert next(batches).item() == 0
+    with pytest.raises(DataError, match="broken"):
+        next(batches)
+
+
+def test_batches_that_nobody_wants_any_more_end_their_thread():
+    batches = ahead(DataLoader(Numbers(), 1), 4)
+    assert next(batches).item() == 0
+
+
+def test_workers_make_them_in_their_own_way():
+    assert [batch.item() for batch in ahead(DataLoader(Numbers(), 1, num_workers=1), 4)] == [0, 1, 2, 3]
