@@ -1,12 +1,17 @@
 """Batches that are made while one is trained on."""
 
 import threading
+import time
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
+import boxwright
+from boxwright.data.dataset import DetectionDataset
 from boxwright.errors import DataError
+from boxwright.training.display import TrainingDisplay
 from boxwright.training.machine import ahead
+from tests.scenes import square_experiment
 
 PATIENCE = 30.0  # seconds
 
@@ -30,8 +35,9 @@ class Numbers(Dataset):
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
+    before = set(threading.enumerate())
     yield
-    assert not [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
+    assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("ThreadPoolExecutor")]
 
 
 def test_the_next_batch_is_made_before_it_is_asked_for():
@@ -58,3 +64,25 @@ def test_batches_that_nobody_wants_any_more_end_their_thread():
 
 def test_workers_make_them_in_their_own_way():
     assert [batch.item() for batch in ahead(DataLoader(Numbers(), 1, num_workers=1), 4)] == [0, 1, 2, 3]
+
+
+def test_a_run_tells_how_long_it_waits_for_slow_data(tmp_path, monkeypatch):
+    make = DetectionDataset.__getitem__
+
+    def make_slowly(dataset, key):
+        time.sleep(0.3)
+        return make(dataset, key)
+
+    monkeypatch.setattr(DetectionDataset, "__getitem__", make_slowly)
+    told = []
+    config = square_experiment(tmp_path, epochs=2, log_every=1)
+    boxwright.train(config, runs=tmp_path, callbacks={"log": lambda trainer, numbers: told.append(numbers)})
+    assert 0.5 < told[-1]["waiting"] < 1
+
+
+def test_the_display_tells_of_waiting_where_it_is_much():
+    display = TrainingDisplay(10, 0, 5, shown=False)
+    display.show(1.0, 0.1, 50, 0.35)
+    assert display.numbers.endswith("50 img/s  waits 35%")
+    display.show(1.0, 0.1, 50, 0.05)
+    assert display.numbers.endswith("50 img/s")
