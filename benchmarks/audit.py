@@ -2,6 +2,7 @@
 
 python -m benchmarks.audit bccd     # blood cells: 292 images
 python -m benchmarks.audit hituav   # oriented boxes from a drone: 480 images
+python -m benchmarks.audit checked  # blood cells, of which 72 images were checked by eye and alone are judged
 python -m benchmarks.audit scenes   # 280 synthetic scenes: labels without other faults
 
 Faults of every kind are planted (`boxwright data corrupt`), five folds are trained on the faulty labels, and
@@ -25,6 +26,7 @@ from cleanlab.object_detection.rank import (
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.repaired import checked
 from boxwright.auditing.evidence import SAME
 from boxwright.auditing.pairs import overlapping
 from boxwright.auditing.planting import corrupt
@@ -34,10 +36,15 @@ from boxwright.config import load_config
 from boxwright.data import formats
 from boxwright.data.sources import load_parts, mark_ignored
 from boxwright.data.synthetic import make_scenes
-from boxwright.data.tables import Tables
+from boxwright.data.tables import Tables, concat
 from boxwright.training.folds import out_of_fold
 
-SETS = {"bccd": ("bccd.yaml", 16), "hituav": ("hituav_obb.yaml", 40), "scenes": ("hituav_obb.yaml", 96)}
+SETS = {
+    "bccd": ("bccd.yaml", 16),
+    "hituav": ("hituav_obb.yaml", 40),
+    "checked": ("bccd.yaml", 16),
+    "scenes": ("hituav_obb.yaml", 96),
+}
 SCENES, SIZE = 280, (320, 256)
 THRESHOLDS = ({}, {"high_probability_threshold": 0.3}, {"low_probability_threshold": 0.3})
 NUMBERS = ("planted", "precision", "recall", "recall at 0.9", "AP", "ECE")
@@ -54,11 +61,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/audit"))
     options = parser.parse_args()
     folder = options.out / f"{options.set}-{options.seed}"
-    clean, config = load(options)
+    clean, judged, config = load(options)
     planted, *others = [corrupt(clean, seed=options.seed + n) for n in range(options.plantings)]
     found = out_of_fold(planted.tables, config, folder, seed=options.seed)
-    rows = means([score_audit(suspect(p.tables, found), p.answers) for p in (planted, *others)])
-    theirs = beside(planted.tables, found, planted.answers)
+    own = pl.col("image_id").is_in(np.flatnonzero(judged))
+    rows = means(
+        [score_audit(suspect(p.tables, found).filter(own), p.answers.filter(own)) for p in (planted, *others)]
+    )
+    theirs = beside(planted.tables, found, planted.answers.filter(own), judged)
     table = Table("kind", *NUMBERS, "AP of cleanlab's", box=None)
     for row in rows:
         numbers = [row[n] for n in NUMBERS[1:]] + [theirs.get(row["kind"])]
@@ -76,16 +86,21 @@ def means(scores: list[list[dict]]) -> list[dict]:
     return order.agg(pl.col("planted").first(), pl.col(NUMBERS[1:]).mean()).to_dicts()
 
 
-def load(options: argparse.Namespace) -> tuple[Tables, dict]:
-    """Labels, and the experiment of a fold."""
+def load(options: argparse.Namespace) -> tuple[Tables, np.ndarray, dict]:
+    """Labels, the images (N,) bool whose faults are judged, and the experiment of a fold."""
     file, epochs = SETS[options.set]
     config = load_config(Path("configs") / file)
     content = config.model_dump(mode="json")
     content["train"] |= {"minutes": None, "epochs": options.epochs or epochs, "evaluate_every": 1_000_000}
     content["train"]["batch_size"] = 8  # of few epochs steps count
     if options.set != "scenes":
-        (labels,), _ = load_parts(config.data)
-        return mark_ignored(labels, config.data.ignore), content
+        (labels,), val = load_parts(config.data)
+        labels = mark_ignored(labels, config.data.ignore)
+        judged = np.ones(len(labels.images), dtype=bool)
+        if options.set == "checked":
+            labels = concat([labels, checked(val)])
+            judged = np.arange(len(labels.images)) >= len(judged)
+        return labels, judged, content
     scenes = options.out / "scenes"
     if not (scenes / "truth.parquet").is_file():
         formats.write(make_scenes(scenes, SCENES, size=SIZE), scenes / "truth.parquet")
@@ -93,17 +108,17 @@ def load(options: argparse.Namespace) -> tuple[Tables, dict]:
     content["model"]["heading"] = True
     content["augment"] |= {"crop": None, "focus": 0.0}
     content["data"]["ignore"] = []
-    return formats.read(scenes / "truth.parquet"), content
+    return formats.read(scenes / "truth.parquet"), np.ones(SCENES, dtype=bool), content
 
 
-def beside(labels: Tables, found: Tables, answers: pl.DataFrame) -> dict[str, float]:
-    """AP of cleanlab's rankings by kind."""
+def beside(labels: Tables, found: Tables, answers: pl.DataFrame, judged: np.ndarray) -> dict[str, float]:
+    """AP of cleanlab's rankings by kind, in the images that are judged."""
     hulls, boxes = labels.upright(), labels.boxes["category_id"].to_numpy()
     rows = labels.rows_by_image()
     corners = np.column_stack([hulls[:, :2], hulls[:, :2] + hulls[:, 2:]])
     given = [{"bboxes": corners[own], "labels": boxes[own]} for own in rows]
     predicted, order = _by_class(found)
-    kept = [n for n, own in enumerate(rows) if len(own) and sum(map(len, predicted[n]))]
+    kept = [n for n in np.flatnonzero(judged) if len(rows[n]) and sum(map(len, predicted[n]))]
     own = {"labels": [given[n] for n in kept], "predictions": [predicted[n] for n in kept]}
     label_rows, prediction_rows = (np.concatenate([part[n] for n in kept]) for part in (rows, order))
     best: dict[str, float] = {}

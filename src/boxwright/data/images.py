@@ -134,7 +134,7 @@ def load_image(path: str | os.PathLike, size: tuple[int, int] | None = None) -> 
         try:
             image.load()
             if upright:
-                image = ImageOps.exif_transpose(image)
+                image = _upright(image)
             pixels = _to_rgb(image)
         except (OSError, ValueError, SyntaxError, MemoryError) as error:
             raise DataError(f"{path}: can't be decoded: {error}.") from error
@@ -169,7 +169,7 @@ def decode_upload(image: Image.Image) -> np.ndarray:
     """
     with upload_faults():
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(_upright(image))
 
 
 def as_pixels(image: np.ndarray | Image.Image) -> np.ndarray:
@@ -222,6 +222,11 @@ def open_image(path: str | os.PathLike) -> Image.Image:
         image.close()
         raise DataError(f"{path}: {width} x {height} is more than {MAX_PIXELS:,} pixels.")
     return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says; itself where it says nothing, of which `exif_transpose` would make a copy."""
+    return image if image.getexif().get(EXIF_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
