@@ -73,7 +73,8 @@ bench-serving: install  ## the service beside LitServe: make bench-serving CHECK
 	$(BIN)/uv sync --frozen --inexact --extra serve --extra bench --group dev
 	$(BIN)/python -m benchmarks.serving --checkpoint $(CHECKPOINT) --images $(IMAGES)
 
-bench-models: install  ## training and inference beside torchvision's detectors
+bench-models: install  ## training and inference beside torchvision's and transformers' detectors
+	$(BIN)/uv sync --frozen --inexact --extra train --group dev --group parity
 	$(BIN)/python -m benchmarks.models
 
 clean:  ## remove the environment and the demo's files

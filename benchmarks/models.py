@@ -281,8 +281,13 @@ def measure(
     only: str, batch: int, rounds: int, device: torch.device, precisions: list[torch.dtype]
 ) -> list[dict]:
     rows = []
-    installed = find_spec("transformers") is not None
-    chosen = [p for p in PAIRS if only in p[0] and (installed or not isinstance(p[3], str))]
+    chosen = [p for p in PAIRS if only in p[0]]
+    if not chosen:
+        raise SystemExit(f"--only '{only}', expected a part of {', '.join(p[0] for p in PAIRS)}")
+    left = [p[0] for p in chosen if isinstance(p[3], str)] if find_spec("transformers") is None else []
+    if left:
+        print(f"without transformers (uv sync --group parity) are left out: {', '.join(left)}")
+    chosen = [p for p in chosen if p[0] not in left]
     for (name, side, config, make), precision in itertools.product(chosen, precisions):
         torch.manual_seed(0)
         ours = Ours(config, device, precision)
