@@ -83,6 +83,6 @@ def test_a_run_tells_how_long_it_waits_for_slow_data(tmp_path, monkeypatch):
 def test_the_display_tells_of_waiting_where_it_is_much():
     display = TrainingDisplay(10, 0, 5, shown=False)
     display.show(1.0, 0.1, 50, 0.35)
-    assert display.numbers.endswith("50 img/s  waits 35%")
+    assert display.numbers == "loss 1.000  waits 35%  50 img/s"
     display.show(1.0, 0.1, 50, 0.05)
-    assert display.numbers.endswith("50 img/s")
+    assert display.numbers == "loss 1.000  lr 1.0e-01  50 img/s"

@@ -57,9 +57,9 @@ class TrainingDisplay:
 
     def show(self, loss: float, rate: float, speed: float, waiting: float) -> None:
         """The numbers of the last steps; `waiting`: share of the time in which no batch was ready."""
-        self.numbers = f"loss {loss:.3f}  lr {rate:.1e}  {speed:.0f} img/s"
-        if waiting > WAITING:
-            self.numbers += f"  waits {waiting:.0%}"
+        # 80 columns have no room for a fourth.
+        third = f"waits {waiting:.0%}" if waiting > WAITING else f"lr {rate:.1e}"
+        self.numbers = f"loss {loss:.3f}  {third}  {speed:.0f} img/s"
         self.progress.update(self.task, numbers=self.numbers)
 
     def tell(self, epoch: int, numbers: dict[str, float], seconds: float) -> None:
