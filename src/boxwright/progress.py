@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+WAITING = 0.1  # share of a training's time without data, from which on a person should know
 # Of several processes only the first speaks.
 console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
 

@@ -22,6 +22,7 @@ from boxwright.evaluation.confusion import confusion
 from boxwright.evaluation.evaluate import Evaluation, evaluate
 from boxwright.evaluation.landmarks import landmarks
 from boxwright.evaluation.reading import Reading, by_category, last_of_equal
+from boxwright.progress import WAITING
 from boxwright.reporting import plots
 from boxwright.reporting.examples import box_rows, pictures_of
 from boxwright.reporting.page import Picture, environment
@@ -72,6 +73,7 @@ def report(run: str | os.PathLike) -> Path:
             seconds=float(metrics["seconds"].to_numpy().max()) if len(metrics) else None,
             speed=_last(metrics, "images_per_second"),
             waiting=_last(metrics, "waiting"),
+            much=WAITING,
             evaluations=int(metrics["val/AP"].is_not_null().sum()) if "val/AP" in metrics.columns else 0,
         )
     )

@@ -2,9 +2,7 @@
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from boxwright.progress import console
-
-WAITING = 0.1  # share of the time, from which on a person should know: train.workers, train.cache_gib
+from boxwright.progress import WAITING, console
 
 
 class TrainingDisplay:
