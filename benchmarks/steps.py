@@ -18,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.models import Ours, scene, seconds
 from boxwright.config.experiment import OptimizerConfig
+from boxwright.models.memory import keep_memory
 from boxwright.training.optimization import make_average, make_optimizer
 
 PRODUCTS = re.compile(r"conv|mm$|dot_product|attention|linear_pointwise")
@@ -38,6 +39,8 @@ class Step(Ours):
 
     def __init__(self, config: dict, device: torch.device, precision: torch.dtype, compiled: bool):
         super().__init__(config, device, precision, compiled)
+        if device.type == "cpu":
+            keep_memory()
         self.optimizer = make_optimizer(self.model, OptimizerConfig(lr=1e-5))
         self.average = make_average(self.model, 0.998)
 

@@ -1,6 +1,7 @@
 """Backbones, necks and their options, as a config names them."""
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -93,6 +94,23 @@ def test_backbones_by_name(name):
         maps = backbone(torch.empty(1, 3, 64, 64))
     assert [m.shape[-1] for m in maps] == [8, 4, 2]
     assert [m.shape[1] for m in maps] == backbone.channels
+
+
+@pytest.mark.parametrize(("strides", "indices"), [((8, 32), (2, 4)), ((2, 16), (0, 3))])
+def test_a_resnet_is_timms_own_with_its_gradients(strides, indices):
+    torch.manual_seed(0)
+    ours = TimmBackbone("resnet18", strides=strides)
+    theirs = timm.create_model("resnet18", features_only=True, out_indices=indices)
+    theirs.load_state_dict(ours.body.state_dict())
+    images = torch.rand(2, 3, 64, 96)
+    for model in (ours, theirs):
+        torch.stack([m.square().mean() for m in model(images)]).sum().backward()
+    grads = [[p.grad for p in model.parameters()] for model in (ours.body, theirs)]
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+    pairs = zip(ours.eval()(images), theirs.eval()(images), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    stem = list(ours.body)[2:4]
+    assert stem == (["act1", "maxpool"] if 2 in strides else ["maxpool", "act1"])
 
 
 def test_options_that_do_not_fit_are_refused():

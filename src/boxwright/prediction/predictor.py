@@ -26,6 +26,7 @@ from boxwright.models.detector import Detector, collate_for
 from boxwright.models.exported import ExportedDetector, load_exported
 from boxwright.models.folding import fold_norms
 from boxwright.models.foreign import is_foreign, load_foreign
+from boxwright.models.memory import keep_memory
 from boxwright.models.onnx import OnnxDetector
 from boxwright.prediction.detect import detect, detect_images, to_tables
 from boxwright.prediction.sweep import sweep_angles, sweep_images
@@ -214,6 +215,8 @@ def prepare(model: Detector, device: str | None, runtime: str) -> tuple[Detector
     if isinstance(model, ExportedDetector) and runtime in RUNTIMES:
         return model, _device(device or "cpu", "onnx")
     where = _device(device, runtime)
+    if where.type == "cpu":
+        keep_memory()
     model = fold_norms(model).to(where)
     return (OnnxDetector(model) if runtime == "onnx" else model), where
 

@@ -24,6 +24,7 @@ from boxwright.data.sampling import EpochSampler
 from boxwright.data.targets import Batch
 from boxwright.errors import DataError
 from boxwright.models.detector import Detector, collate_for
+from boxwright.models.memory import keep_memory
 
 _started: "WeakSet[BaseProcess]" = WeakSet()  # loaders' workers
 
@@ -114,9 +115,11 @@ def choose_precision(wanted: str) -> str:
 def make_accelerator(settings: TrainConfig, folder: Path) -> Accelerator:
     """Device, precision and processes of a run, and the trackers of its folder."""
     AcceleratorState._reset_state()  # an earlier run's of this process, whose precision it would keep
+    if cpu := on_cpu():
+        keep_memory()
     return Accelerator(
         mixed_precision=choose_precision(settings.precision),
-        cpu=on_cpu(),
+        cpu=cpu,
         log_with=list(settings.trackers) or None,
         project_dir=folder,
     )

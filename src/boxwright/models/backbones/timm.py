@@ -3,7 +3,7 @@
 import logging
 
 import timm
-from timm.models._features import FeatureInfo
+from timm.models._features import FeatureInfo, FeatureListNet
 from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
@@ -66,6 +66,7 @@ class TimmBackbone(nn.Module):
         if drop_path:
             options["drop_path_rate"] = drop_path
         self.body = _create(name, pretrained, options)
+        _pool_before_relu(self.body)
         self.channels = _feature_info(self.body).channels()
         self.strides = strides
         self.norm_eval = norm_eval
@@ -102,6 +103,17 @@ def _create(name: str, pretrained: bool, options: dict) -> nn.Module:
             # timm and the hub raise whatever their HTTP client does; these are their common parents.
             logger.warning("no pretrained weights for %s (%s); it starts from random ones.", name, error)
     return timm.create_model(name, features_only=True, **options)
+
+
+def _pool_before_relu(body: nn.Module) -> None:
+    """A ResNet's stem pools before its ReLU, which then sees a quarter: the same map and gradients."""
+    if not isinstance(body, FeatureListNet) or "act1" in body.return_layers:
+        return
+    layers = dict(body.items())
+    if isinstance(layers.get("act1"), nn.ReLU) and isinstance(layers.get("maxpool"), nn.MaxPool2d):
+        names = [{"act1": "maxpool", "maxpool": "act1"}.get(name, name) for name in layers]
+        body.clear()
+        body.update({name: layers[name] for name in names})
 
 
 def _stride_first(body: nn.Module, name: str) -> None:
