@@ -1,4 +1,4 @@
-"""Training steps and predictions in processes that keep freed memory and, by turns, in ones that give it back.
+"""Steps and predictions of processes that keep freed memory and, by turns, of ones that give it back.
 
 python -m benchmarks.kept_memory --batch 8 --only compact
 
