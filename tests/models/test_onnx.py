@@ -1,9 +1,12 @@
 """Every detector as an ONNX file, run by onnxruntime."""
 
+import onnx
 import pytest
+import timm
 import torch
 
-from boxwright.models.onnx import KEPT, OnnxDetector
+from boxwright.models.folding import fold_norms
+from boxwright.models.onnx import KEPT, OnnxDetector, open_session, trace
 from tests.models.test_detectors import CONFIGS, LARGE, make
 
 NAMES = [
@@ -38,3 +41,28 @@ def test_graphs_are_kept_for_the_shapes_met_lately():
         assert graph(torch.zeros(1, 3, 32, 32 * (n + 1)))["points"].max() < 32 * (n + 1)
     threads = torch.get_num_threads()
     assert list(graph.sessions) == [(32, 32 * (n + 1), threads) for n in range(2, KEPT + 2)]
+
+
+class _Tuple(torch.nn.Module):
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, images):
+        return tuple(self.body(images))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("shift", "copies"), [(0.3, 0), (-0.3, 1)])
+def test_an_hgnets_stem_is_timms_own_where_its_windows_reach_beyond_the_border(shift, copies):
+    torch.manual_seed(0)
+    body = timm.create_model("hgnetv2_b0", features_only=True, out_indices=(0, 3)).eval()
+    body.stem.stem1.lab.bias.fill_(shift)  # below zero, a border of zeros is more than what a window holds
+    body.stem.stem1.bn.bias.fill_(-0.5)  # so that many are cut at zero
+    images = torch.rand(3, 3, 64, 96)
+    graph = trace(_Tuple(fold_norms(fold_norms(body))), images, ["low", "high"], {"images": {0: "batch"}})
+    kinds = [node.op_type for node in onnx.load_from_string(graph).graph.node]
+    assert kinds.count("Pad") == copies
+    found = open_session(graph, 1).run(None, {"images": images.numpy()})
+    for ours, theirs in zip(found, body(images), strict=True):
+        torch.testing.assert_close(torch.from_numpy(ours), theirs, rtol=1e-4, atol=1e-5)

@@ -2,13 +2,18 @@
 
 import copy
 from itertools import pairwise
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from boxwright.models.backbones.stems import ReachingStem
+from boxwright.models.layers import Normalize
 from boxwright.models.necks.hybrid import RepBlock
+
+if TYPE_CHECKING:
+    from timm.models.hgnet import StemV2
 
 Model = TypeVar("Model", bound=nn.Module)
 # By name, so that detectors without timm don't wait for its import.
@@ -21,8 +26,8 @@ def fold_norms(model: Model) -> Model:
     """A copy in eval mode, for prediction only, whose batch norms are part of the convolutions.
 
     Folded are a convolution and the plain batch norm right after it, in modules that call their children in
-    order and in the blocks of timm's ResNets and HGNets, and the two convolutions of a `RepBlock`; whatever
-    else there is stays as it is.
+    order and in the blocks of timm's ResNets and HGNets, and the two convolutions of a `RepBlock`. An HGNet's
+    stem scales images itself (see `ReachingStem`). Whatever else there is stays as it is.
     """
     folded = copy.deepcopy(model).eval()
     for parent in folded.modules():
@@ -46,7 +51,19 @@ def fold_norms(model: Model) -> Model:
             if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
                 setattr(holder, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, norm_name, nn.Identity())
-    for block in folded.modules():
-        if isinstance(block, RepBlock):
-            block.merge()
+    for parent in list(folded.modules()):
+        if isinstance(parent, RepBlock):
+            parent.merge()
+        for name, child in parent.named_children():
+            if type(child).__name__ == "StemV2" and not isinstance(parent, ReachingStem):
+                _scale_inside(folded, cast("StemV2", child))
+                setattr(parent, name, ReachingStem(cast("StemV2", child)))
     return folded.to(memory_format=torch.channels_last)
+
+
+def _scale_inside(model: nn.Module, stem: "StemV2") -> None:
+    """The first convolution scales the images, where nothing is taken from them."""
+    normalize, conv = getattr(model, "normalize", None), cast(nn.Conv2d, stem.stem1.conv)
+    if isinstance(normalize, Normalize) and not normalize.mean.any():
+        conv.weight.data /= normalize.variance.sqrt()[:, None, None]
+        model.normalize = Normalize((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
