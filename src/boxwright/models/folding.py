@@ -27,7 +27,7 @@ def fold_norms(model: Model) -> Model:
 
     Folded are a convolution and the plain batch norm right after it, in modules that call their children in
     order and in the blocks of timm's ResNets and HGNets, and the two convolutions of a `RepBlock`. An HGNet's
-    stem scales images itself (see `ReachingStem`). Whatever else there is stays as it is.
+    stem scales images itself and is a `ReachingStem`. Whatever else there is stays as it is.
     """
     folded = copy.deepcopy(model).eval()
     for parent in folded.modules():
