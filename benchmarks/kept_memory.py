@@ -18,9 +18,8 @@ from benchmarks.steps import MODELS, Step
 from boxwright.models.memory import keep_memory
 
 CPU = torch.device("cpu")
-OWN = {
-    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"
-}  # glibc's default; boxwright leaves the allocator alone
+# glibc's default, but set, so that boxwright leaves the allocator alone.
+OWN = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"}
 
 
 def measure(name: str, what: str, batch: int, repeats: int) -> float:

@@ -212,11 +212,12 @@ def prepare(model: Detector, device: str | None, runtime: str) -> tuple[Detector
     Raises:
         ConfigError: an unknown runtime, or one that isn't for the device.
     """
-    if isinstance(model, ExportedDetector) and runtime in RUNTIMES:
-        return model, _device(device or "cpu", "onnx")
-    where = _device(device, runtime)
+    exported = isinstance(model, ExportedDetector) and runtime in RUNTIMES
+    where = _device(device or "cpu", "onnx") if exported else _device(device, runtime)
     if where.type == "cpu":
         keep_memory()
+    if exported:
+        return model, where
     model = fold_norms(model).to(where)
     return (OnnxDetector(model) if runtime == "onnx" else model), where
 
