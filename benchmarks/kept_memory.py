@@ -13,7 +13,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.models import scene, seconds
+from benchmarks.models import named, scene, seconds
 from benchmarks.steps import MODELS, Step
 from boxwright.models.memory import keep_memory
 
@@ -62,8 +62,8 @@ def main() -> None:
     if not keep_memory():
         raise SystemExit("nothing to compare: another allocator than glibc's, or the environment sets it.")
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, batch {options.batch}", flush=True)
-    for name, side, _ in MODELS:
-        for what in ("train", "predict") if options.only in name else ():
+    for name, side, _ in named(options.only, MODELS):
+        for what in ("train", "predict"):
             arguments = name, what, str(options.batch), str(options.repeats)
             turns = [(in_process(OWN, *arguments), in_process({}, *arguments)) for _ in range(options.rounds)]
             back, kept = (median(times) for times in zip(*turns))

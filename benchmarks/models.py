@@ -277,13 +277,19 @@ def describe(model: torch.nn.Module, side: int, device: torch.device) -> tuple[f
     return parameters, counter.get_total_flops() / 1e9
 
 
+def named(only: str, detectors: tuple[tuple, ...]) -> list[tuple]:
+    """Those with `only` in their names."""
+    chosen = [d for d in detectors if only in d[0]]
+    if not chosen:
+        raise SystemExit(f"--only '{only}', expected a part of {', '.join(d[0] for d in detectors)}")
+    return chosen
+
+
 def measure(
     only: str, batch: int, rounds: int, device: torch.device, precisions: list[torch.dtype]
 ) -> list[dict]:
     rows = []
-    chosen = [p for p in PAIRS if only in p[0]]
-    if not chosen:
-        raise SystemExit(f"--only '{only}', expected a part of {', '.join(p[0] for p in PAIRS)}")
+    chosen = named(only, PAIRS)
     left = [p[0] for p in chosen if isinstance(p[3], str)] if find_spec("transformers") is None else []
     if left:
         print(f"without transformers (uv sync --group parity) are left out: {', '.join(left)}")

@@ -16,7 +16,7 @@ import time
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.models import Ours, scene, seconds
+from benchmarks.models import Ours, named, scene, seconds
 from boxwright.config.experiment import OptimizerConfig
 from boxwright.models.memory import keep_memory
 from boxwright.training.optimization import make_average, make_optimizer
@@ -90,8 +90,7 @@ def main() -> None:
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     print(f"{where}, torch {torch.__version__}, batch {options.batch}", flush=True)
     precisions = options.precision or list(PRECISIONS)[: 1 + (device.type == "cuda")]
-    chosen = [m for m in MODELS if options.only in m[0]]
-    for (name, side, config), precision in itertools.product(chosen, precisions):
+    for (name, side, config), precision in itertools.product(named(options.only, MODELS), precisions):
         torch.manual_seed(0)
         step = Step(config, device, PRECISIONS[precision], options.compile)
         step.prepare(*scene(options.batch, side, 20))

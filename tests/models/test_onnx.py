@@ -66,3 +66,26 @@ def test_an_hgnets_stem_is_timms_own_where_its_windows_reach_beyond_the_border(s
     found = open_session(graph, 1).run(None, {"images": images.numpy()})
     for ours, theirs in zip(found, body(images), strict=True):
         torch.testing.assert_close(torch.from_numpy(ours), theirs, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_convolutions_of_an_hgnet_take_in_its_affine_blocks():
+    torch.manual_seed(0)
+    body = timm.create_model("hgnetv2_b0", features_only=True, out_indices=(0, 3)).eval()
+    blocks = [m for m in body.modules() if type(m).__name__ == "LearnableAffineBlock"]
+    for n, block in enumerate(blocks):
+        block.scale.fill_(-1.2 if n % 3 == 1 else 0.8)
+        block.bias.normal_(0, 0.2)
+    for norm in (m for m in body.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.bias.normal_(0, 0.5)  # so that ReLUs cut some
+    images = torch.rand(2, 3, 64, 96)
+    folded = fold_norms(body)
+    graph = trace(_Tuple(folded), images, ["low", "high"], {"images": {0: "batch"}})
+    kinds = [node.op_type for node in onnx.load_from_string(graph).graph.node]
+    assert blocks
+    assert "Mul" not in kinds
+    assert kinds.count("Add") == sum(getattr(m, "residual", False) for m in body.modules())
+    found = open_session(graph, 1).run(None, {"images": images.numpy()})
+    for ours, exported, theirs in zip(folded(images), found, body(images), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(torch.from_numpy(exported), theirs, rtol=1e-3, atol=1e-4)

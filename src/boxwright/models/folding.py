@@ -2,7 +2,7 @@
 
 import copy
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -27,7 +27,8 @@ def fold_norms(model: Model) -> Model:
 
     Folded are a convolution and the plain batch norm right after it, in modules that call their children in
     order and in the blocks of timm's ResNets and HGNets, and the two convolutions of a `RepBlock`. An HGNet's
-    stem scales images itself and is a `ReachingStem`. Whatever else there is stays as it is.
+    convolutions take in the affine blocks behind their ReLUs, its stem scales images itself and is a
+    `ReachingStem`. Whatever else there is stays as it is.
     """
     folded = copy.deepcopy(model).eval()
     for parent in folded.modules():
@@ -51,6 +52,8 @@ def fold_norms(model: Model) -> Model:
             if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
                 setattr(holder, conv_name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, norm_name, nn.Identity())
+        if "ConvBNAct" in kinds:
+            _take_in_affine(parent)
     for parent in list(folded.modules()):
         if isinstance(parent, RepBlock):
             parent.merge()
@@ -59,6 +62,20 @@ def fold_norms(model: Model) -> Model:
                 _scale_inside(folded, cast("StemV2", child))
                 setattr(parent, name, ReachingStem(cast("StemV2", child)))
     return folded.to(memory_format=torch.channels_last)
+
+
+def _take_in_affine(layer: Any) -> None:
+    """The affine block of a `ConvBNAct`: s·max(x, 0) + b = max(s·x + b, b), min where s is negative."""
+    conv = layer.conv
+    if isinstance(layer.lab, nn.Identity) or not isinstance(layer.bn, nn.Identity):
+        return
+    scale, bias = layer.lab.scale.item(), layer.lab.bias.item()
+    conv.weight.data *= scale
+    conv.bias.data = conv.bias.data * scale + bias
+    if scale < 0 or bias != 0:
+        bounds = (bias, float("inf")) if scale >= 0 else (float("-inf"), bias)
+        layer.act = nn.Hardtanh(*bounds)
+    layer.lab = nn.Identity()
 
 
 def _scale_inside(model: nn.Module, stem: "StemV2") -> None:

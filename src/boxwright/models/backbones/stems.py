@@ -23,9 +23,8 @@ class ReachingStem(nn.Module):
     def __init__(self, stem: "StemV2"):
         super().__init__()
         self.stem = stem
-        lab = stem.stem1.lab
         # Then a border of zeros, as timm has it, is never more than what a window holds.
-        self.positive = isinstance(lab, nn.Identity) or all(p.item() >= 0 for p in lab.parameters())
+        self.positive = isinstance(stem.stem1.lab, nn.Identity) and _least(stem.stem1.act) >= 0
 
     def forward(self, images: Tensor) -> Tensor:
         stem = self.stem
@@ -35,6 +34,10 @@ class ReachingStem(nn.Module):
         pooled = _PoolAhead.apply(maps) if self.positive else stem.pool(F.pad(maps, (0, 1, 0, 1)))
         halved = _reach(stem.stem2b, _reach(stem.stem2a, maps))
         return stem.stem4(stem.stem3(torch.cat([pooled, halved], dim=1)))
+
+
+def _least(act: nn.Module) -> float:
+    return act.min_val if isinstance(act, nn.Hardtanh) else 0.0  # else a ReLU
 
 
 def _reach(layer: "ConvBNAct", maps: Tensor) -> Tensor:
