@@ -150,6 +150,29 @@ def test_a_plan_is_what_a_run_does(tmp_path, monkeypatch):
     assert (two.together, two.steps_per_epoch) == (12, 1)
 
 
+def test_a_rate_is_for_a_number_of_images_a_step(tmp_path, monkeypatch, capsys):
+    config = square_experiment(tmp_path, epochs=1, batch_size=2, accumulate=2)
+    file = tmp_path / "squares.yaml"
+    file.write_text(dump_config(config))
+    scaled = ["train.optimizer.lr=0.003", "train.optimizer.lr_batch=6", "train.schedule.warmup_steps=0"]
+    assert boxwright.schedule(file, scaled).rates[0] == pytest.approx(0.002)
+    assert boxwright.schedule(file, scaled, processes=2).rates[0] == pytest.approx(0.004)
+    rates, honest = [], Trainer.step
+
+    def look(self, batches):
+        rates.append(self.learner.rate)
+        return honest(self, batches)
+
+    monkeypatch.setattr(Trainer, "step", look)
+    boxwright.train(file, scaled, runs=tmp_path / "runs")
+    assert rates[0] == pytest.approx(0.002)
+    told = " ".join(capsys.readouterr().err.split())
+    assert (
+        "batches of 2, 2 of them a step, about 2 steps an epoch, adamw from 0.002 (0.003 for 6 images)"
+        in told
+    )
+
+
 def test_a_rate_falls_when_evaluations_get_no_better():
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     config = ScheduleConfig(name="plateau", warmup_steps=4, gamma=0.5, patience=2, final=0.2)

@@ -97,7 +97,7 @@ def test_from_a_file_from_weights_and_in_the_middle_of_a_run(tmp_path):
     state = (run / "checkpoints" / "state.pt").read_bytes()
     options = {"steps": (20, 30), "seeds": 2, "low": 1e-5, "high": 0.1}
     found = boxwright.lr_find(file, ["train.optimizer.name=sgd"], **options)
-    assert found.optimizer == "sgd"
+    assert (found.optimizer, found.images, found.scaled) == ("sgd", config.train.batch_size, False)
     assert [curve.shape for curve in found.losses] == [(2, 20), (2, 30)]
     assert not np.array_equal(found.losses[0][0], found.losses[0][1])
     assert found.recommended == found.rows()[1]["recommended"]

@@ -33,7 +33,10 @@ def lr_find(
 
     found = find(experiment, changes, steps or (100,), seeds, low, high)
     print_rows(found.shown())
-    typer.echo(f"Recommended for {found.optimizer}: --set train.optimizer.lr={found.recommended:.2g}")
+    wanted = f"--set train.optimizer.lr={found.recommended:.2g}"
+    if found.scaled:
+        wanted += f" --set train.optimizer.lr_batch={found.images}"
+    typer.echo(f"Recommended for {found.optimizer}, {found.images} images a step: {wanted}")
     if output is not None:
         found.write(output, f"Learning rates of {experiment.stem}")
         typer.echo(f"Page: {output}")

@@ -234,11 +234,23 @@ class OptimizerConfig(Part):
     # orthogonal steps of matrices, AdamW's of the rest
     name: Literal["adamw", "sgd", "schedule_free", "muon"] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 2.0e-3
+    # images a step, of all processes, that lr is meant for: with others it changes in proportion; null: lr as
+    # it is
+    lr_batch: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0)] = 0.03
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of sgd
     power: Annotated[float, Field(ge=0)] = 3.0  # schedule_free: its mean takes step k with weight k ** power
     # factor on the rate of the backbone's last stage, once more for each stage before it; 1: all learn alike
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    def rate(self, images: int) -> float:
+        """Of steps of so many images (linear scaling; Goyal et al., Large Minibatches, 2017, section 2.1)."""
+        return self.lr if self.lr_batch is None else self.lr * images / self.lr_batch
+
+    def describe(self, images: int) -> str:
+        """Name and rate of steps of so many images."""
+        meant = "" if self.lr_batch is None else f" ({self.lr:g} for {self.lr_batch} images)"
+        return f"{self.name} from {self.rate(images):g}{meant}"
 
 
 class ScheduleConfig(Part):
@@ -296,6 +308,10 @@ class TrainConfig(Part):
         Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "trackio", "wandb"], ...
     ] = ()
     keep: Annotated[int, Field(ge=0)] = 0  # last epochs whose weights are kept, for `boxwright average`
+
+    def images_a_step(self, processes: int) -> int:
+        """Of all processes together."""
+        return self.batch_size * self.accumulate * processes
 
     @model_validator(mode="after")
     def _epochs_or_minutes(self) -> "TrainConfig":

@@ -287,14 +287,14 @@ def _calibration(evaluation: Evaluation) -> Section:
 def _training(run: Path, config: ExperimentConfig) -> Section:
     place = run / "environment.json"
     facts = json.loads(place.read_text()) if place.is_file() else {}
-    numbers: dict[str, Any] = {"epochs": config.train.epochs, "images a step": config.train.batch_size}
+    together = config.train.images_a_step(facts.get("processes", 1))
+    numbers: dict[str, Any] = {"epochs": config.train.epochs, "images a step": together}
     path = run / "metrics.parquet"
     if path.is_file():
         metrics = pl.read_parquet(path)
         numbers["minutes of training"] = float(metrics["seconds"].to_numpy().max()) / 60
-    optimizer = config.train.optimizer
     notes = [
-        f"{optimizer.name} from a rate of {optimizer.lr:g}, seed {config.train.seed}.",
+        f"{config.train.optimizer.describe(together)}, seed {config.train.seed}.",
         "Energy was not measured.",
     ]
     rows = [{"what": name, "value": str(value)} for name, value in facts.items()]

@@ -61,7 +61,9 @@ class Learner:
         self.frozen = freeze(model, config.model.freeze)
         self.carried: list[nn.Parameter] = []
         prepared = torch.compile(model) if settings.compile else model
-        self.model, self.optimizer = accelerator.prepare(prepared, make_optimizer(model, settings.optimizer))
+        rate = settings.optimizer.rate(settings.images_a_step(accelerator.num_processes))
+        optimizer = make_optimizer(model, settings.optimizer.model_copy(update={"lr": rate}))
+        self.model, self.optimizer = accelerator.prepare(prepared, optimizer)
         self.average = make_average(model, settings.ema.decay, settings.ema.start) if settings.ema else None
 
     def plan(self, steps: int, done: int) -> None:

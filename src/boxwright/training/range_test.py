@@ -41,11 +41,15 @@ class RangeTest:
 
     Attributes:
         optimizer: its name.
+        images: of a step.
+        scaled: whether the experiment changes its rate with them (train.optimizer.lr_batch).
         rates: (S,) of each length, rising.
         losses: (seeds, S) of each length, NaN after a loss has diverged.
     """
 
     optimizer: str
+    images: int
+    scaled: bool
     rates: list[np.ndarray]
     losses: list[np.ndarray]
 
@@ -134,7 +138,8 @@ def lr_find(
                 losses[n][seed] = probe(trainer, rates[n], tell)
     if any(np.isnan(own[:, int(START * own.shape[1])]).any() for own in losses):
         raise DataError(f"the loss is no number even at rates near {low:g}; see `boxwright data check`.")
-    return RangeTest(config.train.optimizer.name, rates, losses)
+    images, optimizer = config.train.images_a_step(1), config.train.optimizer
+    return RangeTest(optimizer.name, images, optimizer.lr_batch is not None, rates, losses)
 
 
 def _open(experiment: Path, changes: list[str] | None) -> tuple[ExperimentConfig, Path | None]:

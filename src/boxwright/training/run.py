@@ -144,8 +144,10 @@ def make_trainer(
         console.print(
             f"images come in from easy to hard in {config.data.sampling.curriculum:.0%} of the epochs"
         )
-    if state.is_main_process and (draws.virtual or len(sources) > 1):
-        console.print(_table_of_draws(draws, sources, config, state.num_processes))
+    if state.is_main_process:
+        plan = _describe_steps(draws, config, state.num_processes)
+        several = draws.virtual or len(sources) > 1
+        console.print(_table_of_draws(draws, sources, plan) if several else plan)
     sizes = torch.tensor(data.sizes)
     unlabelled = torch.tensor([s.role == "unlabelled" for s in sources]).repeat_interleave(sizes)
     weights = None
@@ -168,18 +170,21 @@ def make_trainer(
     )
 
 
-def _table_of_draws(
-    draws: Draws, sources: list[SourceConfig], config: ExperimentConfig, processes: int
-) -> Table:
-    """What an epoch takes of what is there, source by source."""
+def _describe_steps(draws: Draws, config: ExperimentConfig, processes: int) -> str:
+    """How long, in which batches and at which rate."""
     settings = config.train
-    batch = f"{settings.batch_size} x {processes}" if processes > 1 else str(settings.batch_size)
-    steps = draws.total // (settings.batch_size * processes * settings.accumulate)
-    caption = f"{settings.epochs} epochs" if settings.minutes is None else f"{settings.minutes:g} minutes"
-    caption += (
-        f", batches of {batch}, about {max(steps, 1):,} steps an epoch, "
-        f"{settings.optimizer.name} from {settings.optimizer.lr:g}"
-    )
+    together = settings.images_a_step(processes)
+    length = f"{settings.epochs} epochs" if settings.minutes is None else f"{settings.minutes:g} minutes"
+    batch = str(settings.batch_size)
+    batch += f" x {processes} processes" if processes > 1 else ""
+    batch += f", {settings.accumulate} of them a step" if settings.accumulate > 1 else ""
+    steps = max(draws.total // together, 1)
+    rate = settings.optimizer.describe(together)
+    return f"{length}, batches of {batch}, about {steps:,} steps an epoch, {rate}"
+
+
+def _table_of_draws(draws: Draws, sources: list[SourceConfig], caption: str) -> Table:
+    """What an epoch takes of what is there, source by source."""
     table = Table("source", box=None, caption=caption, caption_justify="left")
     for column in ("images", "an epoch", "each"):
         table.add_column(column, justify="right")

@@ -48,7 +48,7 @@ def write_config(folder: Path, config: ExperimentConfig) -> None:
 
 
 def describe_environment() -> dict[str, str | int]:
-    """Versions, processor, threads, and the commit of the working folder."""
+    """Versions, processor, threads, processes, and the commit of the working folder."""
     import torch  # which names the folder's commands don't wait for
 
     versions = {}
@@ -63,6 +63,7 @@ def describe_environment() -> dict[str, str | int]:
         versions
         | facts
         | {"processor": _processor(), "threads": torch.get_num_threads(), "commit": _commit()}
+        | {"processes": int(os.environ.get("WORLD_SIZE", 1))}
     )
 
 

@@ -69,7 +69,7 @@ class Plan:
         settings = self.config.train
         paced = " train.minutes will decide how many epochs there are." if settings.minutes else ""
         return (
-            f"{settings.schedule.name}, {settings.optimizer.name} from {settings.optimizer.lr:g}:"
+            f"{settings.schedule.name}, {settings.optimizer.describe(self.together)}:"
             f" {settings.epochs:,} epochs of {self.images:,} images, {self.together:,} a step,"
             f" {len(self.rates):,} steps.{paced}"
         )
@@ -96,12 +96,13 @@ def schedule(config: str | os.PathLike, changes: list[str] | None = None, proces
     draws = draws_of(data.sizes, experiment.data.sources, settings.epoch_images, together, often)
     batches = max(1, draws.total // processes // settings.batch_size)
     steps_per_epoch = -(-batches // settings.accumulate)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=settings.optimizer.lr)
+    images_a_step = settings.images_a_step(processes)
+    rate = settings.optimizer.rate(images_a_step)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=rate)
     planned = make_schedule(optimizer, settings.schedule, settings.epochs * steps_per_epoch)
     rates = []
     for _ in range(settings.epochs * steps_per_epoch):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         planned.step()
-    together = settings.batch_size * settings.accumulate * processes
-    return Plan(experiment, draws.total, together, steps_per_epoch, np.array(rates))
+    return Plan(experiment, draws.total, images_a_step, steps_per_epoch, np.array(rates))
