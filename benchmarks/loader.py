@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from boxwright.config.experiment import AugmentConfig
+from boxwright.config.augment import AugmentConfig
 from boxwright.data import formats
 from boxwright.data.dataset import DetectionDataset, collate
 from boxwright.data.formats.options import ReadOptions

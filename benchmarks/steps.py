@@ -17,7 +17,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.models import Ours, named, scene, seconds
-from boxwright.config.experiment import OptimizerConfig
+from boxwright.config.training import OptimizerConfig
 from boxwright.models.memory import keep_memory
 from boxwright.training.optimization import make_average, make_optimizer
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
-from boxwright.config.experiment import AugmentConfig
+from boxwright.config.augment import AugmentConfig
 from boxwright.data.dataset import DetectionDataset, collate
 from boxwright.data.sampling import EpochSampler
 from boxwright.data.transforms import invert, transform_boxes

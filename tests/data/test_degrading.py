@@ -9,7 +9,7 @@ from PIL import Image
 
 import boxwright
 from boxwright.config import check_config, dump_config
-from boxwright.config.experiment import AugmentConfig
+from boxwright.config.augment import AugmentConfig
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.degrading import degrade
 from boxwright.data.samples import Sample, paste, recolor_objects

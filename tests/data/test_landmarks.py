@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 import torch
 
-from boxwright.config.experiment import AugmentConfig, View
+from boxwright.config.augment import AugmentConfig
+from boxwright.config.experiment import View
 from boxwright.data import formats
 from boxwright.data.conversion import convert
 from boxwright.data.dataset import DetectionDataset, collate

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import Polygon, box
 
-from boxwright.config.experiment import AugmentConfig, SourceConfig
+from boxwright.config.augment import AugmentConfig
+from boxwright.config.data import SourceConfig
 from boxwright.data import formats
 from boxwright.data.dataset import Corrected, DetectionDataset, collate
 from boxwright.data.oriented import fit_error

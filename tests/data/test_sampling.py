@@ -15,7 +15,7 @@ from PIL import Image
 
 import boxwright
 from boxwright.config import check_config
-from boxwright.config.experiment import SourceConfig
+from boxwright.config.data import SourceConfig
 from boxwright.data import formats
 from boxwright.data.confident import with_thresholds
 from boxwright.data.sampling import Draws, EpochSampler, draws_of

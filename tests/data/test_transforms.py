@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxwright.config.experiment import AugmentConfig
+from boxwright.config.augment import AugmentConfig
 from boxwright.data.transforms import (
     PAD_VALUE,
     compose,

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from boxwright.config.experiment import TrainConfig
+from boxwright.config.training import TrainConfig
 from boxwright.prediction import predictor
 from boxwright.training import machine
 from tests.models.test_detectors import make

@@ -2,7 +2,7 @@
 
 import pytest
 
-from boxwright.config.experiment import AugmentConfig
+from boxwright.config.augment import AugmentConfig
 from boxwright.models.compact import Compact
 from boxwright.training.train import train
 from tests.scenes import square_experiment

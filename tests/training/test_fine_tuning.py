@@ -5,7 +5,7 @@ import torch
 
 import boxwright
 from boxwright.config import check_config
-from boxwright.config.experiment import OptimizerConfig
+from boxwright.config.training import OptimizerConfig
 from boxwright.errors import ConfigError
 from boxwright.models.checkpoint import load_detector
 from boxwright.training.freezing import freeze

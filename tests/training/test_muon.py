@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from boxwright.config.experiment import OptimizerConfig
+from boxwright.config.training import OptimizerConfig
 from boxwright.training.muon import matrices, orthogonal
 from boxwright.training.optimization import make_optimizer
 

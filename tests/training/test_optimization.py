@@ -10,7 +10,7 @@ from torch import nn
 
 import boxwright
 from boxwright.config import dump_config
-from boxwright.config.experiment import OptimizerConfig, ScheduleConfig
+from boxwright.config.training import OptimizerConfig, ScheduleConfig
 from boxwright.errors import ConfigError
 from boxwright.models.checkpoint import load_detector
 from boxwright.training.loop import Trainer

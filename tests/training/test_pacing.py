@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from boxwright.config import load_config
-from boxwright.config.experiment import AugmentConfig
+from boxwright.config.augment import AugmentConfig
 from boxwright.models.checkpoint import load_detector
 from boxwright.training import norms, pacing
 from boxwright.training.run import make_trainer

@@ -110,7 +110,7 @@ def test_other_images_do_not_take_the_place_of_a_runs_own(tmp_path):
     )
     before = load_config(first.folder / "config.yaml").data
     boxwright.pretrain(color_folders(tmp_path / "b", 3), experiment, changes=QUICK, name="x", runs=runs)
-    assert isinstance(before.train, boxwright.config.experiment.SourceConfig)
+    assert isinstance(before.train, boxwright.config.data.SourceConfig)
     assert len(boxwright.read(before.train.root).images) == 3  # each of three classes gives one of its two
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from boxwright.config import dump_config
-from boxwright.config.experiment import AugmentConfig
+from boxwright.config.augment import AugmentConfig
 from boxwright.errors import NonFiniteError
 from boxwright.models.checkpoint import load_detector
 from boxwright.models.compact import Compact

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import boxwright
-from boxwright.config.experiment import SamplingConfig
+from boxwright.config.data import SamplingConfig
 from boxwright.data.sampling import draws_of
 from boxwright.errors import ConfigError, DataError
 from boxwright.training.weighing import errors_of_images, places_of_corrections, weigh_images
@@ -59,7 +59,7 @@ def test_a_share_of_draws_shows_nothing(tables):
     empty = ~np.isin(np.arange(40), tables.boxes["image_id"])
     assert 0 < empty.sum() < 20
     np.testing.assert_allclose(often[empty].sum() / often.sum(), 0.25)
-    sources = [boxwright.config.experiment.SourceConfig(root="a")]
+    sources = [boxwright.config.data.SourceConfig(root="a")]
     draws = draws_of([40], sources, None, 1, often)
     seen = np.concatenate([draws.epoch(n, 0) for n in range(50)])
     assert abs(empty[seen].mean() - 0.25) < 0.01

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from boxwright.config.experiment import AugmentConfig
+from boxwright.config.augment import AugmentConfig
 from boxwright.data.degrading import degrade
 from boxwright.data.images import image_size, load_image
 from boxwright.data.samples import Sample, mixup, mosaic, paste, recolor_objects

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from boxwright.config.experiment import AugmentConfig
+from boxwright.config.augment import AugmentConfig
 
 BLUR = (0.4, 2.0)  # deviation of the Gaussian, pixels
 QUALITY = (25, 80)  # of the JPEG

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from boxwright.config.experiment import AugmentConfig
+from boxwright.config.augment import AugmentConfig
 from boxwright.data.transforms import jitter_colors
 
 MARGIN = 0.1  # around a pasted object, in shares of its shorter side: there it is blended

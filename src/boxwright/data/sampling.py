@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from torch.utils.data import Sampler
 
-from boxwright.config.experiment import SourceConfig
+from boxwright.config.data import SourceConfig
 from boxwright.errors import ConfigError
 
 FIRST = 0.2  # of a source's images, the easiest, with which a curriculum begins

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from boxwright.config.experiment import DataConfig, SourceConfig
+from boxwright.config.data import DataConfig, SourceConfig
 from boxwright.data import formats
 from boxwright.data.builder import TableBuilder
 from boxwright.data.confident import thresholds_by_name

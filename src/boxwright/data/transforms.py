@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from boxwright.config.experiment import AugmentConfig
+from boxwright.config.augment import AugmentConfig
 from boxwright.data.tables import MIRRORED
 from boxwright.geometry.placing import moved_boxes, visible_parts
 

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.utils.data import DataLoader
 
-from boxwright.config.experiment import TrainConfig
+from boxwright.config.training import TrainConfig
 from boxwright.data.dataset import DetectionDataset
 from boxwright.data.sampling import EpochSampler
 from boxwright.data.targets import Batch

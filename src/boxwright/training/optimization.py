@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.swa_utils import AveragedModel
 
-from boxwright.config.experiment import OptimizerConfig, ScheduleConfig
+from boxwright.config.training import OptimizerConfig, ScheduleConfig
 from boxwright.training.muon import Muon, matrices
 
 TensorList = tuple[Tensor, ...] | list[Tensor]

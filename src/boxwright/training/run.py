@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from rich.table import Table
 
 from boxwright.config import ExperimentConfig
-from boxwright.config.experiment import SourceConfig
+from boxwright.config.data import SourceConfig
 from boxwright.config.places import BEST
 from boxwright.config.zoo import ZOO
 from boxwright.data import formats

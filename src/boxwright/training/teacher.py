@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from boxwright.config.experiment import PIPELINES
+from boxwright.config.augment import PIPELINES
 from boxwright.config.teaching import TeacherConfig
 from boxwright.data.degrading import HOLE
 from boxwright.data.targets import Batch, Targets

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from boxwright.config.experiment import SamplingConfig
+from boxwright.config.data import SamplingConfig
 from boxwright.data import formats
 from boxwright.data.confident import confident
 from boxwright.data.dataset import DetectionDataset
