@@ -76,8 +76,11 @@ def test_a_run_tells_how_long_it_waits_for_slow_data(tmp_path, monkeypatch):
     monkeypatch.setattr(DetectionDataset, "__getitem__", make_slowly)
     told = []
     config = square_experiment(tmp_path, epochs=2, log_every=1)
-    boxwright.train(config, runs=tmp_path, callbacks={"log": lambda trainer, numbers: told.append(numbers)})
+    callbacks = {"log": lambda trainer, numbers: told.append(numbers)}
+    folder = boxwright.train(config, runs=tmp_path, callbacks=callbacks).folder
     assert 0.5 < told[-1]["waiting"] < 1
+    page = (folder / "report" / "index.html").read_text()
+    assert f"waiting for batches for {100 * told[-1]['waiting']:.0f} % of it" in page
 
 
 def test_the_display_tells_of_waiting_where_it_is_much():
