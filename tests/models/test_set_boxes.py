@@ -136,3 +136,18 @@ def test_a_query_reads_along_its_box():
     assert torch.allclose(away[..., 1], straight[..., 0], atol=1e-4)
     shares = upright[..., :4] * (unit / image).repeat(2)
     assert torch.allclose(attention.sample(queries, shares)[0], plain, atol=1e-6)
+
+
+@pytest.mark.parametrize("numbers", [4, 6])
+def test_attention_reads_the_same_with_its_offsets_in_another_order(numbers):
+    torch.manual_seed(0)
+    attention = DeformableAttention(32, 4, (3, 2))
+    torch.nn.init.normal_(attention.offsets.weight, std=0.1)
+    torch.nn.init.normal_(attention.weights.weight)
+    queries, boxes = torch.rand(2, 7, 32), torch.rand(2, 7, numbers)
+    levels = [torch.rand(2 * 4, 8, 6, 5), torch.rand(2 * 4, 8, 3, 2)]
+    places, read = attention.sample(queries, boxes)[0], attention(queries, boxes, levels)
+    for _ in range(2):  # once more changes nothing
+        attention.merge()
+        torch.testing.assert_close(attention.sample(queries, boxes)[0], places)
+        torch.testing.assert_close(attention(queries, boxes, levels), read)

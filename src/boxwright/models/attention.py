@@ -114,6 +114,7 @@ class DeformableAttention(nn.Module):
     """
 
     point_scale: Tensor
+    middle: Tensor
 
     def __init__(
         self,
@@ -129,7 +130,9 @@ class DeformableAttention(nn.Module):
         self.offsets = nn.Linear(channels, heads * total * 2)
         self.weights = nn.Linear(channels, heads * total)
         scale = torch.tensor([offset_scale / n for n in points for _ in range(n)])
-        self.register_buffer("point_scale", scale[:, None], persistent=False)
+        self.register_buffer("point_scale", scale.repeat(heads), persistent=False)
+        self.register_buffer("middle", torch.tensor([1.0, 1, 0, 0, 0, 0]), persistent=False)
+        self.merged = False
         self._reset()
 
     def _reset(self) -> None:
@@ -157,7 +160,8 @@ class DeformableAttention(nn.Module):
             (B, Q, C).
         """
         batch, count, channels = queries.shape
-        place, weights = self.sample(queries, boxes)
+        # Places as `grid_sample` counts them, from -1 to 1, by boxes that are twice as large.
+        place, weights = self.sample(queries, 2 * boxes - self.middle[: boxes.shape[2]])
         # Queries last and level by level: sums over points are sums of rows, of what the caches still hold.
         place = place.permute(0, 2, 3, 1, 4).flatten(0, 1).split(self.points, dim=1)  # (B * heads, P, Q, 2)
         weights = weights.permute(0, 2, 3, 1).flatten(0, 1)[:, None].split(self.points, dim=2)
@@ -170,21 +174,37 @@ class DeformableAttention(nn.Module):
     def sample(self, queries: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Where each head reads, (B, Q, heads, P, 2) x, y in shares of the image, and with what weight."""
         batch, count, _ = queries.shape
-        offsets = self.offsets(queries).view(batch, count, self.heads, -1, 2)
-        offsets, around = offsets * self.point_scale, boxes[:, :, None, None]
-        if boxes.shape[2] == 4:
-            place = around[..., :2] + offsets * around[..., 2:]
+        # x of all points, then y: (B, Q, 2, heads * P). In onnxruntime rows of two numbers would be slow.
+        offsets, around = self.offsets(queries), boxes[..., None]
+        if self.merged:
+            offsets = offsets.view(batch, count, 2, -1)
         else:
-            place = around[..., :2] + offsets[..., :1] * around[..., 2:4] + offsets[..., 1:] * around[..., 4:]
+            offsets = offsets.view(batch, count, -1, 2).transpose(2, 3) * self.point_scale
+        if boxes.shape[2] == 4:
+            place = around[:, :, :2] + offsets * around[:, :, 2:]
+        else:
+            along, across = around[:, :, 2:4], around[:, :, 4:]
+            place = around[:, :, :2] + offsets[:, :, :1] * along + offsets[:, :, 1:] * across
+        place = place.view(batch, count, 2, self.heads, -1).permute(0, 1, 3, 4, 2)
         return place, self.weights(queries).view(batch, count, self.heads, -1).softmax(-1)
 
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Make what multiplies offsets a part of their weights, and put x of all points before y."""
+        if not self.merged:
+            for parameter in (self.offsets.weight, self.offsets.bias):
+                pairs = parameter.unflatten(0, (-1, 2)).transpose(0, 1)  # (2, heads * P, ...)
+                scale = self.point_scale.view(-1, *(1 for _ in pairs.shape[2:]))
+                parameter.copy_((pairs * scale).flatten(0, 1))
+            self.merged = True
+
     def _read(self, level: Tensor, place: Tensor) -> Tensor:
-        """(N, C, P, Q) of a level (N, C, H, W) at places (N, P, Q, 2)."""
+        """(N, C, P, Q) of a level (N, C, H, W) at places (N, P, Q, 2) from -1 to 1."""
         if not self.discrete:
-            return F.grid_sample(level, 2 * place - 1, padding_mode="zeros", align_corners=False)
+            return F.grid_sample(level, place, padding_mode="zeros", align_corners=False)
         height, width = level.shape[-2:]
-        x = (place[..., 0] * width + 0.5).long().clamp(0, width - 1)
-        y = (place[..., 1] * height + 0.5).long().clamp(0, height - 1)
+        x = ((place[..., 0] + 1) / 2 * width + 0.5).long().clamp(0, width - 1)
+        y = ((place[..., 1] + 1) / 2 * height + 0.5).long().clamp(0, height - 1)
         index = (y * width + x).flatten(1)[:, None].expand(-1, level.shape[1], -1)
         return level.flatten(2).gather(2, index).unflatten(2, place.shape[1:3])
 

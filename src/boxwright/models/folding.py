@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from boxwright.models.attention import DeformableAttention
 from boxwright.models.backbones.stems import ReachingStem
 from boxwright.models.layers import Normalize
 from boxwright.models.necks.hybrid import RepBlock
@@ -26,7 +27,8 @@ def fold_norms(model: Model) -> Model:
     """A copy in eval mode, for prediction only, whose batch norms are part of the convolutions.
 
     Folded are a convolution and the plain batch norm right after it, in modules that call their children in
-    order and in the blocks of timm's ResNets and HGNets, and the two convolutions of a `RepBlock`. An HGNet's
+    order and in the blocks of timm's ResNets and HGNets, and the two convolutions of a `RepBlock`; deformable
+    attention gets its offsets in the order in which they are used. An HGNet's
     convolutions take in the affine blocks behind their ReLUs, its stem scales images itself and is a
     `ReachingStem`. Whatever else there is stays as it is.
     """
@@ -55,7 +57,7 @@ def fold_norms(model: Model) -> Model:
         if "ConvBNAct" in kinds:
             _take_in_affine(parent)
     for parent in list(folded.modules()):
-        if isinstance(parent, RepBlock):
+        if isinstance(parent, RepBlock | DeformableAttention):
             parent.merge()
         for name, child in parent.named_children():
             if type(child).__name__ == "StemV2" and not isinstance(parent, ReachingStem):
