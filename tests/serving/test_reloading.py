@@ -46,6 +46,13 @@ def opened(place: str) -> Served:
     return Served(replace(finder(), name=text), LIMITS, text)
 
 
+def put(checkpoint, text):
+    """In one go: while it is written a file is empty, which two looks in a row may find."""
+    fresh = checkpoint.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(checkpoint)
+
+
 def test_no_request_is_lost_while_models_change(checkpoint):
     models = {"bright": opened(str(checkpoint))}
     reloader = Reloader(models, {"bright": str(checkpoint)}, opened, every=0.02)
@@ -63,9 +70,7 @@ def test_no_request_is_lost_while_models_change(checkpoint):
         asking = [pool.submit(ask) for _ in range(8)]
         for text in ("second", "third", "fourth"):
             until(lambda: len(digests) > 20 and digests[-1] == seen[-1].digest)
-            fresh = checkpoint.with_suffix(".new")
-            fresh.write_text(text)
-            fresh.replace(checkpoint)
+            put(checkpoint, text)
             until(lambda text=text: models["bright"].digest == text)
             seen.append(models["bright"])
         until(lambda: digests[-1] == "fourth")
@@ -85,15 +90,15 @@ def test_what_cannot_be_loaded_or_is_gone_changes_nothing(checkpoint, caplog):
     reloader = Reloader(models, {"bright": str(checkpoint)}, opened, every=0.02)
     caplog.set_level(logging.INFO, "boxwright.serving")
     with TestClient(create_app(models, LIMITS, reloader=reloader)) as client:
-        checkpoint.write_text("broken")
+        put(checkpoint, "broken")
         until(lambda: "it is broken" in caplog.text)
-        checkpoint.write_text("worse")
+        put(checkpoint, "worse")
         until(lambda: "KeyError" in caplog.text)
         checkpoint.unlink()
         time.sleep(0.2)
         assert models["bright"] is first
         assert client.post("/predict", content=SQUARE).status_code == 200
-        checkpoint.write_text("mended")
+        put(checkpoint, "mended")
         until(lambda: models["bright"].digest == "mended")
     told = [json.loads(r.getMessage()) for r in caplog.records if "reload" in r.getMessage()]
     assert [t["reload"] for t in told] == ["failed", "failed", "done"]
