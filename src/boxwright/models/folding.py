@@ -27,10 +27,10 @@ def fold_norms(model: Model) -> Model:
     """A copy in eval mode, for prediction only, whose batch norms are part of the convolutions.
 
     Folded are a convolution and the plain batch norm right after it, in modules that call their children in
-    order and in the blocks of timm's ResNets and HGNets, and the two convolutions of a `RepBlock`; deformable
-    attention gets its offsets in the order in which they are used. An HGNet's
+    order and in the blocks of timm's ResNets and HGNets, and the two convolutions of a `RepBlock`. An HGNet's
     convolutions take in the affine blocks behind their ReLUs, its stem scales images itself and is a
-    `ReachingStem`. Whatever else there is stays as it is.
+    `ReachingStem`. Deformable attention makes its offsets in the order in which they are used. Whatever else
+    there is stays as it is.
     """
     folded = copy.deepcopy(model).eval()
     for parent in folded.modules():
