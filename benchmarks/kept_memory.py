@@ -13,7 +13,8 @@ from statistics import median
 
 import torch
 
-from benchmarks.models import named, scene, seconds
+from benchmarks.models import named
+from benchmarks.peers import seconds
 from benchmarks.steps import MODELS, Step
 from boxwright.models.memory import keep_memory
 
@@ -27,9 +28,8 @@ def measure(name: str, what: str, batch: int, repeats: int) -> float:
     side, config = next((side, config) for own, side, config in MODELS if own == name)
     torch.manual_seed(0)
     step = Step(config, CPU, torch.float32, compiled=False)
-    step.prepare(*scene(batch, side, 20))
+    step.prepare(batch, side, 20)
     if what == "predict":
-        step.model.eval()
         step.fold()
     act = step.train if what == "train" else step.predict
     for _ in range(3):

@@ -36,15 +36,15 @@ class Detecting(litserve.LitAPI):
         return inputs
 
     def predict(self, inputs: list) -> list:
-        rows = self.served._find([sample for _, sample in inputs])
-        return [(size, found) for (size, _), found in zip(inputs, rows)]
+        found = self.served._find([sample for _, sample in inputs])
+        return [(size, one) for (size, _), one in zip(inputs, found)]
 
     def unbatch(self, output: list) -> list:
         return output
 
     def encode_response(self, output: tuple) -> dict:
-        size, rows = output
-        boxes = self.served.boxes(rows, size, None)
+        size, found = output
+        boxes = self.served.boxes(found.rows, size, None)
         return {"images": [{"width": size[0], "height": size[1], "boxes": boxes}]}
 
 

@@ -16,9 +16,9 @@ import time
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.models import Ours, named, scene, seconds
+from benchmarks.models import named
+from benchmarks.peers import Ours, seconds
 from boxwright.config.training import OptimizerConfig
-from boxwright.models.memory import keep_memory
 from boxwright.training.optimization import make_average, make_optimizer
 
 PRODUCTS = re.compile(r"conv|mm$|dot_product|attention|linear_pointwise")
@@ -39,8 +39,6 @@ class Step(Ours):
 
     def __init__(self, config: dict, device: torch.device, precision: torch.dtype, compiled: bool):
         super().__init__(config, device, precision, compiled)
-        if device.type == "cpu":
-            keep_memory()
         self.optimizer = make_optimizer(self.model, OptimizerConfig(lr=1e-5))
         self.average = make_average(self.model, 0.998)
 
@@ -93,7 +91,7 @@ def main() -> None:
     for (name, side, config), precision in itertools.product(named(options.only, MODELS), precisions):
         torch.manual_seed(0)
         step = Step(config, device, PRECISIONS[precision], options.compile)
-        step.prepare(*scene(options.batch, side, 20))
+        step.prepare(options.batch, side, 20)
         whole, products, others, warm = measure(step, options.rounds)
         rest = ", ".join(f"{n.split('::')[-1]} {t:.0%}" for n, t in others)
         how = precision + (f", compiled in {warm:.0f} s" if options.compile else "")

@@ -101,7 +101,7 @@ def _detect(predictor, drawn: list[np.ndarray], count: int) -> float:
 def _write(predictor, drawn: list[np.ndarray], count: int, place: Path) -> float:
     height, width = drawn[0].shape[:2]
     images = module.image_table("clip", (width, height), [(n + 1, 0.0) for n in range(len(drawn))])
-    rows = [predictor.find([pixels])[0] for pixels in drawn]
+    rows = [predictor.find([pixels])[0].rows for pixels in drawn]
     for n, own in enumerate(rows):
         own[:, 0] = n
     tables = predictor.tables(rows, images)

@@ -80,6 +80,17 @@ def test_task_alignment_gives_a_contested_point_to_the_box_it_overlaps_more():
     assert found.matched_gt.tolist() == [[0, 0, 0, 0]]
 
 
+def test_points_near_a_box_between_them_answer_for_it_within_reach():
+    gt_boxes, gt_mask = _one([[7.0, 3, 9, 5], [1.0, 0, 27, 8]])  # the second holds the first three points
+    labels, scores = torch.zeros(1, 2, dtype=torch.long), torch.full((1, 4, 1), 0.5)
+    boxes = gt_boxes[:, [0, 0, 1, 1]]
+    found = task_aligned_assign(scores, boxes, POINTS, gt_boxes, labels, gt_mask)
+    assert found.matched_gt.tolist() == [[1, 1, 1, -1]]
+    found = task_aligned_assign(scores, boxes, POINTS, gt_boxes, labels, gt_mask, reach=6.0)
+    assert found.matched_gt.tolist() == [[0, 0, 1, -1]]
+    assert found.quality[0, :2].tolist() == [1.0, 1.0]
+
+
 def aligned_by_hand(scores, places, iou, candidate, labels, topk, alpha, beta):
     """Matches and quality of one image, box by box and point by point."""
     wanted = {}  # alignment by box and place in `iou`

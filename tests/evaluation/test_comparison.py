@@ -94,13 +94,16 @@ def test_what_was_not_looked_at_is_told():
     truth, _ = random_case(12, images=20, classes=1, crowd=False)
     found = truth.with_boxes(truth.boxes.with_columns(score=pl.lit(0.7)))
     part = found.select_images(np.arange(20) < 15)
+    name = truth.images["file_name"][15]
     told = [
-        "5 of 20 images of the truth aren't among those of the predictions: "
+        f"5 of 20 images of the truth aren't among those of the predictions, first '{name}': "
         "all that they show counts as missed."
     ]
     assert evaluate(truth, part).notes == told
     assert threshold(truth, part).notes == told
-    assert compare(truth, part).notes == ["5 of 20 images of A aren't in B: their boxes count as A's alone."]
+    assert compare(truth, part).notes == [
+        f"5 of 20 images of A aren't in B, first '{name}': their boxes count as A's alone."
+    ]
     with pytest.raises(DataError, match="Expected predictions of every image"):
         read_pair(truth, part, whole=True)
     # As results have it, which name no images but those of their boxes.

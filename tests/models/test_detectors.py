@@ -409,12 +409,14 @@ def test_folded_norms_change_nothing(name):
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
     with torch.no_grad():
         model.train()(images)  # statistics that aren't 0 and 1
-        expected, found = model.eval()(images), fold_norms(model)(images)
+        expected, folded = model.eval()(images), fold_norms(model)
+        found, twice = folded(images), fold_norms(folded)(images)
     for key, value in expected.items():
         assert torch.allclose(
             found[key].float(), value.float(), atol=1e-3 * float(value.float().abs().max())
         ), key
-    left = [m for m in fold_norms(model).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert torch.equal(twice[key], found[key]), key
+    left = [m for m in folded.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     # Norms that are a level's own, behind convolutions of all; norms behind deformable convolutions.
     assert not left or name in ("efficientdet", "nas_fcos")
 

@@ -7,6 +7,9 @@ from PIL import Image
 import boxwright
 from boxwright.data.images import load_image
 from boxwright.errors import DataError
+from boxwright.models.detections import Selection
+from boxwright.prediction.tiling import Tiling
+from tests.prediction.test_video import finder
 from tests.scenes import square_experiment
 
 
@@ -52,6 +55,17 @@ def test_a_limit_that_is_reached_is_told(run):
     detector = boxwright.open_predictor(checkpoint, max_detections=1)
     found = detector([load_image(folder / "000.png"), np.full((64, 64), 120, np.uint8)])
     assert ("detection-limit", "0") in [(fault.code, fault.place) for fault in found.faults]
+
+
+def test_a_limit_that_a_tile_alone_reaches_is_told():
+    detector = finder(Tiling((96, 96), 40.0))
+    detector.model.selection = Selection(0.1, 0.5, 2, 1000)
+    pixels = np.zeros((128, 192, 3), np.uint8)
+    for x, y in ((4, 4), (40, 4), (4, 40)):  # all in the first tile
+        pixels[y : y + 16, x : x + 16] = 255
+    found = detector([pixels, np.zeros_like(pixels)])
+    assert 0 < len(found.boxes) < detector.limit
+    assert [(fault.code, fault.place) for fault in found.faults] == [("detection-limit", "0")]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ import boxwright
 from boxwright.data.images import decode_upload, open_upload
 from boxwright.errors import DataError
 from boxwright.evaluation.operating import Operating, OperatingPoint
+from boxwright.models.detections import Selection
 from boxwright.serving.app import create_app
 from boxwright.serving.limits import Limits
 from boxwright.serving.serve import open_served
@@ -120,6 +121,10 @@ def test_a_large_picture_in_tiles():
     box = client.post("/predict?tiles=true", content=encoded(pixels)).json()["images"][0]["boxes"][0]
     assert [box[k] for k in "xywh"] == pytest.approx([1000, 900, 24, 24], abs=1e-4)
     assert client.post("/predict?tiles=maybe", content=SQUARE).status_code == 422
+    served.tiled.model.selection = Selection(0.1, 0.5, 1, 1000)  # of a tile
+    answer = client.post("/predict?tiles=true", content=encoded(pixels)).json()["images"][0]
+    assert answer["at_limit"]
+    assert len(answer["boxes"]) < served.tiled.limit
     served.close()
 
 

@@ -14,7 +14,7 @@ import torch
 
 from boxwright.config import dump_config
 from boxwright.config.augment import AugmentConfig
-from boxwright.errors import NonFiniteError
+from boxwright.errors import CheckpointError, NonFiniteError
 from boxwright.models.checkpoint import load_detector
 from boxwright.models.compact import Compact
 from boxwright.reporting import report as reports
@@ -107,6 +107,17 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     assert f"Go on with: boxwright train {config}" in errors
     assert "Traceback" not in errors
     assert torch.load(state, weights_only=True)["progress"]["step"] > 0
+
+
+def test_a_run_does_not_go_on_with_steps_of_other_images(tmp_path):
+    experiment, runs = square_experiment(tmp_path, epochs=1), tmp_path / "runs"
+    config = train(experiment, name="run", runs=runs).folder / "config.yaml"
+    other = config.read_text().replace("batch_size: 2", "batch_size: 1")
+    config.write_text(other)
+    with pytest.raises(
+        CheckpointError, match=r"state\.pt: its steps have 2 images, this run's 1 .*as it was"
+    ):
+        train(config, name="run", runs=runs, resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_step_rate_and_images(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from boxwright.assign import BACKGROUND
 from boxwright.assign.atss import nearest_of_levels
-from boxwright.assign.task_aligned import TaskAligned, choose_aligned
+from boxwright.assign.task_aligned import REACH, TaskAligned, choose_aligned
 from boxwright.geometry.torch_rotated import are_inside_rotated, as_seen, place_in_boxes, rotated_iou
 
 NEAR = 13  # points a level
@@ -57,7 +57,7 @@ def is_inside(points: Tensor, strides: Tensor, finest: Tensor, boxes: Tensor) ->
     """(...) bool: points (..., 2) inside boxes (..., 5); of the finest level also those within a cell of the
     centre, so that a box between the points has some.
     """
-    reach = torch.where(strides == finest, strides, 0.0)[..., None] * 0.75
+    reach = torch.where(strides == finest, strides, 0.0)[..., None] * REACH
     return are_inside_rotated(points, boxes, torch.maximum(boxes[..., 2:4] / 2, reach))
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 from boxwright.assign import BACKGROUND
 from boxwright.geometry.torch_boxes import are_inside, pairwise_iou
 
+REACH = 0.75  # strides of the finest level, from a box's centre
+
 
 class TaskAligned(NamedTuple):
     matched_gt: Tensor  # (B, P) int64, -1 for background
@@ -25,6 +27,7 @@ def task_aligned_assign(
     topk: int = 10,
     alpha: float = 1.0,
     beta: float = 6.0,
+    reach: Tensor | float = 0.0,
 ) -> TaskAligned:
     """Give each box its `topk` points of greatest alignment score^alpha * IoU^beta.
 
@@ -40,11 +43,21 @@ def task_aligned_assign(
         gt_labels: (B, G) int64.
         gt_mask: (B, G) bool, the boxes to assign.
         topk: points a box.
+        reach: see `are_candidates`.
     """
     iou = pairwise_iou(gt_boxes, boxes)  # (B, G, P)
-    candidate = are_inside(points, gt_boxes[:, :, None]) & gt_mask[:, :, None]
+    candidate = are_candidates(points, gt_boxes, reach) & gt_mask[:, :, None]
     every = torch.arange(len(points), device=points.device).expand_as(iou)
     return choose_aligned(scores, every, iou, candidate, gt_labels, topk, alpha, beta)
+
+
+def are_candidates(points: Tensor, gt_boxes: Tensor, reach: Tensor | float) -> Tensor:
+    """(B, G, P) bool: points (P, 2) inside boxes (B, G, 4), or within `reach` px of the centre along x and y,
+    so that a box between the points has some.
+    """
+    center = (gt_boxes[..., :2] + gt_boxes[..., 2:]) / 2
+    low, high = gt_boxes[..., :2].minimum(center - reach), gt_boxes[..., 2:].maximum(center + reach)
+    return are_inside(points, torch.cat([low, high], dim=-1)[:, :, None])
 
 
 @torch.no_grad()

@@ -89,6 +89,7 @@ class CompactConfig(ModelPart):
     width: Annotated[float, Field(gt=0)] = 1.0
     channels: Positive = 64  # of neck and head at width 1
     head_depth: Positive = 1
+    finest: Literal[4, 8] = 8  # stride of the finest map; 4 for objects of a dozen pixels
     reg_max: Annotated[int, Field(ge=2)] = 15
     assigner: TaskAlignedConfig = TaskAlignedConfig()
     loss_weights: CompactLossWeights = CompactLossWeights()

@@ -73,7 +73,7 @@ def evaluate_parts(
     counts += _truth_counts(match(rest, rest.with_boxes(frame(BOX_SCHEMA, {})), grid, ranges, max_dets[-1]))
     curves, detections = kept.curves(counts, max_dets)
     numbers = numbers_of(truth, curves, detections, max_dets, grid)
-    notes = notes_of(truth, tell_unseen(seen), total > 0 and not angled, dropped, max_dets)
+    notes = notes_of(truth, tell_unseen(truth.images, seen), total > 0 and not angled, dropped, max_dets)
     return Numbers(**numbers, notes=notes)
 
 

@@ -96,19 +96,22 @@ def align(truth: Tables, predictions: Tables, scored: bool = True) -> Tables:
     }
     categories = with_thresholds(truth.categories, thresholds_by_name(predictions.categories))
     seen = np.isin(np.arange(len(truth.images)), image_of)
-    faults = (*predictions.faults, *tell_unseen(seen, scored))
+    faults = (*predictions.faults, *tell_unseen(truth.images, seen, scored))
     return Tables(truth.images, boxes.with_columns(**columns), categories, faults)
 
 
-def tell_unseen(seen: np.ndarray, scored: bool = True) -> list[Fault]:
-    """A fault where predictions, or a second table of labels, are not of all images; `seen`: (I,)."""
+def tell_unseen(images: pl.DataFrame, seen: np.ndarray, scored: bool = True) -> list[Fault]:
+    """A fault where predictions, or a second table of labels, are not of all `images`; `seen`: (I,)."""
     if seen.all():
         return []
-    count = f"{(~seen).sum():,} of {len(seen):,} images"
+    count, row = f"{(~seen).sum():,} of {len(seen):,} images", int(np.argmin(seen))
+    name = images["file_name"][row]
+    first = images["source_id"][row] if name is None else name
     message = (
-        f"{count} of the truth aren't among those of the predictions: all that they show counts as missed."
+        f"{count} of the truth aren't among those of the predictions, first '{first}': all that they show"
+        " counts as missed."
         if scored
-        else f"{count} of A aren't in B: their boxes count as A's alone."
+        else f"{count} of A aren't in B, first '{first}': their boxes count as A's alone."
     )
     return [Fault(UNSEEN, "warning", "predictions" if scored else "B", message)]
 

@@ -1,18 +1,19 @@
 """The compact detector: the default, made for small budgets.
 
-A small residual net, a narrow FPN on strides 8, 16 and 32, and a head that classifies and localises in
-separate towers. Training assigns points by task alignment (TOOD, ICCV 2021); the class score learns the
-alignment, so that it tells how good the box is; sides are distributions (GFL, NeurIPS 2020).
+A small residual net, a narrow FPN on strides 8, 16 and 32, of 4 too for small objects, and a head that
+classifies and localises in separate towers. Training assigns points by task alignment (TOOD, ICCV 2021); the
+class score learns the alignment, so that it tells how good the box is; sides are distributions (GFL, NeurIPS
+2020).
 """
 
 import torch
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
-from boxwright.assign.task_aligned import TaskAligned, task_aligned_assign
+from boxwright.assign.task_aligned import REACH, TaskAligned, are_candidates, task_aligned_assign
 from boxwright.config.models import CompactConfig
 from boxwright.data.targets import Targets
-from boxwright.geometry.torch_boxes import are_inside, clip_boxes, distances_to_boxes
+from boxwright.geometry.torch_boxes import clip_boxes, distances_to_boxes
 from boxwright.losses.box import distribution_focal_loss, giou_loss
 from boxwright.losses.classification import soft_binary_cross_entropy
 from boxwright.losses.distribution import expected
@@ -100,7 +101,7 @@ class Compact(Detector):
     @classmethod
     def from_config(cls, config: CompactConfig, num_classes: int) -> "Compact":
         """Build the parts that a checked config describes."""
-        backbone = ResidualNet(config.width)
+        backbone = ResidualNet(config.width, finest=config.finest)
         channels = scale_channels(config.channels, config.width)
         return cls(
             backbone,
@@ -136,8 +137,8 @@ class Compact(Detector):
         return assignment_of_points(outputs["points"], targets, matched_gt)
 
     def candidates(self, outputs: dict[str, Tensor], targets: Targets) -> Tensor:
-        """(B, G) points inside each object."""
-        return are_inside(outputs["points"], targets.boxes[:, :, None]).sum(2)
+        """(B, G) points inside each object, or near its centre."""
+        return are_candidates(outputs["points"], targets.boxes, REACH * outputs["strides"][0]).sum(2)
 
     def _align(self, outputs: dict[str, Tensor], targets: Targets, boxes: Tensor) -> TaskAligned:
         return task_aligned_assign(
@@ -150,6 +151,7 @@ class Compact(Detector):
             self.topk,
             self.alpha,
             self.beta,
+            REACH * outputs["strides"][0],
         )
 
     def loss(self, outputs: dict[str, Tensor], targets: Targets) -> dict[str, Tensor]:

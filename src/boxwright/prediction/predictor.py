@@ -6,7 +6,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import polars as pl
@@ -36,6 +36,18 @@ from boxwright.prediction.tiling import Tiling, TilingOptions
 RUNTIMES = ("torch", "onnx")
 BATCH = 8  # images at a time
 Picture = np.ndarray | Image.Image
+
+
+class Found(NamedTuple):
+    """What is found in an image.
+
+    Attributes:
+        rows: image, label, score, box as `detect` has them.
+        full: a limit of detections was reached, the image's or a tile's.
+    """
+
+    rows: np.ndarray
+    full: bool
 
 
 @dataclass(frozen=True)
@@ -81,15 +93,15 @@ class Predictor:
         """
         one = isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4
         pixels = [as_pixels(image) for image in cast("Iterable[Picture]", [images] if one else images)]
-        rows = [r for n in range(0, len(pixels), BATCH) for r in self.find(pixels[n : n + BATCH])]
-        for n, own in enumerate(rows):
-            own[:, 0] = n
+        found = [one for n in range(0, len(pixels), BATCH) for one in self.find(pixels[n : n + BATCH])]
+        for n, one in enumerate(found):
+            one.rows[:, 0] = n
         names = [str(n) for n in range(len(pixels))]
         columns = {"image_id": range(len(pixels)), "file_name": names}
         columns |= {"width": [p.shape[1] for p in pixels], "height": [p.shape[0] for p in pixels]}
-        full = [n for n, own in enumerate(rows) if len(own) >= self.limit]
-        found = self.tables(rows, frame(IMAGE_SCHEMA, columns))
-        return replace(found, faults=tuple(self.tell_full(names[n] for n in full)))
+        tables = self.tables([one.rows for one in found], frame(IMAGE_SCHEMA, columns))
+        full = [name for name, one in zip(names, found) if one.full]
+        return replace(tables, faults=tuple(self.tell_full(full)))
 
     def tell_full(self, names: Iterable[str]) -> list[Fault]:
         """Faults of images that reached the limit."""
@@ -98,18 +110,18 @@ class Predictor:
         )
         return [Fault("detection-limit", "warning", name, message) for name in names]
 
-    def find(self, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Rows of each image (H, W, 3) uint8 RGB: image, label, score, box as `detect` has them."""
+    def find(self, pixels: Sequence[np.ndarray]) -> list[Found]:
+        """What is found in each image (H, W, 3) uint8 RGB."""
         if self.tiling is None:
             return self.find_fitted([self.fitted(image) for image in pixels])
         shapes = [(p.shape[1], p.shape[0]) for p in pixels]
         widths, heights = zip(*shapes)
         images = pl.DataFrame({"image_id": range(len(pixels)), "width": widths, "height": heights})
-        rows, _, _ = detect_tiles(
+        rows, _, full = detect_tiles(
             self.model, images, self.tiling, self.device, self.find_tiles,
             open_image=lambda row: PixelWindows(pixels[row["image_id"]]),
         )  # fmt: skip
-        return rows
+        return [Found(own, n in full) for n, own in enumerate(rows)]
 
     def fitted(self, pixels: np.ndarray) -> Sample:
         """An image (H, W, 3) uint8 RGB fitted into the network's input, without boxes."""
@@ -119,10 +131,11 @@ class Predictor:
         none |= {name: np.zeros(0, dtype=bool) for name in ("oriented", "ignore")}
         return Sample(resize(pixels, fitted_size(size, into)), **none, index=0, matrix=fit_matrix(size, into))
 
-    def find_fitted(self, samples: Sequence[Sample], size: tuple[int, int] | None = None) -> list[np.ndarray]:
-        """Rows of each image of `fitted`, padded to (width, height); None: to the largest of them."""
+    def find_fitted(self, samples: Sequence[Sample], size: tuple[int, int] | None = None) -> list[Found]:
+        """What is found in each image of `fitted`, padded to (width, height); None: to the largest."""
         numbered = [replace(sample, index=n) for n, sample in enumerate(samples)]
-        return self.find_whole(collate_for(self.model)(numbered, size=size))
+        rows = self.find_whole(collate_for(self.model)(numbered, size=size))
+        return [Found(own, len(own) >= self.limit) for own in rows]
 
     def tiled(self, options: TilingOptions, max_detections: int | None = None) -> "Predictor":
         """The same network over images cut up.

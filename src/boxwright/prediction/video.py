@@ -23,7 +23,7 @@ from boxwright.evaluation.calibration import Calibration
 from boxwright.prediction.ensemble import fuse_tables
 from boxwright.prediction.outputs import Canvases, Outputs
 from boxwright.prediction.pipeline import Behind, ahead, in_order
-from boxwright.prediction.predictor import Predictor
+from boxwright.prediction.predictor import Found, Predictor
 from boxwright.progress import live_figures
 from boxwright.tracking.options import TrackOptions
 from boxwright.tracking.track import Follower, with_tracks
@@ -79,7 +79,7 @@ def predict_video(
         DataError: no video can be read, or a file can't be written.
     """
     with closing(VideoReader(place, options.every)) as reader:
-        found = _Found(name_of(place), reader.size, predictors, correction, options.track, max_detections)
+        found = _Taken(name_of(place), reader.size, predictors, correction, options.track, max_detections)
         few = max(1, min(8, PIXELS // (reader.size[0] * reader.size[1])))
         size = batch_size or (1 if reader.live else few)
         total = min((n for n in (reader.count, options.most) if n), default=None)
@@ -93,8 +93,8 @@ def predict_video(
                     Behind() as behind,
                     live_figures(found.name, total) as tell,
                 ):
-                    for batch, rows in results:
-                        tables = found.take(batch, rows)
+                    for batch, seen in results:
+                        tables = found.take(batch, seen)
                         if outputs.drawn:
                             behind.do(_draw, canvases, annotator, batch, tables)
                         rate = len(found.frames) / (time.perf_counter() - start)
@@ -126,10 +126,10 @@ def _batches(reader: VideoReader, size: int, most: int | None) -> Iterator[list[
 
 def _results(
     predictors: Sequence[Predictor], batches: Iterator[list[Frame]]
-) -> Generator[tuple[list[Frame], list[list[np.ndarray]]], None, None]:
-    """Each batch with every predictor's rows."""
+) -> Generator[tuple[list[Frame], list[list[Found]]], None, None]:
+    """Each batch with what every predictor finds."""
 
-    def find(batch: list[Frame]) -> list[list[np.ndarray]]:
+    def find(batch: list[Frame]) -> list[list[Found]]:
         return [p.find([f.pixels for f in batch]) for p in predictors]
 
     if any(p.tiling is not None for p in predictors):  # which shares out its tiles itself
@@ -138,8 +138,8 @@ def _results(
         yield from in_order(find, batches, predictors[0].device)
 
 
-class _Found:
-    """Rows of batches to tables, with tracks where they are wanted, and everything found so far.
+class _Taken:
+    """What is found in batches to tables, with tracks where they are wanted, and everything found so far.
 
     Attributes:
         frames: number and seconds of each.
@@ -166,15 +166,14 @@ class _Found:
         self._categories, self._source = frame(CATEGORY_SCHEMA, {}), ""
         self._follower: Follower | None = None
 
-    def take(self, batch: list[Frame], rows: list[list[np.ndarray]]) -> Tables:
-        """The tables of a batch, with the tracks that count by now; `rows` of each predictor."""
+    def take(self, batch: list[Frame], found: list[list[Found]]) -> Tables:
+        """The tables of a batch, with the tracks that count by now; `found` by each predictor."""
         images = image_table(self.name, self.size, [(f.number, f.seconds) for f in batch])
-        members = [p.tables(own, images) for p, own in zip(self.predictors, rows)]
+        members = [p.tables([one.rows for one in own], images) for p, own in zip(self.predictors, found)]
         tables = members[0] if len(members) == 1 else fuse_tables(members, self.max_detections)
         if self.correction is not None:
             tables = self.correction.apply(tables)
-        limits = [p.limit for p in self.predictors]
-        self.full += sum(any(len(r) >= most for r, most in zip(own, limits)) for own in zip(*rows))
+        self.full += sum(any(one.full for one in own) for own in zip(*found))
         boxes, shown = tables.boxes, tables
         if self.options is not None:
             shown = self._follow(tables, batch, self.options)
@@ -234,7 +233,7 @@ def image_table(name: str, size: tuple[int, int], frames: Sequence[tuple[int, fl
     return frame(IMAGE_SCHEMA, columns)
 
 
-def _faults(reader: VideoReader, found: _Found, stopped: bool) -> tuple[Fault, ...]:
+def _faults(reader: VideoReader, found: _Taken, stopped: bool) -> tuple[Fault, ...]:
     told = {
         "broken-frames": (reader.broken, "frames can't be decoded; those after them were."),
         "dropped-frames": (

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 from boxwright.data.drawing import Annotator
 from boxwright.data.images import open_upload
 from boxwright.errors import DataError
+from boxwright.prediction.predictor import Found
 from boxwright.serving.fetching import Sources
 from boxwright.serving.limits import Budget, BusyError, Held, Limits, TooLargeError
 from boxwright.serving.reading import images_of
@@ -30,7 +31,7 @@ from boxwright.serving.served import Served, coco_of
 from boxwright.serving.watching import Meters, Watch
 
 PAGE = Path(__file__).with_name("page")
-Found = tuple[np.ndarray, np.ndarray]  # pixels and rows
+Looked = tuple[np.ndarray, Found]  # pixels, and what is in them
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,9 @@ def create_app(
             with budget.held() as held, models[name].leased() as served:
                 async with asyncio.timeout(limits.seconds):
                     contents = await read(held)
-                    found = await _all([_find(served, c, limits, wanted.tiles, held) for c in contents])
-                    meters.images.labels(name).inc(len(found))
-                    return await asyncio.to_thread(_answer, served, name, found, wanted)
+                    looked = await _all([_find(served, c, limits, wanted.tiles, held) for c in contents])
+                    meters.images.labels(name).inc(len(looked))
+                    return await asyncio.to_thread(_answer, served, name, looked, wanted)
         except ClientDisconnect as error:
             raise HTTPException(400, "a body that ends early") from error
         except TimeoutError as error:
@@ -148,7 +149,7 @@ def create_app(
     return app
 
 
-async def _all(works: list[Coroutine[Any, Any, Found]]) -> list[Found]:
+async def _all(works: list[Coroutine[Any, Any, Looked]]) -> list[Looked]:
     """Results of all; where one fails, the others end."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
@@ -158,8 +159,8 @@ async def _all(works: list[Coroutine[Any, Any, Found]]) -> list[Found]:
             task.cancel()
 
 
-async def _find(served: Served, content: bytes, limits: Limits, tiles: bool, held: Held) -> Found:
-    """Pixels and rows of one image."""
+async def _find(served: Served, content: bytes, limits: Limits, tiles: bool, held: Held) -> Looked:
+    """One image."""
     if served.full(tiles):  # before anything is decoded
         raise BusyError
     image = open_upload(content, limits.pixels)
@@ -167,20 +168,19 @@ async def _find(served: Served, content: bytes, limits: Limits, tiles: bool, hel
     return await served.find(image, tiles)
 
 
-def _answer(served: Served, name: str, found: list[Found], wanted: Wanted) -> Response:
-    sizes = [(pixels.shape[1], pixels.shape[0]) for pixels, _ in found]
+def _answer(served: Served, name: str, looked: list[Looked], wanted: Wanted) -> Response:
+    sizes = [(pixels.shape[1], pixels.shape[0]) for pixels, _ in looked]
     if wanted.format == "picture":
-        buffer, (pixels, rows) = BytesIO(), found[0]
-        tables = served.tables(rows, sizes[0], wanted.score)
+        buffer, (pixels, found) = BytesIO(), looked[0]
+        tables = served.tables(found.rows, sizes[0], wanted.score)
         drawn = Annotator(wanted.score).draw(pixels, tables)
         Image.fromarray(drawn).save(buffer, "JPEG", quality=90)
         return Response(buffer.getvalue(), media_type="image/jpeg")
-    boxes = [served.boxes(rows, size, wanted.score) for (_, rows), size in zip(found, sizes)]
+    boxes = [served.boxes(found.rows, size, wanted.score) for (_, found), size in zip(looked, sizes)]
     if wanted.format == "coco":
         return JSONResponse([row for n, own in enumerate(boxes) for row in coco_of(own, n)])
-    limit = (served.tiled if wanted.tiles else served.predictor).limit
     images = [
-        {"width": w, "height": h, "boxes": own, "at_limit": len(rows) >= limit}
-        for (w, h), own, (_, rows) in zip(sizes, boxes, found)
+        {"width": w, "height": h, "boxes": own, "at_limit": found.full}
+        for (w, h), own, (_, found) in zip(sizes, boxes, looked)
     ]
     return JSONResponse({"model": name, "digest": served.digest, "images": images})

@@ -18,7 +18,7 @@ from boxwright.data.samples import Sample
 from boxwright.data.tables import Tables
 from boxwright.models.onnx import OnnxDetector
 from boxwright.prediction.detect import to_columns
-from boxwright.prediction.predictor import Predictor
+from boxwright.prediction.predictor import Found, Predictor
 from boxwright.prediction.tiling import TilingOptions
 from boxwright.prediction.video import image_table
 from boxwright.serving.batching import Batcher
@@ -85,8 +85,8 @@ class Served:
         self.batcher.close()
         self.tiler.close()
 
-    async def find(self, image: Image.Image, tiles: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels of an image of `open_upload`, and rows as `Predictor.find`'s.
+    async def find(self, image: Image.Image, tiles: bool) -> tuple[np.ndarray, Found]:
+        """Pixels of an image of `open_upload`, and what is found in it.
 
         Raises:
             DataError: it is damaged.
@@ -140,7 +140,7 @@ class Served:
         pixels = decode_upload(image)
         return pixels, pixels if tiles else self.predictor.fitted(pixels)
 
-    def _find(self, samples: Sequence[Sample]) -> list[np.ndarray]:
+    def _find(self, samples: Sequence[Sample]) -> list[Found]:
         return self.predictor.find_fitted(samples, self._size_of(samples))
 
     def _size_of(self, samples: Sequence[Sample]) -> tuple[int, int] | None:

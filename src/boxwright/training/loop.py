@@ -107,10 +107,11 @@ class Trainer:
         )
         self.learner = Learner(model, config, self.accelerator, categories, preparation)
         self.train_set, self.val_set = train_set, val_set
-        self.progress = Progress(fresh=list(fresh))
+        self.progress = Progress(fresh=list(fresh), images=settings.images_a_step(world))
         self.plan(settings.epochs)
         if resume and (folder / "checkpoints" / STATE).is_file():
-            self.progress = load_state(folder / "checkpoints" / STATE, self.learner.parts())
+            state = folder / "checkpoints" / STATE
+            self.progress = load_state(state, self.learner.parts(), self.progress.images)
         self.learner.carry(self.progress.fresh)
         self.best_evaluation: Evaluation | None = None  # None too where the best was found before a resume
         self.stop = Stop(self.accelerator, settings.log_every)

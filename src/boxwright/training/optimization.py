@@ -175,14 +175,13 @@ def make_average(model: nn.Module, decay: float, start: int = 0) -> AveragedMode
     """
 
     @torch.no_grad()
-    def average(averaged: TensorList, current: TensorList, count: Tensor | int) -> None:
-        if not averaged[0].is_floating_point():
-            torch._foreach_copy_(averaged, current)
+    def average(old: TensorList, new: TensorList, _: Tensor | int) -> None:
+        if not old[0].is_floating_point():
+            torch._foreach_copy_(old, new)
             return
-        seen = torch.as_tensor(count)
-        weight = 1 - torch.where(seen < start, 0.0, ((1 + seen) / (10 + seen)).clamp(max=decay))
-        change = torch._foreach_sub(current, averaged)
-        torch._foreach_mul_(change, weight.to(averaged[0].dtype))
-        torch._foreach_add_(averaged, change)
+        seen = int(averaged.n_averaged)  # the processor's, where the one that is given is the device's
+        share = 0.0 if seen < start else min(decay, (1 + seen) / (10 + seen))
+        torch._foreach_lerp_(old, new, 1 - share)  # in one pass over memory
 
-    return AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    averaged = AveragedModel(model, multi_avg_fn=average, use_buffers=True)
+    return averaged

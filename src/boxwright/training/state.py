@@ -28,6 +28,7 @@ class Progress:
         seconds: spent training.
         waited: seconds of them in which no batch was ready.
         fresh: parameters that started anew where weights were given for the others; none: all did.
+        images: of a step, of all processes; 0: not told, in older states.
     """
 
     step: int = 0
@@ -38,6 +39,7 @@ class Progress:
     seconds: float = 0.0
     waited: float = 0.0
     fresh: list[str] = field(default_factory=list)
+    images: int = 0
 
 
 def save_state(path: Path, progress: Progress, parts: dict[str, Any]) -> None:
@@ -49,11 +51,12 @@ def save_state(path: Path, progress: Progress, parts: dict[str, Any]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def load_state(path: Path, parts: dict[str, Any]) -> Progress:
-    """Put a saved state into `parts`.
+def load_state(path: Path, parts: dict[str, Any], images: int) -> Progress:
+    """Put a saved state into `parts`, of a run whose steps have so many images.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of another model.
+        CheckpointError: the file is missing, damaged, of another model, or of steps of other images: which of
+            an epoch's were seen, how many steps are left and the rate would all be other than it says.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -62,10 +65,18 @@ def load_state(path: Path, parts: dict[str, Any]) -> Progress:
             raise CheckpointError(
                 f"{path}: damaged: its contents don't match their digest; can't go on from it."
             )
+        progress = Progress(**state["progress"])
+        if progress.images not in (0, images):
+            raise CheckpointError(
+                f"{path}: its steps have {progress.images} images, this run's {images} (train.batch_size x"
+                " train.accumulate x processes): start it as it was started, or a new run from its weights"
+                " (model.weights)."
+            )
         for name, part in parts.items():
             part.load_state_dict(state[name])
         torch.set_rng_state(state["rng"])
-        return Progress(**state["progress"])
+        progress.images = images
+        return progress
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
         raise CheckpointError(f"{path}: can't go on from it: {error}") from error
     except pickle.UnpicklingError as error:

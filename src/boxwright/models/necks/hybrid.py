@@ -89,7 +89,8 @@ class RepBlock(nn.Module):
     @torch.no_grad()
     def merge(self) -> None:
         """Make one convolution of the two, whose norms have been folded into them."""
-        assert self.narrow is not None
+        if self.narrow is None:
+            return
         wide, narrow = self.wide[0], self.narrow[0]
         assert isinstance(wide, nn.Conv2d)
         assert isinstance(narrow, nn.Conv2d)
