@@ -105,19 +105,15 @@ def _classes(names: Sequence[str]) -> list[str]:
 
 
 def _model(tables: Tables, size: tuple[int, int]) -> list[str]:
+    if not tables.has_angles():
+        return ["  name: compact  # small and fast; also yolox, atss, fcos, retinanet, gfl, vfnet, ..."]
     sides, widths = shorter_sides(tables), tables.images["width"].drop_nulls()
     width = float(np.median(widths.to_numpy())) if len(widths) else 1.0
     small = len(sides) and float(np.median(sides)) * size[0] / width < CLEAR
-    finest = f"  finest: {4 if small else 8}  # stride of the finest map, px; 4 for objects of a dozen pixels"
-    if not tables.has_angles():
-        return [
-            "  name: compact  # small and fast; also yolox, atss, fcos, retinanet, gfl, vfnet, ...",
-            finest,
-        ]
     return [
         "  name: compact_obb  # small, fast, of oriented boxes; also fcos_obb, atss_obb, retinanet_obb",
         f"  heading: {str(tables.has_headings()).lower()}  # tell front from back",
-        finest,
+        f"  finest: {4 if small else 8}  # stride of the finest map, px; 4 for objects of a dozen pixels",
     ]
 
 

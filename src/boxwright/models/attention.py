@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from boxwright.models.layers import with_dense_gradient
+
 HEADS = 8  # of the real-time detectors
 
 
@@ -211,7 +213,7 @@ class DeformableAttention(nn.Module):
 
 def flatten_levels(maps: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
     """Maps (B, C, H, W) of all levels as (B, N, C), row by row, and the height and width of each."""
-    memory = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)
+    memory = torch.cat([with_dense_gradient(m).flatten(2).transpose(1, 2) for m in maps], dim=1)
     return memory, [(m.shape[2], m.shape[3]) for m in maps]
 
 

@@ -63,6 +63,26 @@ class SeparableConv(nn.Sequential):
         super().__init__(depthwise, nn.Conv2d(in_channels, out_channels, 1, bias=bias))
 
 
+def with_dense_gradient(maps: Tensor) -> Tensor:
+    """The same maps; a gradient in another layout than theirs, or in larger memory, is put into theirs.
+
+    A batch norm on a processor takes several times as long for a gradient that doesn't lie as its input does.
+    """
+    return _DenseGradient.apply(maps) if maps.requires_grad else maps  # pyright: ignore[reportReturnType]
+
+
+class _DenseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, maps: Tensor) -> Tensor:
+        last = maps.is_contiguous(memory_format=torch.channels_last)
+        ctx.layout = torch.channels_last if last else torch.contiguous_format
+        return maps.view_as(maps)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient.contiguous(memory_format=ctx.layout)
+
+
 def halve(features: Tensor, same: bool = False) -> Tensor:
     """3x3 max pooling at every second place; `same` pads as TensorFlow does, more to the right and bottom."""
     if not same:

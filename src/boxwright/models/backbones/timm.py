@@ -8,6 +8,7 @@ from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
 from boxwright.errors import ConfigError, nearest
+from boxwright.models.backbones.affine import lighten
 from boxwright.models.layers import make_norm
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class TimmBackbone(nn.Module):
             options["drop_path_rate"] = drop_path
         self.body = _create(name, pretrained, options)
         _pool_before_relu(self.body)
+        lighten(self.body)
         self.channels = _feature_info(self.body).channels()
         self.strides = strides
         self.norm_eval = norm_eval

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxwright.models.attention import EncoderLayer, sine_positions
-from boxwright.models.layers import ConvNorm
+from boxwright.models.layers import ConvNorm, with_dense_gradient
 
 Block = Callable[[int, int], nn.Module]  # of channels in and out
 
@@ -51,7 +51,7 @@ class HybridEncoder(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Maps (B, C_l, H_l, W_l), finest first, to (B, channels, H_l, W_l)."""
-        maps = [project(m) for project, m in zip(self.project, maps)]
+        maps = [with_dense_gradient(project(m)) for project, m in zip(self.project, maps)]
         maps[-1] = self._attend(maps[-1])
         coarse, fine = [], maps[-1]
         for lateral, block, finer in zip(self.laterals, self.down, maps[-2::-1]):
@@ -60,7 +60,8 @@ class HybridEncoder(nn.Module):
             fine = block(torch.cat([F.interpolate(fine, size=finer.shape[-2:]), finer], dim=1))
         pyramid = [fine]
         for halve, block, coarser in zip(self.halves, self.up, coarse[::-1]):
-            pyramid.append(block(torch.cat([halve(pyramid[-1]), coarser], dim=1)))
+            halved = with_dense_gradient(halve(pyramid[-1]))
+            pyramid.append(block(torch.cat([halved, coarser], dim=1)))
         return pyramid
 
     def _attend(self, features: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from boxwright.models.layers import ConvNorm
+from boxwright.models.layers import ConvNorm, with_dense_gradient
 
 
 class SSHContext(nn.Module):
@@ -38,4 +38,5 @@ class _Context(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         reduced = self.reduce(features)
-        return F.relu(torch.cat([self.near(features), self.middle(reduced), self.far(reduced)], dim=1))
+        reached = self.near(features), self.middle(reduced), self.far(reduced)
+        return F.relu(torch.cat([with_dense_gradient(maps) for maps in reached], dim=1))
