@@ -93,14 +93,14 @@ class Predictor:
         """
         one = isinstance(images, Image.Image) or getattr(images, "ndim", 4) < 4
         pixels = [as_pixels(image) for image in cast("Iterable[Picture]", [images] if one else images)]
-        found = [one for n in range(0, len(pixels), BATCH) for one in self.find(pixels[n : n + BATCH])]
-        for n, one in enumerate(found):
-            one.rows[:, 0] = n
+        found = [own for n in range(0, len(pixels), BATCH) for own in self.find(pixels[n : n + BATCH])]
+        for n, own in enumerate(found):
+            own.rows[:, 0] = n
         names = [str(n) for n in range(len(pixels))]
         columns = {"image_id": range(len(pixels)), "file_name": names}
         columns |= {"width": [p.shape[1] for p in pixels], "height": [p.shape[0] for p in pixels]}
-        tables = self.tables([one.rows for one in found], frame(IMAGE_SCHEMA, columns))
-        full = [name for name, one in zip(names, found) if one.full]
+        tables = self.tables([own.rows for own in found], frame(IMAGE_SCHEMA, columns))
+        full = [name for name, own in zip(names, found) if own.full]
         return replace(tables, faults=tuple(self.tell_full(full)))
 
     def tell_full(self, names: Iterable[str]) -> list[Fault]:
