@@ -27,6 +27,7 @@ RESNET = {"name": "resnet18", "pretrained": False}
 MODELS = (
     ("FCOS R18", 512, {"name": "fcos", "backbone": RESNET}),
     ("compact", 320, {"name": "compact"}),
+    ("compact, finest 4", 320, {"name": "compact", "finest": 4}),
     ("RetinaNet R50", 512, {"name": "retinanet", "backbone": RESNET | {"name": "resnet50"}}),
     ("Faster R-CNN R50", 512, {"name": "faster_rcnn", "backbone": RESNET | {"name": "resnet50"}}),
     ("D-FINE S", 640, {"name": "dfine", "size": "s", "pretrained": False}),

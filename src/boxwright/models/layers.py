@@ -66,7 +66,7 @@ class SeparableConv(nn.Sequential):
 def with_dense_gradient(maps: Tensor) -> Tensor:
     """The same maps; a gradient in another layout than theirs, or in larger memory, is put into theirs.
 
-    A batch norm on a processor takes several times as long for a gradient that doesn't lie as its input does.
+    A batch norm on a processor takes ten times as long for a gradient that doesn't lie as its input does.
     """
     return _DenseGradient.apply(maps) if maps.requires_grad else maps  # pyright: ignore[reportReturnType]
 

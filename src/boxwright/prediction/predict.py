@@ -25,7 +25,7 @@ from boxwright.models.detector import collate_for
 from boxwright.prediction.ensemble import fuse_tables
 from boxwright.prediction.outputs import open_outputs
 from boxwright.prediction.pipeline import in_order
-from boxwright.prediction.predictor import BATCH, Predictor, open_predictor
+from boxwright.prediction.predictor import BATCH, Found, Predictor, open_predictor
 from boxwright.prediction.tiles import Seen, count_tiles, detect_tiles
 from boxwright.prediction.tiling import TilingOptions
 from boxwright.prediction.video import VideoOptions, predict_video
@@ -177,30 +177,30 @@ def _predict_one(
         dataset = _Readable(DetectionDataset(table, predictor.loaded.config.image_size))
         collate = partial(_collate_readable, collate_for(model))
         loader = DataLoader(dataset, batch_size or BATCH, collate_fn=collate)
-        rows = _detect_whole(predictor.find_whole, loader, where, faults)
-        full = [int(r[0, 0]) for r in rows if len(r) >= predictor.limit]
+        found = _detect_whole(predictor.find_whole, loader, where, faults)
+        rows, full = [own.rows for own in found], [int(own.rows[0, 0]) for own in found if own.full]
     faults += predictor.tell_full(names[image] for image in full)
     return replace(predictor.tables(rows, table.images), faults=tuple(faults))
 
 
 def _detect_whole(
-    find: Callable[[Batch], list[np.ndarray]],
+    find: Callable[[Batch], list[Found]],
     loader: DataLoader,
     device: torch.device,
     faults: list[Fault],
-) -> list[np.ndarray]:
-    """Rows of `find` over images fitted whole; what can't be read joins the faults."""
-    rows = []
+) -> list[Found]:
+    """What `find` finds in images fitted whole; what can't be read joins the faults."""
+    found = []
 
-    def find_readable(readable: tuple[Batch | None, list[tuple[str, str]]]) -> list[np.ndarray]:
+    def find_readable(readable: tuple[Batch | None, list[tuple[str, str]]]) -> list[Found]:
         return [] if readable[0] is None else find(readable[0])
 
     with progress_bar("predict", len(loader)) as tell:
-        for (_, broken), found in in_order(find_readable, loader, device):
+        for (_, broken), own in in_order(find_readable, loader, device):
             faults += [Fault("unreadable-image", "error", *b, dropped=True) for b in broken]
-            rows += found
+            found += own
             tell(1)
-    return rows
+    return found
 
 
 class _Readable(Dataset):

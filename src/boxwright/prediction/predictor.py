@@ -134,8 +134,7 @@ class Predictor:
     def find_fitted(self, samples: Sequence[Sample], size: tuple[int, int] | None = None) -> list[Found]:
         """What is found in each image of `fitted`, padded to (width, height); None: to the largest."""
         numbered = [replace(sample, index=n) for n, sample in enumerate(samples)]
-        rows = self.find_whole(collate_for(self.model)(numbered, size=size))
-        return [Found(own, len(own) >= self.limit) for own in rows]
+        return self.find_whole(collate_for(self.model)(numbered, size=size))
 
     def tiled(self, options: TilingOptions, max_detections: int | None = None) -> "Predictor":
         """The same network over images cut up.
@@ -151,9 +150,10 @@ class Predictor:
             model.selection = limited if fused else cut.selection_of(model.selection)
         return replace(self, model=model, tiling=cut, limit=cut.max_detections)
 
-    def find_whole(self, batch: Batch) -> list[np.ndarray]:
-        """Rows of each image of a batch."""
-        return detect(self.model, [batch], self.device, self.views, angles=self.angles)
+    def find_whole(self, batch: Batch) -> list[Found]:
+        """What is found in each image of a batch."""
+        rows = detect(self.model, [batch], self.device, self.views, angles=self.angles)
+        return [Found(own, len(own) >= self.limit) for own in rows]
 
     @property
     def find_tiles(self) -> Detect:
