@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from boxwright.models.layers import with_dense_gradient
-
 HEADS = 8  # of the real-time detectors
 
 
@@ -104,7 +102,7 @@ class DeformableAttention(nn.Module):
 
     Zhu et al., Deformable DETR, ICLR 2021, equation 3; offsets in shares of the box, and any number of
     points a level, as in Lv et al., RT-DETRv2, 2024, section 3. What is read is split into heads beforehand
-    (`split_levels`), once for all layers where values have no projection of their own.
+    (`split_heads`), once for all layers where values have no projection of their own.
 
     Args:
         channels: of queries and values.
@@ -156,7 +154,7 @@ class DeformableAttention(nn.Module):
             queries: (B, Q, C).
             boxes: (B, Q, 4) cx, cy, w, h in shares of the image; or (B, Q, 6) cx, cy and x, y along the width
                 and along the height of turned ones.
-            levels: of each level (B * heads, C / heads, H, W), see `split_levels`.
+            levels: of each level (B * heads, C / heads, H, W), see `split_heads`.
 
         Returns:
             (B, Q, C).
@@ -211,21 +209,38 @@ class DeformableAttention(nn.Module):
         return level.flatten(2).gather(2, index).unflatten(2, place.shape[1:3])
 
 
-def flatten_levels(maps: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Maps (B, C, H, W) of all levels as (B, N, C), row by row, and the height and width of each."""
-    memory = torch.cat([with_dense_gradient(m).flatten(2).transpose(1, 2) for m in maps], dim=1)
-    return memory, [(m.shape[2], m.shape[3]) for m in maps]
+class MapLinear(nn.Linear):
+    """A linear layer of every cell of a pyramid's maps, the same for all levels until `take_in`."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels)
+        self.weights: Tensor | None  # after `take_in` of each level, (L, C', C), and its bias, (L, C')
+        self.biases: Tensor | None
+        self.register_buffer("weights", None, persistent=False)
+        self.register_buffer("biases", None, persistent=False)
+
+    def forward(self, level: int, features: Tensor) -> Tensor:
+        """Of a level's map (B, C, H, W) all channels (B, C', H, W)."""
+        weight, bias = self.weight, self.bias
+        if self.weights is not None and self.biases is not None:
+            weight, bias = self.weights[level], self.biases[level]
+        # As a product of matrices whose result lies channel by channel, as `DeformableAttention` reads it.
+        weight = weight.expand(features.shape[0], -1, -1)
+        return torch.baddbmm(bias[:, None], weight, features.flatten(2)).view(
+            -1, weight.shape[1], *features.shape[2:]
+        )
+
+    @torch.no_grad()
+    def take_in(self, convolutions: list[nn.Conv2d]) -> None:
+        """Make each level's 1x1 convolution, that its map comes from, a part of the layer."""
+        weights = [self.weight @ conv.weight.flatten(1) for conv in convolutions]
+        biases = [self.bias if c.bias is None else self.bias + self.weight @ c.bias for c in convolutions]
+        self.weights, self.biases = torch.stack(weights), torch.stack(biases)
 
 
-def split_levels(values: Tensor, sizes: list[tuple[int, int]], heads: int) -> list[Tensor]:
-    """Values (B, C, N) of all levels, row by row, to (B * heads, C / heads, H, W) of each."""
-    split = values.unflatten(1, (heads, -1)).flatten(0, 1)  # (B * heads, C / heads, N)
-    levels, start = [], 0
-    for height, width in sizes:
-        end = start + height * width
-        levels.append(split[:, :, start:end].view(-1, split.shape[1], height, width))
-        start = end
-    return levels
+def split_heads(features: Tensor, heads: int) -> Tensor:
+    """A map (B, C, H, W) as (B * heads, C / heads, H, W)."""
+    return features.unflatten(1, (heads, -1)).flatten(0, 1)
 
 
 def sine_positions(height: int, width: int, channels: int, like: Tensor, temperature: float = 1e4) -> Tensor:

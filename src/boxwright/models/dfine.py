@@ -15,12 +15,12 @@ from boxwright.config.sets import DFINEConfig, DFINELossWeights, DFINEOBBConfig
 from boxwright.data.targets import Targets
 from boxwright.losses.distribution import decoupled_distillation_loss, fine_grained_loss
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.attention import HEADS, flatten_levels, split_levels
+from boxwright.models.attention import HEADS, split_heads
 from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.dfine import DFINEDecoder
-from boxwright.models.layers import ConvNorm, Normalize
+from boxwright.models.layers import ConvNorm, Normalize, with_dense_gradient
 from boxwright.models.necks.hybrid import DepthwiseHalf, ELANLayer, HybridEncoder
 from boxwright.models.oriented import distance_to_angle
 from boxwright.models.queries import NoisyQueries, QuerySelection, make_queries, noisy_truth, set_outputs
@@ -175,10 +175,10 @@ class DFINE(Detector):
             Oriented boxes have 5 numbers (`OrientedSets`), and with a heading headings (B, Q, 2).
         """
         maps = self.neck(self.backbone(self.normalize(images)))
-        memory, sizes = flatten_levels([project(m) for project, m in zip(self.project, maps)])
+        maps = [with_dense_gradient(project(m)) for project, m in zip(self.project, maps)]
         image_size = size_of(images)
-        queries = make_queries(self.select, self.noisy, memory, sizes, targets, image_size)
-        levels = split_levels(memory.transpose(1, 2), sizes, HEADS)
+        queries = make_queries(self.select, self.noisy, maps, targets, image_size)
+        levels = [split_heads(m, HEADS) for m in maps]
         decoded = self.decoder(queries, levels, image_size, targets is not None)
         outputs = set_outputs(queries, decoded.cls_logits, decoded.boxes) | {"image_size": image_size}
         if self.heading is not None:

@@ -8,10 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from boxwright.models.attention import DeformableAttention
 from boxwright.models.backbones.stems import ReachingStem
 from boxwright.models.layers import Normalize
-from boxwright.models.necks.hybrid import RepBlock
 
 if TYPE_CHECKING:
     from timm.models.hgnet import StemV2
@@ -27,10 +25,9 @@ def fold_norms(model: Model) -> Model:
     """A copy in eval mode, for prediction only, whose batch norms are part of the convolutions.
 
     Folded are a convolution and the plain batch norm right after it, in modules that call their children in
-    order and in the blocks of timm's ResNets and HGNets, and the two convolutions of a `RepBlock`. An HGNet's
-    convolutions take in the affine blocks behind their ReLUs, its stem scales images itself and is a
-    `ReachingStem`. Deformable attention makes its offsets in the order in which they are used. Whatever else
-    there is stays as it is.
+    order and in the blocks of timm's ResNets and HGNets. An HGNet's convolutions take in the affine blocks
+    behind their ReLUs, its stem scales images itself and is a `ReachingStem`. Modules of ours that can be
+    made cheaper then have a method `merge`. Whatever else there is stays as it is.
     """
     folded = copy.deepcopy(model).eval()
     for parent in folded.modules():
@@ -57,8 +54,8 @@ def fold_norms(model: Model) -> Model:
         if "ConvBNAct" in kinds:
             _take_in_affine(parent)
     for parent in list(folded.modules()):
-        if isinstance(parent, RepBlock | DeformableAttention):
-            parent.merge()
+        if callable(merge := getattr(parent, "merge", None)):
+            merge()
         for name, child in parent.named_children():
             if type(child).__name__ == "StemV2" and not isinstance(parent, ReachingStem):
                 _scale_inside(folded, cast("StemV2", child))

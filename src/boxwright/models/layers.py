@@ -33,7 +33,7 @@ def make_norm(norm: "str | Callable[[int], nn.Module]", channels: int) -> nn.Mod
 
 class ConvNorm(nn.Sequential):
     """Convolution, norm, activation; without a norm, or with `bias`, the convolution has a bias; in `groups`
-    of channels that don't see each other.
+    of channels that don't see each other; `conv` is the class of the convolution.
     """
 
     def __init__(
@@ -46,10 +46,11 @@ class ConvNorm(nn.Sequential):
         activation: Activation | None = nn.ReLU,
         bias: bool = False,
         groups: int = 1,
+        conv: type[nn.Conv2d] = nn.Conv2d,
     ):
         bias = bias or norm == "none"
-        conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
-        layers = [conv, make_norm(norm, out_channels)]
+        first = conv(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias)
+        layers = [first, make_norm(norm, out_channels)]
         if activation is not None:
             layers.append(activation(inplace=True))
         super().__init__(*layers)

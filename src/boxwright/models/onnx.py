@@ -3,7 +3,8 @@
 import io
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from boxwright.assign import Assignment
 from boxwright.data.targets import Targets
 from boxwright.errors import CheckpointError, import_extra
-from boxwright.models.detections import Scored
+from boxwright.models.detections import Detections, Scored
 from boxwright.models.detector import Detector
 from boxwright.models.shapes import exporting
 
@@ -67,7 +68,9 @@ class OnnxDetector(Detector):
             if len(self.sessions) > KEPT:
                 self.sessions.popitem(last=False)
             session = self.sessions[key]
-        found = session.run(None, {"images": images.contiguous().numpy()})
+        with one_thread():
+            pixels = images.contiguous().numpy()
+        found = session.run(None, {"images": pixels})
         return {o.name: torch.from_numpy(value) for o, value in zip(session.get_outputs(), found)}
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
@@ -82,6 +85,11 @@ class OnnxDetector(Detector):
         """As the detector's own."""
         return self.model.scored(outputs, image_sizes)
 
+    def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
+        """As the detector's own."""
+        with one_thread():
+            return super().decode(outputs, image_sizes)
+
 
 class _Named(nn.Module):
     """A detector whose outputs are a tuple, which a graph wants."""
@@ -92,6 +100,19 @@ class _Named(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(self.model(images).values())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch work in the calling thread alone: its others wait in a loop for what comes next, for
+    milliseconds, on the very cores that onnxruntime then wants.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @torch.no_grad()

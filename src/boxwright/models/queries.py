@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from boxwright.assign import BACKGROUND
 from boxwright.data.targets import Targets
-from boxwright.models.attention import MLP
+from boxwright.models.attention import MLP, MapLinear
 from boxwright.models.set_boxes import UPRIGHT, OrientedSets, UprightSets, kind_of
 from boxwright.models.sets import Matched, truth_of_sets
 from boxwright.models.shapes import at_most
@@ -58,7 +58,7 @@ class QuerySelection(nn.Module):
     Zhang et al., DINO, ICLR 2023, section 3.4; RT-DETR, section 4.3.
 
     Args:
-        channels: of the memory.
+        channels: of the maps.
         num_classes: categories.
         count: of queries; of all places where there are fewer.
         kind: of the boxes.
@@ -69,19 +69,20 @@ class QuerySelection(nn.Module):
     ):
         super().__init__()
         self.count, self.kind = count, kind
-        self.project, self.norm = nn.Linear(channels, channels), nn.LayerNorm(channels)
+        self.project, self.norm = MapLinear(channels, channels), nn.LayerNorm(channels)
         self.cls = nn.Linear(channels, num_classes)
         self.box = MLP(channels, channels, channels, len(kind.places))
         init_class(self.cls)
         if kind.oriented:
             self.box.start_at(kind.places)
 
-    def forward(self, memory: Tensor, sizes: list[tuple[int, int]], image_size: Tensor) -> Selected:
-        """The best of memory (B, N, C), whose levels have these heights and widths, of an image of
-        `image_size` (2,) pixels.
-        """
+    def forward(self, maps: list[Tensor], image_size: Tensor) -> Selected:
+        """The best of all cells of maps (B, C, H, W), of an image of `image_size` (2,) pixels."""
+        sizes = [(m.shape[2], m.shape[3]) for m in maps]
         places, usable = grid_places(sizes, image_size / self.kind.unit(image_size))
-        features = self.norm(self.project(memory * usable))
+        projected = torch.cat([self.project(n, m).flatten(2) for n, m in enumerate(maps)], dim=2)
+        # Other places are those of a map that is 0 there.
+        features = self.norm(torch.where(usable, projected.transpose(1, 2), self.project.bias))
         logits = self.cls(features)
         count = at_most(self.count, logits.shape[1])
         best = logits.amax(-1).topk(count, dim=1).indices[..., None]  # (B, Q, 1)
@@ -158,13 +159,12 @@ class NoisyQueries(nn.Module):
 def make_queries(
     select: QuerySelection,
     noisy: NoisyQueries,
-    memory: Tensor,
-    sizes: list[tuple[int, int]],
+    maps: list[Tensor],
     targets: Targets | None,
     image_size: Tensor,
 ) -> Queries:
-    """The best places of the memory (B, N, C), and with targets those made of the truth before them."""
-    selected = select(memory, sizes, image_size)
+    """The best places of the maps (B, C, H, W), and with targets those made of the truth before them."""
+    selected = select(maps, image_size)
     if targets is None:
         return Queries(selected.features, selected.box_logits.detach(), None, selected, None)
     gt_boxes = noisy.kind.truth(targets, image_size)

@@ -4,19 +4,21 @@ Zhao et al., DETRs Beat YOLOs on Real-time Object Detection, CVPR 2024; version 
 2024.
 """
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
 from boxwright.config.sets import RTDETRConfig, SetLossWeights
 from boxwright.data.targets import Targets
 from boxwright.losses.normalizer import mean_over_processes
-from boxwright.models.attention import HEADS, flatten_levels
+from boxwright.models.attention import HEADS, MapLinear
 from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.rtdetr import RTDETRDecoder
-from boxwright.models.layers import ConvNorm, Normalize
-from boxwright.models.necks.hybrid import CSPRepLayer, HybridEncoder
+from boxwright.models.layers import ConvNorm, Normalize, with_dense_gradient
+from boxwright.models.necks.hybrid import CSPRepLayer, HybridEncoder, JoiningConv
 from boxwright.models.queries import NoisyQueries, QuerySelection, make_queries, noisy_truth, set_outputs
 from boxwright.models.set_boxes import UPRIGHT
 from boxwright.models.sets import (
@@ -83,7 +85,7 @@ class RTDETR(Detector):
         )  # fmt: skip
 
         def block(before: int, after: int) -> nn.Module:
-            return CSPRepLayer(before, after, int(after * width), DEPTH)
+            return CSPRepLayer(before, after, int(after * width), DEPTH, JoiningConv)
 
         def halve(before: int, after: int) -> nn.Module:
             return ConvNorm(before, after, 3, 2, activation=nn.SiLU)
@@ -112,11 +114,20 @@ class RTDETR(Detector):
             their dn_matched_gt and dn_counted (B, D), dn_groups (1,).
         """
         maps = self.neck(self.backbone(self.normalize(images)))
-        memory, sizes = flatten_levels([project(m) for project, m in zip(self.project, maps)])
+        maps = [with_dense_gradient(project(m)) for project, m in zip(self.project, maps)]
         image_size = size_of(images)
-        queries = make_queries(self.select, self.noisy, memory, sizes, targets, image_size)
-        logits, boxes = self.decoder(queries, memory, sizes, targets is not None)
+        queries = make_queries(self.select, self.noisy, maps, targets, image_size)
+        logits, boxes = self.decoder(queries, maps, targets is not None)
         return set_outputs(queries, logits, boxes) | {"image_size": image_size}
+
+    def merge(self) -> None:
+        """Make the projections, whose norms are folded into them, a part of the layers that read them."""
+        projections = [cast(nn.Conv2d, layer[0]) for layer in self.project if isinstance(layer, ConvNorm)]
+        if projections:
+            for layer in self.modules():
+                if isinstance(layer, MapLinear):
+                    layer.take_in(projections)
+            self.project = nn.ModuleList(nn.Identity() for _ in projections)
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """The last layer's queries, each matched with at most one box."""

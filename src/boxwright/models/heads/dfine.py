@@ -79,7 +79,7 @@ class DFINEDecoder(nn.Module):
 
         Args:
             queries: M = D + Q of them.
-            levels: see `split_levels`.
+            levels: see `split_heads`.
             image_size: (2,) width and height of the input, pixels.
             every: all layers are given, after the first boxes; else the last layer alone.
         """

@@ -10,9 +10,10 @@ from boxwright.models.attention import (
     HEADS,
     MLP,
     DeformableAttention,
+    MapLinear,
     SelfAttention,
     inverse_sigmoid,
-    split_levels,
+    split_heads,
 )
 from boxwright.models.queries import Queries, init_class
 
@@ -23,7 +24,7 @@ class RTDETRDecoder(nn.Module):
     """Queries that attend to the image around their boxes, and refine them, layer by layer.
 
     Args:
-        channels: of queries and memory.
+        channels: of queries and maps.
         num_classes: categories.
         layers: of it.
         points: that a head reads of each level.
@@ -42,14 +43,14 @@ class RTDETRDecoder(nn.Module):
             init_class(cls)
             box.start_at_zero()
 
-    def forward(
-        self, queries: Queries, memory: Tensor, sizes: list[tuple[int, int]], every: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Logits (B, L, D + Q, C) and boxes (B, L, D + Q, 4) of `every` layer, or of the last alone."""
+    def forward(self, queries: Queries, maps: list[Tensor], every: bool) -> tuple[Tensor, Tensor]:
+        """Logits (B, L, D + Q, C) and boxes (B, L, D + Q, 4) of `every` layer, or of the last alone, that
+        look at maps (B, C, H, W).
+        """
         hidden, boxes = queries.features, queries.box_logits.sigmoid()
         logits, refined, before = [], [], boxes
         for n, layer in enumerate(self.layers):
-            hidden = layer(hidden, self.positions(boxes), boxes, memory, sizes, queries.hidden)
+            hidden = layer(hidden, self.positions(boxes), boxes, maps, queries.hidden)
             shift = self.box[n](hidden).float()
             if every or n == len(self.layers) - 1:
                 logits.append(self.cls[n](hidden))
@@ -67,7 +68,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.self_attention = SelfAttention(channels, HEADS)
         self.cross_attention = DeformableAttention(channels, HEADS, points, discrete=discrete)
-        self.value, self.read = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        self.value, self.read = MapLinear(channels, channels), nn.Linear(channels, channels)
         self.mlp = MLP(channels, HIDDEN, channels)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for _ in range(3))
 
@@ -76,15 +77,11 @@ class DecoderLayer(nn.Module):
         hidden: Tensor,
         positions: Tensor,
         boxes: Tensor,
-        memory: Tensor,
-        sizes: list[tuple[int, int]],
+        maps: list[Tensor],
         mask: Tensor | None,
     ) -> Tensor:
-        """Hidden and positions (B, Q, C), boxes (B, Q, 4), memory (B, N, C); (B, Q, C)."""
+        """Hidden and positions (B, Q, C), boxes (B, Q, 4), maps (B, C, H, W); (B, Q, C)."""
         hidden = self.norm1(hidden + self.self_attention(hidden, positions, mask))
-        # Of a linear layer's values every channel would have to be moved together.
-        weight = self.value.weight.expand(memory.shape[0], -1, -1)
-        values = torch.baddbmm(self.value.bias[:, None], weight, memory.transpose(1, 2))
-        levels = split_levels(values, sizes, HEADS)
+        levels = [split_heads(self.value(n, m), HEADS) for n, m in enumerate(maps)]
         hidden = self.norm2(hidden + self.read(self.cross_attention(hidden + positions, boxes, levels)))
         return self.norm3(hidden + self.mlp(hidden))

@@ -23,7 +23,7 @@ class HybridEncoder(nn.Module):
         in_channels: of the backbone's maps, finest first.
         channels: of every output.
         heads, hidden: of the attention in the coarsest map.
-        block: what two maps, one on the other, are joined by.
+        block: what two maps, one on the other, are joined by; of their channels together, and its own.
         halve: what makes a coarser map of a fine one.
         lateral: activation after a map's way down, None: none.
     """
@@ -51,17 +51,16 @@ class HybridEncoder(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Maps (B, C_l, H_l, W_l), finest first, to (B, channels, H_l, W_l)."""
-        maps = [with_dense_gradient(project(m)) for project, m in zip(self.project, maps)]
-        maps[-1] = self._attend(maps[-1])
+        maps = [project(m) for project, m in zip(self.project, maps)]
+        maps[-1] = self._attend(with_dense_gradient(maps[-1]))
         coarse, fine = [], maps[-1]
         for lateral, block, finer in zip(self.laterals, self.down, maps[-2::-1]):
             fine = lateral(fine)
             coarse.append(fine)
-            fine = block(torch.cat([F.interpolate(fine, size=finer.shape[-2:]), finer], dim=1))
+            fine = block([fine, finer])
         pyramid = [fine]
         for halve, block, coarser in zip(self.halves, self.up, coarse[::-1]):
-            halved = with_dense_gradient(halve(pyramid[-1]))
-            pyramid.append(block(torch.cat([halved, coarser], dim=1)))
+            pyramid.append(block([halve(pyramid[-1]), coarser]))
         return pyramid
 
     def _attend(self, features: Tensor) -> Tensor:
@@ -69,6 +68,24 @@ class HybridEncoder(nn.Module):
         positions = sine_positions(height, width, features.shape[1], features)
         rows = self.attention(features.flatten(2).transpose(1, 2), positions)
         return rows.transpose(1, 2).reshape(features.shape)
+
+
+class JoiningConv(nn.Conv2d):
+    """A 1x1 convolution of maps one on the other, the last of which is the largest: what others give is
+    enlarged in place of them, which is the same, of a quarter of the cells.
+    """
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps (B, C_i, H_i, W_i) to (B, C, H, W) of the last one's height and width."""
+        *others, last = maps
+        *weights, own = self.weight.split([m.shape[1] for m in maps], dim=1)
+        joined = F.conv2d(last, own, self.bias)
+        for other, weight in zip(others, weights):
+            part = F.conv2d(other, weight)
+            if part.shape != joined.shape:
+                part = F.interpolate(part, size=joined.shape[-2:])
+            joined = joined + part
+        return joined
 
 
 class RepBlock(nn.Module):
@@ -109,12 +126,20 @@ class CSPRepLayer(nn.Module):
         in_channels, out_channels: of it all.
         hidden: channels of the blocks.
         depth: blocks.
+        conv: of the projections.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, hidden: int, depth: int):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden: int,
+        depth: int,
+        conv: type[nn.Conv2d] = nn.Conv2d,
+    ):
         super().__init__()
-        self.main = ConvNorm(in_channels, hidden, 1, activation=nn.SiLU)
-        self.past = ConvNorm(in_channels, hidden, 1, activation=nn.SiLU)
+        self.main = ConvNorm(in_channels, hidden, 1, activation=nn.SiLU, conv=conv)
+        self.past = ConvNorm(in_channels, hidden, 1, activation=nn.SiLU, conv=conv)
         self.blocks = nn.Sequential(*(RepBlock(hidden) for _ in range(depth)))
         self.join = (
             ConvNorm(hidden, out_channels, 1, activation=nn.SiLU) if hidden != out_channels else nn.Identity()
@@ -125,8 +150,9 @@ class CSPRepLayer(nn.Module):
 
 
 class ELANLayer(nn.Module):
-    """Half of the input through two chains of CSP layers, every step kept and joined (D-FINE, appendix A).
+    """Half of maps, one on the other, through two chains of CSP layers, every step kept and joined.
 
+    Peng et al., D-FINE, ICLR 2025, appendix A;
     Wang et al., YOLOv9, ECCV 2024, section 4.2 (GELAN).
 
     Args:
@@ -137,7 +163,7 @@ class ELANLayer(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, hidden: int, depth: int):
         super().__init__()
-        self.split = ConvNorm(in_channels, in_channels, 1, activation=nn.SiLU)
+        self.split = ConvNorm(in_channels, in_channels, 1, activation=nn.SiLU, conv=JoiningConv)
         self.chains = nn.ModuleList(
             nn.Sequential(
                 CSPRepLayer(first, hidden, hidden, depth), ConvNorm(hidden, hidden, 3, activation=nn.SiLU)
@@ -146,8 +172,8 @@ class ELANLayer(nn.Module):
         )
         self.join = ConvNorm(in_channels + 2 * hidden, out_channels, 1, activation=nn.SiLU)
 
-    def forward(self, features: Tensor) -> Tensor:
-        steps = list(self.split(features).chunk(2, dim=1))
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        steps = list(self.split(maps).chunk(2, dim=1))
         for chain in self.chains:
             steps.append(chain(steps[-1]))
         return self.join(torch.cat(steps, dim=1))
