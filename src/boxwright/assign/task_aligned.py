@@ -9,11 +9,21 @@ from boxwright.assign import BACKGROUND
 from boxwright.geometry.torch_boxes import are_inside, pairwise_iou
 
 REACH = 0.75  # strides of the finest level, from a box's centre
+# Of points and boxes compared at a time: as many as a processor's caches hold, as a card's memory does.
+PAIRS, PAIRS_OF_A_CARD = 2**19, 2**25
 
 
 class TaskAligned(NamedTuple):
     matched_gt: Tensor  # (B, P) int64, -1 for background
     quality: Tensor  # (B, P) in [0, 1]: the classification target, 0 for background
+
+
+class _Wanted(NamedTuple):
+    """The points that each box wants most, K of them."""
+
+    alignment: Tensor  # (B, G, K), 0 where none is meant
+    iou: Tensor  # (B, G, K)
+    place: Tensor  # (B, G, K) int64
 
 
 @torch.no_grad()
@@ -45,10 +55,18 @@ def task_aligned_assign(
         topk: points a box.
         reach: see `are_candidates`.
     """
-    iou = pairwise_iou(gt_boxes, boxes)  # (B, G, P)
-    candidate = are_candidates(points, gt_boxes, reach) & gt_mask[:, :, None]
-    every = torch.arange(len(points), device=points.device).expand_as(iou)
-    return choose_aligned(scores, every, iou, candidate, gt_labels, topk, alpha, beta)
+    class_scores = scores.transpose(1, 2)
+    pairs = PAIRS if points.device.type == "cpu" else PAIRS_OF_A_CARD
+    each = max(1, pairs // max(1, boxes[..., 0].numel()))  # boxes of an image
+    wanted = []
+    for some_boxes, labels, mask in zip(
+        *(part.split(each, dim=1) for part in (gt_boxes, gt_labels, gt_mask))
+    ):
+        iou = pairwise_iou(some_boxes, boxes)  # (B, each, P)
+        candidate = are_candidates(points, some_boxes, reach) & mask[:, :, None]
+        own_scores = class_scores.gather(1, labels[:, :, None].expand_as(iou))
+        wanted.append(_wanted_points(own_scores, iou, candidate, topk, alpha, beta))
+    return _settle(_Wanted(*(torch.cat(parts, dim=1) for parts in zip(*wanted))), len(points))
 
 
 def are_candidates(points: Tensor, gt_boxes: Tensor, reach: Tensor | float) -> Tensor:
@@ -81,15 +99,25 @@ def choose_aligned(
         gt_labels: (B, G) int64.
         topk: points a box.
     """
-    batch, count, classes = scores.shape
-    groups = gt_labels.shape[1]
-    own_class = places * classes + gt_labels[:, :, None]
-    label_scores = scores.flatten(1).gather(1, own_class.flatten(1)).view_as(iou)
-    alignment, best = (label_scores.pow(alpha) * iou.pow(beta) * candidate).topk(
-        min(topk, iou.shape[2]), dim=2
-    )
-    iou, place = iou.gather(2, best), places.gather(2, best).flatten(1)
+    own_class = places * scores.shape[2] + gt_labels[:, :, None]
+    own_scores = scores.flatten(1).gather(1, own_class.flatten(1)).view_as(iou)
+    wanted = _wanted_points(own_scores, iou, candidate, topk, alpha, beta)
+    return _settle(wanted._replace(place=places.gather(2, wanted.place)), scores.shape[1])
 
+
+def _wanted_points(
+    scores: Tensor, iou: Tensor, candidate: Tensor, topk: int, alpha: float, beta: float
+) -> _Wanted:
+    """Of points (B, G, K), whose scores are those of the boxes' classes, the best for each box."""
+    alignment, best = (scores.pow(alpha) * iou.pow(beta) * candidate).topk(min(topk, iou.shape[2]), dim=2)
+    return _Wanted(alignment, iou.gather(2, best), best)
+
+
+def _settle(wanted: _Wanted, count: int) -> TaskAligned:
+    """Which box has each of `count` points."""
+    alignment, iou, place = wanted
+    batch, groups, _ = iou.shape
+    place = place.flatten(1)
     # Of the boxes that want a point the one that it overlaps most gets it, the first of equals.
     wanted_iou = torch.where(alignment > 0, iou, -1.0).flatten(1)
     most = wanted_iou.new_zeros(batch, count).scatter_reduce(1, place, wanted_iou, "amax").gather(1, place)
