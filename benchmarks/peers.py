@@ -28,6 +28,7 @@ from boxwright.models.set_boxes import to_centers
 
 CLASSES = 20
 WITH_BACKGROUND = (detection.ssd300_vgg16, detection.fasterrcnn_resnet50_fpn)  # as a class of theirs
+REST = 0.05  # seconds, in which threads of the side before stop waiting for more work in a loop
 PARTS = {"loss": "compute_loss", "post-processing": "postprocess_detections"}  # torchvision's methods
 
 
@@ -339,5 +340,10 @@ def seconds(function: Callable, device: torch.device) -> float:
 
 def race(ours: Callable[[], float], theirs: Callable[[], float], rounds: int) -> tuple[float, float]:
     """Seconds of the best round of each, taken by turns, after one that doesn't count."""
-    times = [(ours(), theirs()) for _ in range(rounds + 1)][1:]
+
+    def rested(act: Callable[[], float]) -> float:
+        time.sleep(REST)
+        return act()
+
+    times = [(rested(ours), rested(theirs)) for _ in range(rounds + 1)][1:]
     return min(t[0] for t in times), min(t[1] for t in times)
