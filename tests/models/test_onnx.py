@@ -43,6 +43,27 @@ def test_graphs_are_kept_for_the_shapes_met_lately():
     assert list(graph.sessions) == [(32, 32 * (n + 1), threads) for n in range(2, KEPT + 2)]
 
 
+@torch.no_grad()
+def test_boxes_are_chosen_on_one_thread_and_torch_has_its_threads_back(monkeypatch):
+    graph, seen = OnnxDetector(make("compact").eval()), []
+    outputs = graph(torch.zeros(1, 3, 64, 64))
+
+    def noting(outputs, image_sizes):
+        seen.append(torch.get_num_threads())
+        raise InterruptedError
+
+    monkeypatch.setattr(graph.model, "scored", noting)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(InterruptedError):
+            graph.decode(outputs, torch.tensor([[64.0, 64.0]]))
+        assert seen == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 class _Tuple(torch.nn.Module):
     def __init__(self, body):
         super().__init__()
