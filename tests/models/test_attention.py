@@ -55,3 +55,9 @@ def test_a_convolution_of_maps_is_that_of_one_on_the_other(small):
     (wanted,) = torch.autograd.grad((expected * weight).sum(), conv.weight)
     (gradient,) = torch.autograd.grad((conv(maps) * weight).sum(), conv.weight)
     assert torch.allclose(gradient, wanted, atol=1e-5)
+
+    before = nn.Conv2d(2, 4, 1)
+    fine = torch.randn(2, 2, 6, 4)
+    expected = conv([maps[0], before(fine)])
+    conv.take_in(before)
+    assert torch.allclose(conv([maps[0], fine]), expected, atol=1e-5)

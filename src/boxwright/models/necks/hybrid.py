@@ -5,6 +5,7 @@ lighter blocks of Peng et al., D-FINE, ICLR 2025, appendix A.
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +64,18 @@ class HybridEncoder(nn.Module):
             pyramid.append(block([halve(pyramid[-1]), coarser]))
         return pyramid
 
+    def merge(self) -> None:
+        """Make projections, whose norms are folded into them, a part of what joins their maps with coarser
+        ones, where that multiplies less.
+        """
+        for level, block in zip(reversed(range(len(self.down))), self.down):
+            joining = [layer for layer in block.modules() if isinstance(layer, JoiningConv)]
+            projection = self.project[level]
+            if isinstance(projection, ConvNorm) and _is_less(conv := cast(nn.Conv2d, projection[0]), joining):
+                for layer in joining:
+                    layer.take_in(conv)
+                self.project[level] = nn.Identity()
+
     def _attend(self, features: Tensor) -> Tensor:
         height, width = features.shape[-2:]
         positions = sine_positions(height, width, features.shape[1], features)
@@ -86,6 +99,22 @@ class JoiningConv(nn.Conv2d):
                 part = F.interpolate(part, size=joined.shape[-2:])
             joined = joined + part
         return joined
+
+    @torch.no_grad()
+    def take_in(self, conv: nn.Conv2d) -> None:
+        """Make the 1x1 convolution that the last map comes from a part of this one."""
+        others, own = self.weight.split([self.in_channels - conv.out_channels, conv.out_channels], dim=1)
+        joined = own.flatten(1) @ conv.weight.flatten(1)
+        bias = own.flatten(1) @ cast(Tensor, conv.bias)
+        self.weight = nn.Parameter(torch.cat([others, joined[..., None, None]], dim=1))
+        self.bias = nn.Parameter(bias if self.bias is None else self.bias + bias)
+        self.in_channels = self.weight.shape[1]
+
+
+def _is_less(conv: nn.Conv2d, joining: list[JoiningConv]) -> bool:
+    """Whether a convolution within those that read it multiplies less than before them."""
+    outputs = sum(layer.out_channels for layer in joining)
+    return conv.in_channels * outputs <= conv.out_channels * (conv.in_channels + outputs)
 
 
 class RepBlock(nn.Module):
