@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torchvision.ops import box_iou
 
+from boxwright.assign import task_aligned
 from boxwright.assign.atss import atss_assign
 from boxwright.assign.fcos import fcos_assign
 from boxwright.assign.max_iou import max_iou_assign
@@ -127,6 +129,29 @@ def test_task_alignment_of_a_crowd_is_what_points_one_by_one_give(seed):
     for n in range(2):
         given = (t[n].tolist() for t in (scores, places, iou, candidate, labels))
         matched, quality = aligned_by_hand(*given, 5, 1.0, 3.0)
+        assert found.matched_gt[n].tolist() == matched
+        assert found.quality[n].tolist() == pytest.approx(quality, rel=1e-4)
+
+
+@pytest.mark.parametrize("pairs", [1, 130, 2**19])  # one box of an image at a time, two, all seven
+def test_boxes_compared_some_at_a_time_get_what_points_one_by_one_give(pairs, monkeypatch):
+    monkeypatch.setattr(task_aligned, "PAIRS", pairs)
+    draw = torch.Generator().manual_seed(0)
+    points, scores = torch.rand(30, 2, generator=draw) * 64, torch.rand(2, 30, 3, generator=draw)
+    corner, size = torch.rand(2, 7, 2, generator=draw) * 32, 16 + torch.rand(2, 7, 2, generator=draw) * 16
+    gt_boxes = torch.cat([corner, corner + size], dim=-1)
+    boxes = torch.cat([points - 10, points + 10], dim=-1).expand(2, -1, -1)
+    labels, mask = torch.randint(0, 3, (2, 7), generator=draw), torch.rand(2, 7, generator=draw) < 0.8
+    found = task_aligned_assign(scores, boxes, points, gt_boxes, labels, mask, 5, 1.0, 3.0)
+    for n in range(2):
+        inside = (points > gt_boxes[n, :, None, :2]) & (points < gt_boxes[n, :, None, 2:])
+        candidate = (inside.all(-1) & mask[n, :, None]).tolist()
+        iou = box_iou(gt_boxes[n], boxes[n]).tolist()
+        every = [list(range(30))] * 7
+        matched, quality = aligned_by_hand(
+            scores[n].tolist(), every, iou, candidate, labels[n].tolist(), 5, 1.0, 3.0
+        )
+        assert max(matched) >= 5  # boxes beyond the first part
         assert found.matched_gt[n].tolist() == matched
         assert found.quality[n].tolist() == pytest.approx(quality, rel=1e-4)
 

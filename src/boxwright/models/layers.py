@@ -1,6 +1,7 @@
 """The few layers that backbones, necks and heads share."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,13 @@ class ConvNorm(nn.Sequential):
         if activation is not None:
             layers.append(activation(inplace=True))
         super().__init__(*layers)
+
+
+def folded(layer: nn.Module) -> nn.Conv2d | None:
+    """The convolution that a `ConvNorm` without activation is, once its norm is folded; None of any other."""
+    if isinstance(layer, ConvNorm) and all(isinstance(part, nn.Identity) for part in list(layer)[1:]):
+        return cast(nn.Conv2d, layer[0])
+    return None
 
 
 class SeparableConv(nn.Sequential):

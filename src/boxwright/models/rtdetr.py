@@ -4,8 +4,6 @@ Zhao et al., DETRs Beat YOLOs on Real-time Object Detection, CVPR 2024; version 
 2024.
 """
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from boxwright.assign import Assignment
@@ -17,7 +15,7 @@ from boxwright.models.backbones.timm import TimmBackbone
 from boxwright.models.detections import Scored, Selection
 from boxwright.models.detector import Detector
 from boxwright.models.heads.rtdetr import RTDETRDecoder
-from boxwright.models.layers import ConvNorm, Normalize, with_dense_gradient
+from boxwright.models.layers import ConvNorm, Normalize, folded, with_dense_gradient
 from boxwright.models.necks.hybrid import CSPRepLayer, HybridEncoder, JoiningConv
 from boxwright.models.queries import NoisyQueries, QuerySelection, make_queries, noisy_truth, set_outputs
 from boxwright.models.set_boxes import UPRIGHT
@@ -122,8 +120,8 @@ class RTDETR(Detector):
 
     def merge(self) -> None:
         """Make the projections, whose norms are folded into them, a part of the layers that read them."""
-        projections = [cast(nn.Conv2d, layer[0]) for layer in self.project if isinstance(layer, ConvNorm)]
-        if projections:
+        projections = [conv for layer in self.project if (conv := folded(layer))]
+        if len(projections) == len(self.project):
             for layer in self.modules():
                 if isinstance(layer, MapLinear):
                     layer.take_in(projections)

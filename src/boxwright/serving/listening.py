@@ -48,7 +48,7 @@ def protocol(seconds: float) -> type[H11Protocol]:
     class Timely(H11Protocol):
         deadline: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
             self.watch_head()
 

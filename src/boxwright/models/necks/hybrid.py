@@ -5,14 +5,13 @@ lighter blocks of Peng et al., D-FINE, ICLR 2025, appendix A.
 """
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from boxwright.models.attention import EncoderLayer, sine_positions
-from boxwright.models.layers import ConvNorm, with_dense_gradient
+from boxwright.models.layers import ConvNorm, folded, with_dense_gradient
 
 Block = Callable[[int, int], nn.Module]  # of channels in and out
 
@@ -70,8 +69,7 @@ class HybridEncoder(nn.Module):
         """
         for level, block in zip(reversed(range(len(self.down))), self.down):
             joining = [layer for layer in block.modules() if isinstance(layer, JoiningConv)]
-            projection = self.project[level]
-            if isinstance(projection, ConvNorm) and _is_less(conv := cast(nn.Conv2d, projection[0]), joining):
+            if (conv := folded(self.project[level])) and _is_less(conv, joining):
                 for layer in joining:
                     layer.take_in(conv)
                 self.project[level] = nn.Identity()
@@ -105,9 +103,11 @@ class JoiningConv(nn.Conv2d):
         """Make the 1x1 convolution that the last map comes from a part of this one."""
         others, own = self.weight.split([self.in_channels - conv.out_channels, conv.out_channels], dim=1)
         joined = own.flatten(1) @ conv.weight.flatten(1)
-        bias = own.flatten(1) @ cast(Tensor, conv.bias)
+        bias = torch.zeros_like(own[:, 0, 0, 0]) if self.bias is None else self.bias
+        if conv.bias is not None:
+            bias = bias + own.flatten(1) @ conv.bias
         self.weight = nn.Parameter(torch.cat([others, joined[..., None, None]], dim=1))
-        self.bias = nn.Parameter(bias if self.bias is None else self.bias + bias)
+        self.bias = nn.Parameter(bias)
         self.in_channels = self.weight.shape[1]
 
 
@@ -136,16 +136,13 @@ class RepBlock(nn.Module):
     @torch.no_grad()
     def merge(self) -> None:
         """Make one convolution of the two, whose norms have been folded into them."""
-        if self.narrow is None:
-            return
-        wide, narrow = self.wide[0], self.narrow[0]
-        assert isinstance(wide, nn.Conv2d)
-        assert isinstance(narrow, nn.Conv2d)
-        assert wide.bias is not None
-        assert narrow.bias is not None
-        wide.weight += F.pad(narrow.weight, (1, 1, 1, 1))
-        wide.bias += narrow.bias
-        self.narrow = None
+        wide, narrow = folded(self.wide), None if self.narrow is None else folded(self.narrow)
+        if wide is not None and narrow is not None:
+            assert wide.bias is not None
+            assert narrow.bias is not None
+            wide.weight += F.pad(narrow.weight, (1, 1, 1, 1))
+            wide.bias += narrow.bias
+            self.narrow = None
 
 
 class CSPRepLayer(nn.Module):
