@@ -15,9 +15,21 @@ from boxwright.config import check_config, dump_config
 from tests.models.test_detectors import CONFIGS
 from tests.scenes import square_experiment, square_tables
 
+# A process that ends without parting from the others aborts now and then, by a thread that still runs.
+LEFT = """
+import atexit, os
+from pathlib import Path
+import torch.distributed as dist
+@atexit.register
+def left():
+    if dist.is_initialized():
+        Path(sys.argv[2], "left-" + os.environ["RANK"]).touch()
+"""
+
 # The detector's batch norms become group norms: batch statistics of half a batch are other statistics.
 SCRIPT = """
 import sys
+LEFT
 import torch
 torch.set_num_threads(1)
 from boxwright.models import layers
@@ -43,7 +55,7 @@ def keep(self, batches):
         self.accelerator.clip_grad_norm_ = clip
 Trainer.step = keep
 boxwright.train(sys.argv[1], name="run", runs=sys.argv[2])
-"""
+""".replace("LEFT", LEFT)
 
 
 # After each step both processes have the same gradient of every parameter, and weights that moved alike.
@@ -101,8 +113,8 @@ def test_gradients_of_what_truth_goes_through_are_shared(name, tmp_path):
 
 
 STOPPED = """
-import os, signal, sys
-from pathlib import Path
+import signal, sys
+LEFT
 import boxwright
 from boxwright.training.loop import Trainer
 honest, rank = Trainer.step, os.environ["RANK"]
@@ -116,7 +128,7 @@ try:
     boxwright.train(sys.argv[1], name="run", runs=sys.argv[2])
 except KeyboardInterrupt:
     Path(sys.argv[2], f"stopped-{rank}").touch()
-"""
+""".replace("LEFT", LEFT)
 
 
 def test_a_signal_to_one_process_stops_all_of_them_after_the_same_step(tmp_path):

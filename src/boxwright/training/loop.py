@@ -26,7 +26,14 @@ from boxwright.prediction.detect import detect, to_tables
 from boxwright.progress import console
 from boxwright.training.display import TrainingDisplay
 from boxwright.training.learner import Learner
-from boxwright.training.machine import ahead, loader_faults, make_accelerator, make_loader, start
+from boxwright.training.machine import (
+    ahead,
+    loader_faults,
+    make_accelerator,
+    make_loader,
+    part_at_exit,
+    start,
+)
 from boxwright.training.metrics import MetricsLog, start_trackers
 from boxwright.training.norms import draws_that_tell
 from boxwright.training.optimization import Plateau
@@ -227,6 +234,7 @@ class Trainer:
                 self._save()
             if self.stop.agreed(progress.step):
                 self._save()
+                part_at_exit()
                 raise KeyboardInterrupt
         progress.epoch, progress.batch = progress.epoch + 1, 0
 

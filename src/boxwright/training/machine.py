@@ -14,6 +14,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.utils.data import DataLoader
@@ -123,6 +124,21 @@ def make_accelerator(settings: TrainConfig, folder: Path) -> Accelerator:
         log_with=list(settings.trackers) or None,
         project_dir=folder,
     )
+
+
+@cache
+def part_at_exit() -> None:
+    """Once all processes are done: they part before Python ends.
+
+    A thread of gloo that lets go of its last tensor while Python ends would abort the process. Processes that
+    fail don't part: it may wait for what the others never do.
+    """
+    atexit.register(_part)
+
+
+def _part() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def make_loader(

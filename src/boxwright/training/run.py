@@ -30,7 +30,7 @@ from boxwright.models.detector import Detector
 from boxwright.models.weights import load_weights
 from boxwright.progress import console, progress_bar
 from boxwright.training.loop import ONE_VIEW, Trainer
-from boxwright.training.machine import on_cpu
+from boxwright.training.machine import on_cpu, part_at_exit
 from boxwright.training.pacing import pace
 from boxwright.training.run_folder import choose_folder, start_folder
 from boxwright.training.state import STATE
@@ -248,4 +248,5 @@ def _conclude(trainer: Trainer, folder: Path, truth: Tables) -> Run:
 
         report(folder)
     trainer.accelerator.wait_for_everyone()
+    part_at_exit()
     return Run(folder, evaluation, operating)
