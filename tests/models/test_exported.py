@@ -17,6 +17,7 @@ from boxwright.models.faster_rcnn import FasterRCNN
 from boxwright.models.openvino import write_openvino
 from boxwright.models.quantizing import to_half
 from tests.models.test_detectors import CONFIGS, LARGE, make
+from tests.models.test_onnx import on_threads
 
 QUICK = ("compact", "compact_obb-heading", "faster_rcnn", "dfine", "retinaface", "yolov3")
 # Trained otherwise; and one whose random classes are alike to the last bit.
@@ -143,6 +144,20 @@ def test_half_precision_takes_half_the_place(name, tmp_path):
 
 
 @torch.no_grad()
+@torch.no_grad()
+def test_threads_have_images_of_their_own_where_they_can_be_shared_out(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(to_graph(loaded(restless("compact")), (64, 64), restless("compact").selection))
+    model, images = load_exported(path).model, image(4, 3, 64, 64)
+    with on_threads(1):
+        expected = model(images)
+    with on_threads(2):
+        found = model(images)
+    assert list(model.runs[2].sessions) == [1]
+    for name, values in expected.items():
+        assert torch.allclose(found[name].double(), values.double(), atol=1e-4), name
+
+
 def test_a_file_knows_what_it_is_and_cuts_what_lies_in_the_padding(tmp_path):
     model = restless("compact")
     content = to_graph(loaded(model), (90, 60), model.selection)

@@ -1,5 +1,7 @@
 """Every detector as an ONNX file, run by onnxruntime."""
 
+from contextlib import contextmanager
+
 import onnx
 import pytest
 import timm
@@ -25,7 +27,7 @@ def test_onnxruntime_agrees_on_raw_outputs(name):
         with torch.no_grad():
             expected, found = model(images), graph(images)
         assert list(found) == list(expected)
-        assert len(graph.sessions) == 1
+        assert len(graph.graphs) == 1
         for key, wanted in expected.items():
             assert found[key].shape == wanted.shape
             assert found[key].dtype == wanted.dtype
@@ -40,7 +42,36 @@ def test_graphs_are_kept_for_the_shapes_met_lately():
     for n in range(KEPT + 2):
         assert graph(torch.zeros(1, 3, 32, 32 * (n + 1)))["points"].max() < 32 * (n + 1)
     threads = torch.get_num_threads()
-    assert list(graph.sessions) == [(32, 32 * (n + 1), threads) for n in range(2, KEPT + 2)]
+    assert list(graph.graphs) == [(32, 32 * (n + 1), threads) for n in range(2, KEPT + 2)]
+
+
+@contextmanager
+def on_threads(count):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["compact", "faster_rcnn", "dfine"])
+def test_threads_have_images_of_their_own_where_they_can_be_shared_out(name):
+    model = make(name).eval()
+    graph = OnnxDetector(model)
+    images = torch.randint(0, 255, (5, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    images = images.to(torch.uint8)
+    for threads, count, own in ((2, 4, 1), (2, 5, 2), (3, 3, 1), (3, 4, 3)):
+        with on_threads(threads):
+            expected, found = model(images[:count]), graph(images[:count])
+        assert own in graph.graphs[64, 64, threads].sessions
+        assert list(found) == list(expected)
+        for key, wanted in expected.items():
+            assert found[key].shape == wanted.shape
+            gap = (found[key].double() - wanted.double()).abs().max()
+            assert gap <= 1e-3 * max(1.0, wanted.double().abs().max()), key
+    assert set(graph.graphs[64, 64, 2].sessions) == {1, 2}
 
 
 @torch.no_grad()
@@ -53,15 +84,11 @@ def test_boxes_are_chosen_on_one_thread_and_torch_has_its_threads_back(monkeypat
         raise InterruptedError
 
     monkeypatch.setattr(graph.model, "scored", noting)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with on_threads(2):
         with pytest.raises(InterruptedError):
             graph.decode(outputs, torch.tensor([[64.0, 64.0]]))
         assert seen == [1]
         assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Tuple(torch.nn.Module):

@@ -137,7 +137,7 @@ def test_images_of_any_shape_need_few_graphs(tmp_path):
         answer = client.post("/predict?score=0", content=picture).json()["images"][0]
         assert (answer["width"], answer["height"]) == (width, height)
         assert all(b["x"] >= 0 and b["x"] + b["w"] <= width + 1e-6 for b in answer["boxes"])
-    sizes = {key[:2] for key in served.predictor.model.sessions}
+    sizes = {key[:2] for key in served.predictor.model.graphs}
     assert sizes <= {(h, w) for h in (32, 64, 96, 128) for w in (64, 128, 192)}
     served.close()
 

@@ -4,6 +4,7 @@ import io
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -52,7 +53,7 @@ class OnnxDetector(Detector):
         self.stride, self.least_side, self.oriented = model.stride, model.least_side, model.oriented
         self.finds_landmarks, self.finds_headings = model.finds_landmarks, model.finds_headings
         self.follows_predictions = model.follows_predictions
-        self.sessions: OrderedDict[tuple[int, ...], InferenceSession] = OrderedDict()
+        self.graphs: OrderedDict[tuple[int, ...], Graph] = OrderedDict()
         self.lock = Lock()
 
     def forward(self, images: Tensor, targets: Targets | None = None) -> dict[str, Tensor]:
@@ -60,18 +61,16 @@ class OnnxDetector(Detector):
         threads = torch.get_num_threads()
         key = (*images.shape[2:], threads)
         with self.lock:
-            if key not in self.sessions:
+            if key not in self.graphs:
                 # Three at once, so that no output's number of priors passes for a batch.
-                graph = to_onnx(self.model, images[:1].repeat(3, 1, 1, 1))
-                self.sessions[key] = open_session(graph, threads)
-            self.sessions.move_to_end(key)
-            if len(self.sessions) > KEPT:
-                self.sessions.popitem(last=False)
-            session = self.sessions[key]
+                self.graphs[key] = Graph(to_onnx(self.model, images[:1].repeat(3, 1, 1, 1)), threads)
+            self.graphs.move_to_end(key)
+            if len(self.graphs) > KEPT:
+                self.graphs.popitem(last=False)
+            graph = self.graphs[key]
         with one_thread():
             pixels = images.contiguous().numpy()
-        found = session.run(None, {"images": pixels})
-        return {o.name: torch.from_numpy(value) for o, value in zip(session.get_outputs(), found)}
+        return {name: torch.from_numpy(value) for name, value in graph(pixels).items()}
 
     def assign(self, outputs: dict[str, Tensor], targets: Targets) -> Assignment:
         """As the detector's own."""
@@ -163,13 +162,46 @@ def read_graph(path: Path) -> tuple[dict[str, str], Start]:
         told = {prop.key: prop.value for prop in onnx.load_from_string(graph).metadata_props}
     except (OSError, DecodeError, ValueError) as error:
         raise CheckpointError(f"{path}: can't be read as ONNX: {error}.") from error
-    return told, lambda threads: _start(graph, threads)
+    return told, lambda threads: Graph(graph, threads)
 
 
-def _start(graph: bytes, threads: int) -> Run:
-    session = open_session(graph, threads)
-    names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(zip(names, cast(list, session.run(None, {"images": images}))))
+class Graph:
+    """What onnxruntime gives of images (B, 3, H, W), by name.
+
+    Where every thread can have equally many images it computes them alone: threads that share each layer wait
+    for each other after it. Otherwise they share.
+
+    Args:
+        graph: of `images`; outputs whose first axis has the name of theirs have a row for each.
+        threads: of the processor.
+    """
+
+    def __init__(self, graph: bytes, threads: int):
+        self.graph, self.threads = graph, threads
+        self.sessions: dict[int, InferenceSession] = {}
+        self.pool, self.lock = ThreadPoolExecutor(threads), Lock()
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        parts = 1 if len(images) % self.threads else self.threads
+        session = self._open(self.threads // parts)
+
+        def run(part: np.ndarray) -> list[np.ndarray]:
+            return cast(list, session.run(None, {"images": part}))
+
+        outputs, batch = session.get_outputs(), session.get_inputs()[0].shape[:1]
+        if parts == 1:
+            return {output.name: value for output, value in zip(outputs, run(images))}
+        found = zip(*self.pool.map(run, np.split(images, parts)))
+        return {
+            output.name: np.concatenate(values) if output.shape[:1] == batch else values[0]
+            for output, values in zip(outputs, found)
+        }
+
+    def _open(self, threads: int) -> "InferenceSession":
+        with self.lock:
+            if threads not in self.sessions:
+                self.sessions[threads] = open_session(self.graph, threads)
+            return self.sessions[threads]
 
 
 def open_session(graph: bytes, threads: int) -> "InferenceSession":
