@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
@@ -63,7 +64,8 @@ class OnnxDetector(Detector):
         with self.lock:
             if key not in self.graphs:
                 # Three at once, so that no output's number of priors passes for a batch.
-                self.graphs[key] = Graph(to_onnx(self.model, images[:1].repeat(3, 1, 1, 1)), threads)
+                example = images.new_zeros(1).expand(3, *images.shape[1:])
+                self.graphs[key] = Graph(partial(to_onnx, self.model, example), threads)
             self.graphs.move_to_end(key)
             if len(self.graphs) > KEPT:
                 self.graphs.popitem(last=False)
@@ -162,7 +164,7 @@ def read_graph(path: Path) -> tuple[dict[str, str], Start]:
         told = {prop.key: prop.value for prop in onnx.load_from_string(graph).metadata_props}
     except (OSError, DecodeError, ValueError) as error:
         raise CheckpointError(f"{path}: can't be read as ONNX: {error}.") from error
-    return told, lambda threads: Graph(graph, threads)
+    return told, lambda threads: Graph(lambda: graph, threads)
 
 
 class Graph:
@@ -172,12 +174,13 @@ class Graph:
     for each other after it. Otherwise they share.
 
     Args:
-        graph: of `images`; outputs whose first axis has the name of theirs have a row for each.
+        make: gives the graph of `images`, in which outputs with a row for each have an axis of the same name.
+            It is called again where batches of both kinds come: to keep a graph takes as much as its weights.
         threads: of the processor.
     """
 
-    def __init__(self, graph: bytes, threads: int):
-        self.graph, self.threads = graph, threads
+    def __init__(self, make: Callable[[], bytes], threads: int):
+        self.make, self.threads = make, threads
         self.sessions: dict[int, InferenceSession] = {}
         self.pool, self.lock = ThreadPoolExecutor(threads), Lock()
 
@@ -200,7 +203,7 @@ class Graph:
     def _open(self, threads: int) -> "InferenceSession":
         with self.lock:
             if threads not in self.sessions:
-                self.sessions[threads] = open_session(self.graph, threads)
+                self.sessions[threads] = open_session(self.make(), threads)
             return self.sessions[threads]
 
 
