@@ -1,14 +1,18 @@
 """Every detector as an ONNX file, run by onnxruntime."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Barrier
+from types import SimpleNamespace
 
+import numpy as np
 import onnx
 import pytest
 import timm
 import torch
 
 from boxwright.models.folding import fold_norms
-from boxwright.models.onnx import KEPT, OnnxDetector, open_session, trace
+from boxwright.models.onnx import KEPT, Graph, OnnxDetector, open_session, trace
 from tests.models.test_detectors import CONFIGS, LARGE, make
 
 NAMES = [
@@ -72,6 +76,27 @@ def test_threads_have_images_of_their_own_where_they_can_be_shared_out(name):
             gap = (found[key].double() - wanted.double()).abs().max()
             assert gap <= 1e-3 * max(1.0, wanted.double().abs().max()), key
     assert set(graph.graphs[64, 64, 2].sessions) == {1, 2}
+
+
+def test_batches_that_are_under_way_together_do_not_wait_for_threads(monkeypatch):
+    together = Barrier(4)
+
+    class Session:
+        def get_outputs(self):
+            return [SimpleNamespace(name="boxes", shape=["batch", 4])]
+
+        def get_inputs(self):
+            return [SimpleNamespace(name="images", shape=["batch", 3])]
+
+        def run(self, names, given):
+            together.wait(timeout=60)
+            return [given["images"]]
+
+    monkeypatch.setattr("boxwright.models.onnx.open_session", lambda graph, threads: Session())
+    graph, images = Graph(lambda: b"", 2), np.arange(8.0).reshape(4, 2)
+    with ThreadPoolExecutor(2) as callers:
+        for found in callers.map(graph, [images, images]):
+            assert np.array_equal(found["boxes"], images)
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ Start = Callable[[int], Run]  # on so many threads
 
 OPSET = 19
 TRACING = Lock()  # the exporter's state is the process's
+MOST_THREADS = 1024  # of a graph, started as they are needed: several batches may be under way
 KEPT = 8  # graphs, one for each height, width and number of threads that was met lately
 
 
@@ -182,7 +183,7 @@ class Graph:
     def __init__(self, make: Callable[[], bytes], threads: int):
         self.make, self.threads = make, threads
         self.sessions: dict[int, InferenceSession] = {}
-        self.pool, self.lock = ThreadPoolExecutor(threads), Lock()
+        self.pool, self.lock = ThreadPoolExecutor(MOST_THREADS), Lock()
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         parts = 1 if len(images) % self.threads else self.threads
