@@ -137,7 +137,7 @@ def part_at_exit() -> None:
 
 
 def _part() -> None:
-    if dist.is_initialized():
+    if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
