@@ -21,10 +21,9 @@ from rich.table import Table
 from boxwright.cli.options import size_of
 from boxwright.data.drawing import Annotator, of_image
 from boxwright.data.traffic import drive
-from boxwright.data.video import VideoReader, VideoWriter
+from boxwright.data.video import Frame, VideoReader, VideoWriter
 from boxwright.prediction import video as module
 from boxwright.prediction.outputs import open_outputs
-from boxwright.prediction.pipeline import in_order
 from boxwright.prediction.predictor import open_predictor
 from boxwright.prediction.tiling import TilingOptions
 from boxwright.prediction.video import VideoOptions, predict_video
@@ -94,14 +93,11 @@ def _decode(clip: Path, count: int) -> float:
 
 def _detect(predictor, drawn: list[np.ndarray], count: int) -> float:
     few = max(1, min(8, module.PIXELS // drawn[0][:, :, 0].size))
-    frames = cycle(drawn)
+    frames = cycle(Frame(n, 0.0, pixels) for n, pixels in enumerate(drawn))
     batches = [list(islice(frames, few)) for _ in range(max(2, min(count, 200) // few))]
-    start = time.perf_counter()
-    if predictor.tiling is not None:  # which shares out its tiles itself
-        for batch in batches:
-            predictor.find(batch)
-    else:
-        for _ in in_order(predictor.find, batches, predictor.device):
+    for part in (batches[:2], batches):  # graphs are made first
+        start = time.perf_counter()
+        for _ in module._results([predictor], iter(part)):
             pass
     return few * len(batches) / (time.perf_counter() - start)
 

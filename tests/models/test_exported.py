@@ -14,10 +14,10 @@ from boxwright.models.detector import full_precision
 from boxwright.models.exported import load_exported, load_program
 from boxwright.models.exporting import to_graph, write_program
 from boxwright.models.faster_rcnn import FasterRCNN
+from boxwright.models.onnx import on_threads
 from boxwright.models.openvino import write_openvino
 from boxwright.models.quantizing import to_half
 from tests.models.test_detectors import CONFIGS, LARGE, make
-from tests.models.test_onnx import on_threads
 
 QUICK = ("compact", "compact_obb-heading", "faster_rcnn", "dfine", "retinaface", "yolov3")
 # Trained otherwise; and one whose random classes are alike to the last bit.

@@ -1,7 +1,6 @@
 """Every detector as an ONNX file, run by onnxruntime."""
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from threading import Barrier
 from types import SimpleNamespace
 
@@ -12,7 +11,7 @@ import timm
 import torch
 
 from boxwright.models.folding import fold_norms
-from boxwright.models.onnx import KEPT, Graph, OnnxDetector, open_session, trace
+from boxwright.models.onnx import KEPT, Graph, OnnxDetector, on_threads, open_session, trace
 from tests.models.test_detectors import CONFIGS, LARGE, make
 
 NAMES = [
@@ -47,16 +46,6 @@ def test_graphs_are_kept_for_the_shapes_met_lately():
         assert graph(torch.zeros(1, 3, 32, 32 * (n + 1)))["points"].max() < 32 * (n + 1)
     threads = torch.get_num_threads()
     assert list(graph.graphs) == [(32, 32 * (n + 1), threads) for n in range(2, KEPT + 2)]
-
-
-@contextmanager
-def on_threads(count):
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @torch.no_grad()

@@ -71,7 +71,7 @@ class OnnxDetector(Detector):
             if len(self.graphs) > KEPT:
                 self.graphs.popitem(last=False)
             graph = self.graphs[key]
-        with one_thread():
+        with on_threads(1):
             pixels = images.contiguous().numpy()
         return {name: torch.from_numpy(value) for name, value in graph(pixels).items()}
 
@@ -89,7 +89,7 @@ class OnnxDetector(Detector):
 
     def decode(self, outputs: dict[str, Tensor], image_sizes: Tensor) -> list[Detections]:
         """As the detector's own."""
-        with one_thread():
+        with on_threads(1):
             return super().decode(outputs, image_sizes)
 
 
@@ -105,12 +105,14 @@ class _Named(nn.Module):
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch work in the calling thread alone: its others wait in a loop for what comes next, for
-    milliseconds, on the very cores that onnxruntime then wants.
+def on_threads(count: int) -> Iterator[None]:
+    """Let torch work on so many threads of the processor meanwhile.
+
+    On one beside onnxruntime: torch's others wait in a loop for what comes next, for milliseconds, on the
+    very cores that it then wants.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

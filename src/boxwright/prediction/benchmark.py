@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,6 +18,7 @@ from boxwright.evaluation.evaluate import evaluate
 from boxwright.models.checkpoint import LoadedDetector
 from boxwright.models.detector import Detector, collate_for
 from boxwright.models.exported import ExportedDetector
+from boxwright.models.onnx import on_threads
 from boxwright.prediction.detect import detect, to_tables
 from boxwright.prediction.judged import truth_of
 from boxwright.prediction.predictor import open_detector, prepare
@@ -105,7 +105,7 @@ def benchmark(
             model, where = prepare(loaded.model, "cpu" if runtime == "onnx" else device, runtime)
             told = "file" if exported else runtime
             for count, batch in product(counts, batch_sizes):
-                with _threads(count):
+                with on_threads(count):
                     run = _time(model, where, loaded, dataset, truth, batch, f"{Path(place).name}, {told}")
                 found.append(Timing(Path(place).name, told, *size, batch, count, *run))
     return found
@@ -137,16 +137,6 @@ def _time(
     coco = evaluate(truth, to_tables(rows, truth.images, loaded.categories, "benchmark")).coco
     p50, p95, p99 = (1000 * np.percentile(spent, PERCENTILES)).tolist()
     return p50, p95, p99, len(dataset) / sum(spent), _peak() if known else None, coco["AP"], coco["AP50"]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _reset_peak() -> bool:
