@@ -1,6 +1,8 @@
 """Every detector as an ONNX file, run by onnxruntime."""
 
 from concurrent.futures import ThreadPoolExecutor
+from mmap import PAGESIZE
+from pathlib import Path
 from threading import Barrier
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from boxwright.models.folding import fold_norms
 from boxwright.models.onnx import KEPT, Graph, OnnxDetector, on_threads, open_session, trace
 from tests.models.test_detectors import CONFIGS, LARGE, make
 
+STATM = Path("/proc/self/statm")
 NAMES = [
     n for n in CONFIGS if n not in ("yolox-ota", "retinanet-prime", "retinanet-ohem")
 ]  # trained otherwise
@@ -103,6 +106,19 @@ def test_boxes_are_chosen_on_one_thread_and_torch_has_its_threads_back(monkeypat
             graph.decode(outputs, torch.tensor([[64.0, 64.0]]))
         assert seen == [1]
         assert torch.get_num_threads() == 2
+
+
+@torch.no_grad()
+@pytest.mark.skipif(not STATM.exists(), reason="Linux tells a process's memory there")
+def test_sessions_compute_in_the_same_memory():
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 1), torch.nn.Tanh(), torch.nn.Conv2d(64, 1, 1))
+    images = torch.rand(1, 3, 512, 512)  # whose maps of 64 channels take 67 MB
+    graph, resident, opened = trace(body, images, ["maps"], {}), [], []
+    for _ in range(6):
+        opened.append(open_session(graph, 1))
+        opened[-1].run(None, {"images": images.numpy()})
+        resident.append(int(STATM.read_text().split()[1]) * PAGESIZE)
+    assert resident[-1] - resident[0] < 6e7
 
 
 class _Tuple(torch.nn.Module):

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +21,7 @@ from boxwright.errors import CheckpointError, import_extra
 from boxwright.models.detections import Detections, Scored
 from boxwright.models.detector import Detector
 from boxwright.models.shapes import exporting
+from boxwright.models.winograd import with_winograd
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -126,7 +127,7 @@ def to_onnx(model: Detector, images: Tensor) -> bytes:
     """
     outputs = model(images)
     batched = {n: {0: "batch"} for n, t in outputs.items() if len(t) == len(images)}
-    return trace(_Named(model), images, list(outputs), {"images": {0: "batch"}} | batched)
+    return trace(_Named(with_winograd(model)), images, list(outputs), {"images": {0: "batch"}} | batched)
 
 
 def need_onnx() -> None:
@@ -218,4 +219,15 @@ def open_session(graph: bytes, threads: int) -> "InferenceSession":
     options.intra_op_num_threads = threads
     # Its threads would go on to wait for work in a loop, on the very cores that decoding is done on.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    _share_memory()
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+@cache
+def _share_memory() -> None:
+    """Let all sessions compute in the same memory: each would keep as much as it ever took."""
+    import onnxruntime as ort
+
+    kind = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    ort.create_and_register_allocator(ort.OrtMemoryInfo("Cpu", kind, 0, ort.OrtMemType.DEFAULT), None)
