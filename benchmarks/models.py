@@ -12,6 +12,7 @@ two, so that a machine that slows down slows both; the table has each side's bes
 import argparse
 import itertools
 import json
+import sys
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -79,6 +80,7 @@ def compare(pair: tuple, batch: int, rounds: int, device: torch.device, precisio
     def add(what: str, times: tuple[float, float]) -> None:
         mine, other = times
         rates = {"ours": batch / mine, "peer": batch / other, "ratio": other / mine}
+        print(f"{name}, {what}: {rates['ratio']:.2f} times the peer's rate", file=sys.stderr, flush=True)
         rows.append({"model": name, "what": what, "precision": str(precision).removeprefix("torch.")} | rates)
 
     def take_turns(what: str) -> tuple[float, float]:
