@@ -10,7 +10,7 @@ from boxwright.config import check_config
 from boxwright.models import build_detector
 from boxwright.models.folding import fold_norms
 from boxwright.models.onnx import OnnxDetector, open_session, to_onnx, trace
-from boxwright.models.winograd import LEAST_CHANNELS, LEAST_SIDE, WinogradConv, with_winograd
+from boxwright.models.winograd import LEAST_CHANNELS, LEAST_SIDE, MANY_CHANNELS, WinogradConv, with_winograd
 from tests.models.test_detectors import BACKBONE
 
 
@@ -29,14 +29,13 @@ def test_it_is_a_convolution(height, width, count, bias):
 
 
 @torch.no_grad()
-def test_maps_of_any_size_are_convolved_in_one_graph():
+@pytest.mark.parametrize(("side", "channels"), [(LEAST_SIDE, LEAST_CHANNELS), (82, MANY_CHANNELS - 2)])
+def test_maps_on_which_it_would_not_pay_are_convolved_as_usual(side, channels):
     torch.manual_seed(0)
-    many = LEAST_CHANNELS
-    model = nn.Sequential(
-        nn.Conv2d(3, many, 3, padding=1), nn.ReLU(), nn.Conv2d(many, many, 3, padding=1), nn.MaxPool2d(2)
-    )
-    model.append(model[2])  # the same weights for a map that is too small to pay
-    images = torch.randn(3, 3, LEAST_SIDE, LEAST_SIDE + 3)
+    conv = nn.Conv2d(channels, channels, 3, padding=1)
+    # The same weights for two maps, of which one is too small, or too large for so few channels.
+    model = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), conv, nn.MaxPool2d(2), conv)
+    images = torch.randn(3, 3, side, side + 3)
     graph = trace(with_winograd(model), images, ["maps"], {"images": {0: "batch"}, "maps": {0: "batch"}})
     kinds = [node.op_type for node in onnx.load_from_string(graph).graph.node]
     assert kinds.count("Conv") == 2

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 Model = TypeVar("Model", bound=nn.Module)
 
 STEP, REACH = 4, 6  # values that a tile gives and reads along a side
-LEAST_CHANNELS = 96  # with fewer the transforms cost more than the products spared
+LEAST_CHANNELS = 64  # with fewer the transforms cost more than the products spared
 LEAST_SIDE = 16  # on smaller maps the transformed kernels, four times as large, do
+# With fewer channels than these, and more places, tiles don't stay in a processor's cache.
+MANY_CHANNELS, MANY_PLACES = 96, 80 * 80
 OF_TILE = (
     (4, 0, -5, 0, 1, 0),
     (0, -4, -4, 1, 1, 0),
@@ -48,7 +50,7 @@ def with_winograd(model: Model) -> Model:
         model, {id(weight): weight for weight in model.state_dict(keep_vars=True).values()}
     )
     for parent in list(faster.modules()):
-        for name, child in parent.named_children():
+        for name, child in list(parent._modules.items()):  # one that has two names has them both
             if type(child) is nn.Conv2d and _pays(child):
                 setattr(parent, name, WinogradConv(child))
     return faster
@@ -63,7 +65,7 @@ def _pays(conv: nn.Conv2d) -> bool:
 class WinogradConv(nn.Conv2d):
     """What a 3 x 3 convolution of stride 1 with padding gives, to about 1e-5 of the greatest output.
 
-    A graph is made for maps of one size. Smaller ones than `LEAST_SIDE` are convolved as usual.
+    A graph is made for maps of one size. Those on which it wouldn't pay are convolved as usual.
     """
 
     of_kernel: Tensor  # (36, 9)
@@ -81,7 +83,8 @@ class WinogradConv(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """(B, in, H, W) to (B, out, H, W)."""
         height, width = (int(side) for side in input.shape[2:])
-        if min(height, width) < LEAST_SIDE:
+        few = min(self.in_channels, self.out_channels) < MANY_CHANNELS
+        if min(height, width) < LEAST_SIDE or (few and height * width > MANY_PLACES):
             return super().forward(input)
         down, across = -(-height // STEP), -(-width // STEP)
         pixels = input.permute(2, 3, 0, 1).reshape(height * width, -1, self.in_channels)
