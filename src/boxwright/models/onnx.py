@@ -123,7 +123,7 @@ def on_threads(count: int) -> Iterator[None]:
 @torch.no_grad()
 def to_onnx(model: Detector, images: Tensor) -> bytes:
     """The graph of a detector in eval mode, for images (B, 3, H, W) of any number, and of this type, height
-    and width; its outputs have the names that `forward` gives them.
+    and width; its outputs have the names that `forward` gives them. Wide convolutions are `winograd`'s.
     """
     outputs = model(images)
     batched = {n: {0: "batch"} for n, t in outputs.items() if len(t) == len(images)}
