@@ -74,6 +74,18 @@ def test_two_annotators():
     assert [r["group"] for r in found.rows] == ["all", "car", "van"]
 
 
+def test_boxes_of_no_source_are_of_no_others():
+    rows = [(0, 0, (10 + 30 * n, 10, 20, 20), {}) for n in range(4)]
+    a = annotations(rows)
+    # Two that a repair has added.
+    a = a.with_boxes(a.boxes.with_columns(source=pl.Series(["anna", "ben", None, None])))
+    found = compare(a, annotations(rows[:3]))
+    counts = {r["group"]: (r["matched"], r["only A"]) for r in found.rows}
+    assert counts == {
+        "all": (3, 1), "car": (3, 1), "van": (0, 0), "source anna": (1, 0), "source ben": (1, 0),
+    }  # fmt: skip
+
+
 @given(seed=SEEDS)
 @settings(max_examples=25, deadline=None)
 def test_comparing_is_symmetric_and_counts_every_box_once(seed):

@@ -255,6 +255,16 @@ def test_a_slice_of_everything_has_the_whole_ap_and_an_unknown_one_is_refused():
         slices(truth, found, "box:colour")
 
 
+def test_boxes_of_no_source_are_a_slice_of_their_own():
+    truth, found = random_case(6)
+    first = pl.col("image_id") == truth.boxes["image_id"][0]
+    some = truth.with_boxes(truth.boxes.with_columns(source=pl.when(first).then(pl.lit("anna"))))
+    rows = {row["source"]: row for row in slices(some, found, "source").reading.rows}
+    assert set(rows) == {"(none)", "anna"}
+    whole = sum(row["truth"] for row in slices(truth, found, "size").reading.rows)
+    assert sum(row["truth"] for row in rows.values()) == whole
+
+
 @given(seed=SEEDS)
 @settings(max_examples=40, deadline=None)
 def test_accuracy_is_counted_image_by_image(seed):

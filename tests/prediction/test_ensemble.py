@@ -73,6 +73,14 @@ def test_classes_are_joined_by_name_and_thresholds_are_means(tmp_path):
     )
 
 
+def test_boxes_without_a_source_are_fused(tmp_path):
+    truth = oriented_tables(tmp_path, 4)
+    named = truth.with_boxes(truth.boxes.with_columns(score=pl.lit(0.8), source=pl.lit("a")))
+    nameless = named.with_boxes(named.boxes.with_columns(source=pl.lit(None, dtype=pl.String)))
+    for members, source in (([named, nameless], "a"), ([nameless, nameless], None)):
+        assert set(fuse_tables(members).boxes["source"]) == {source}
+
+
 def test_oriented_boxes_keep_their_angles(tmp_path):
     truth = oriented_tables(tmp_path, 4)
     scored = truth.with_boxes(truth.boxes.with_columns(score=pl.lit(0.8), source=pl.lit("a")))

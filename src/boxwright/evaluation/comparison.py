@@ -108,7 +108,7 @@ def compare(
         rows.append(_row(name, a, b, pairs, outcomes, best, of_class, of_class))
     sources = a.boxes["source"].unique().drop_nulls().sort()
     for source in sources if len(sources) > 1 else []:
-        of_source = pl.col("source") == source
+        of_source = pl.col("source").eq_missing(source)  # boxes of none are of no other
         images = a.boxes.filter(of_source)["image_id"].unique().implode()
         in_b = pl.col("image_id").is_in(images)
         rows.append(_row(f"source {source}", a, b, pairs, outcomes, best, of_source, in_b))

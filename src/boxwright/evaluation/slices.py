@@ -118,7 +118,8 @@ def slices_of(truth: Tables, predictions: Tables, by: str) -> tuple[list[str], n
         names = [f"{v} {h}" for v in ("top", "middle", "bottom") for h in ("left", "centre", "right")]
         return names, _position(truth, truth), _position(truth, predictions)
     if by == "source":
-        labels = truth.boxes["source"].to_list(), _source_of_images(truth, predictions)
+        own = truth.boxes["source"].fill_null(ABSENT).to_list()
+        labels = own, _source_of_images(truth, predictions)
     elif by.startswith("image:"):
         values = _attribute(truth.images, by[6:])
         labels = tuple([values[i] for i in t.boxes["image_id"]] for t in (truth, predictions))
@@ -168,7 +169,7 @@ def _position(truth: Tables, tables: Tables) -> np.ndarray:
 def _source_of_images(truth: Tables, predictions: Tables) -> list[str]:
     """The truth's source of each prediction's image: a prediction's own is its model."""
     first = truth.boxes.unique("image_id", keep="first")
-    source = dict(zip(first["image_id"], first["source"]))
+    source = dict(zip(first["image_id"], first["source"].fill_null(ABSENT)))
     return [source.get(i, ABSENT) for i in predictions.boxes["image_id"]]
 
 

@@ -48,10 +48,10 @@ def fuse_tables(members: Sequence[Tables], max_detections: int | None = None) ->
         start = fused[:, :2] - fused[:, 2:4] / 2
         columns |= {"x": start[:, 0], "y": start[:, 1], "angle": fused[:, 4]}
     columns |= {"score": scores, "area": fused[:, 2] * fused[:, 3], "image_id": image[best]}
-    names = [name for m in members for name in m.boxes["source"].unique().sort()]
+    names = [name for m in members for name in m.boxes["source"].drop_nulls().unique().sort()]
     rows = whole.boxes[best].with_columns(
         *(pl.Series(name, values) for name, values in columns.items()),
-        source=pl.lit(" + ".join(dict.fromkeys(names))),
+        source=pl.lit(" + ".join(dict.fromkeys(names)) or None, dtype=pl.String),
     )
     rows = rows.sort(["image_id", "score"], descending=[False, True], maintain_order=True)
     if max_detections is not None:
