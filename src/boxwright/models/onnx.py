@@ -39,7 +39,7 @@ class OnnxDetector(Detector):
     """What another detector is, but for `forward`, which has no gradients.
 
     Points and anchors are part of a graph, so that each height and width of images has its own; making one
-    takes about a second.
+    takes a second, or several.
 
     Args:
         model: in eval mode, on the CPU; it is exported as it stands, and belongs to this one from now on.
