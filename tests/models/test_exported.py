@@ -6,8 +6,10 @@ from dataclasses import replace
 import onnx
 import pytest
 import torch
+import torch.nn.functional as F
 
 from boxwright.config import check_config
+from boxwright.data.transforms import PAD_VALUE
 from boxwright.errors import CheckpointError, ConfigError
 from boxwright.models.checkpoint import LoadedDetector
 from boxwright.models.detector import full_precision
@@ -72,11 +74,13 @@ def beside(ours, theirs, near_by=1e-4, regions=False):
 
 
 def agree(model, graph, shapes, near_by=1e-4):
-    """A graph finds what its detector finds in images of these shapes."""
+    """A graph finds what its detector finds in images of these shapes, which the graph pads itself."""
     for shape in shapes:
         pixels = image(*shape)
+        width, height = model.padded((shape[3], shape[2]))
+        padded = F.pad(pixels, (0, width - shape[3], 0, height - shape[2]), value=PAD_VALUE)
         sizes = torch.tensor([[float(shape[3]), float(shape[2])]] * shape[0])
-        wanted = model.decode(full_precision(model(pixels)), sizes)
+        wanted = model.decode(full_precision(model(padded)), sizes)
         for ours, theirs in zip(graph.decode(graph(pixels), sizes), wanted):
             beside(ours, theirs, near_by, regions=isinstance(model, FasterRCNN))
 
@@ -90,7 +94,7 @@ def test_a_graph_finds_what_the_detector_finds(name, tmp_path):
     side = 320 if name in LARGE else 96
     (tmp_path / "a.onnx").write_bytes(to_graph(loaded(model), (side, side), model.selection))
     shapes = [(2, 3, side, side), (1, 3, side, side)]
-    shapes += [] if name in LARGE else [(3, 3, 96, 160), (2, 3, 192, 128), (1, 3, 128, 320)]
+    shapes += [] if name in LARGE else [(3, 3, 96, 160), (2, 3, 192, 128), (1, 3, 128, 320), (2, 3, 90, 101)]
     agree(model, load_exported(tmp_path / "a.onnx").model, shapes)
 
 
@@ -101,7 +105,7 @@ def test_openvino_finds_the_same(name, tmp_path):
     write_openvino(to_graph(loaded(model), (96, 96), model.selection), tmp_path / "a.xml")
     graph = load_exported(tmp_path / "a.xml")
     assert graph.categories == ["bright", "dark"]
-    agree(model, graph.model, [(2, 3, 96, 96), (1, 3, 128, 192)], 5e-4)
+    agree(model, graph.model, [(2, 3, 96, 96), (1, 3, 128, 192), (2, 3, 90, 101)], 5e-4)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_a_program_finds_the_same(name, tmp_path):
     write_program(loaded(model), (96, 96), model.selection, tmp_path / "a.pt2")
     graph = load_program(tmp_path / "a.pt2").model
     assert graph.size is None
-    agree(model, graph, [(2, 3, 96, 96), (4, 3, 128, 192)])
+    agree(model, graph, [(2, 3, 96, 96), (4, 3, 128, 192), (3, 3, 90, 101)])
 
 
 @pytest.mark.parametrize("name", ["compact", "compact_obb-heading", "dfine"])

@@ -54,6 +54,16 @@ def test_the_file_is_as_good_and_takes_the_checkpoints_place(folder, done):
     assert len(both.boxes)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.xml", "model.pt2"])
+def test_boxes_where_an_image_ends_amid_padding_are_the_same(folder, tmp_path, name):
+    done = boxwright.export(
+        folder / "model.safetensors", tmp_path / name, (100, 100), data=folder / "truth.parquet", force=True
+    )
+    assert done.gap[0] < 0.01
+    assert done.gap[1] < 1e-4
+    assert done.lost == 0
+
+
 def test_what_the_file_cannot_do_is_told(folder, done):
     with pytest.raises(ConfigError, match="gives 300 at most"):
         boxwright.predict(folder / "images", folder / "model.onnx", max_detections=500)

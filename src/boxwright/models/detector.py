@@ -21,6 +21,7 @@ class Detector(nn.Module, ABC):
         selection: thresholds and limits of `decode`.
         strides: of the maps that its places lie on, level by level, row by row; none where it has none.
         stride, least_side: pixels; batches are padded to a multiple of the one, to no less than the other.
+        pads: it does so itself, and takes batches of any size.
         oriented: it finds oriented boxes.
         finds_landmarks: of faces.
         finds_headings: the angle of its oriented boxes is that of the front.
@@ -31,6 +32,7 @@ class Detector(nn.Module, ABC):
     strides: tuple[int, ...] = ()
     stride = 32
     least_side = 0
+    pads = False
     oriented = False
     finds_landmarks = False
     finds_headings = False
@@ -101,4 +103,5 @@ def weigh(outputs: dict[str, Tensor], weights: Tensor) -> None:
 
 def collate_for(model: Detector) -> Callable[..., Batch]:
     """What makes batches of the sizes that a detector takes; it travels to a loader's workers without it."""
-    return partial(collate, stride=model.stride, least=model.least_side)
+    stride, least = (1, 0) if model.pads else (model.stride, model.least_side)
+    return partial(collate, stride=stride, least=least)

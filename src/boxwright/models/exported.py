@@ -39,6 +39,7 @@ class ExportedDetector(Detector):
         super().__init__()
         self.start, self.size = start, told["size"]
         self.stride, self.least_side = told["stride"], told["least_side"]
+        self.pads = told.get("pads", False)  # files of version 0.1 and of others don't
         self.oriented, self.finds_landmarks = told["oriented"], told["landmarks"]
         self.finds_headings = told["headings"]
         self.selection = Selection(**told["selection"])

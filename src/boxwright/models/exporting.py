@@ -15,14 +15,14 @@ from boxwright.models.detector import Detector, full_precision
 from boxwright.models.digest import state_digest
 from boxwright.models.onnx import need_onnx, trace
 from boxwright.models.padded import select_padded
-from boxwright.models.shapes import exporting, size_of
+from boxwright.models.shapes import exporting, padded_up, size_of
 
 FORMAT = "boxwright-export-1"
 TOLD = "boxwright.json"  # of a .pt2, what other files have as metadata
 INPUT = (
-    "images: uint8 RGB (batch, 3, height, width), fitted into image_size at the top left, padded with 114 to"
-    " multiples of stride; boxes: pixels of this input, xyxy or cx, cy, w, h, angle; scores: 0 where there is"
-    " no detection"
+    "images: uint8 RGB (batch, 3, height, width), fitted into image_size, smaller ones of a batch at the top"
+    " left and padded with 114; boxes: pixels of this input, xyxy or cx, cy, w, h, angle; scores: 0 where"
+    " there is no detection"
 )
 
 
@@ -41,10 +41,14 @@ class WholeDetector(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         sizes = size_of(images).expand(images.shape[0], 2)
-        outputs = full_precision(self.model(images.float()))
+        outputs = full_precision(self.model(self._whole(images.float())))
         found = select_padded(self.model.scored(outputs, sizes), self.selection)
         landmarks = () if found.landmarks is None else (found.landmarks,)
         return found.boxes, found.scores, found.labels, *landmarks
+
+    def _whole(self, images: Tensor) -> Tensor:
+        """Padded here, boxes are cut where the images end, before any of them are compared."""
+        return padded_up(images, self.model.stride, self.model.least_side)
 
 
 @torch.no_grad()
@@ -140,6 +144,7 @@ def told_of(loaded: LoadedDetector, size: tuple[int, int], any_size: bool, left:
         "input": INPUT,
         "image_size": json.dumps(size),
         "size": json.dumps(None if any_size else model.padded(size)),
+        "pads": json.dumps(any_size),
         "stride": json.dumps(model.stride),
         "least_side": json.dumps(model.least_side),
         "oriented": json.dumps(model.oriented),

@@ -6,7 +6,10 @@ from threading import local
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from boxwright.data.transforms import PAD_VALUE
 
 _STATE = local()
 
@@ -43,3 +46,14 @@ def at_most(count: int, size: int) -> int:
     if torch.onnx.is_in_onnx_export():  # there sizes are tensors, and what takes a number takes one of them
         return cast(int, torch.minimum(torch.tensor(count), torch.as_tensor(size)))
     return cast(Any, torch).sym_min(count, size)
+
+
+def padded_up(images: Tensor, stride: int, least: int) -> Tensor:
+    """Images (B, 3, H, W) padded on the right and below to multiples of `stride`, from `least` on; in a graph
+    by as much as those want that it is given.
+    """
+    sides = images.shape[-2:]
+    wanted = [-at_most(-least, -side) if least else side for side in sides]
+    # Rounded up without a minus sign: ONNX divides towards 0.
+    height, width = ((side + stride - 1) // stride * stride for side in wanted)
+    return F.pad(images, (0, width - sides[1], 0, height - sides[0]), value=PAD_VALUE)

@@ -177,10 +177,10 @@ def _compare(
     loaded: LoadedDetector, graph: Detector, truth: Tables, size: tuple[int, int], done: Export
 ) -> Export:
     dataset, cpu = DetectionDataset(truth, size), torch.device("cpu")
-    batches = list(DataLoader(dataset, 1, collate_fn=collate_for(loaded.model)))
     tables, times = [], []
     with progress_bar("judge", 2 * len(dataset)) as tell:
         for model in (loaded.model, graph):
+            batches = list(DataLoader(dataset, 1, collate_fn=collate_for(model)))
             detect(model, batches[:1], cpu)  # warms up
             spent: list[float] = []
             rows = [_timed(model, batch, spent, tell) for batch in batches]
