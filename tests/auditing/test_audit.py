@@ -18,7 +18,7 @@ from boxwright.auditing.suspicions import suspect
 from boxwright.data import formats
 from boxwright.errors import ConfigError, DataError
 from boxwright.reporting.audit_page import mixed_up
-from tests.auditing.crowds import detections, labels
+from tests.auditing.crowds import CELL, detections, labels
 from tests.cli.test_cli import run
 
 
@@ -124,6 +124,26 @@ def test_objects_that_leave_a_faint_trace_are_not_spurious(monkeypatch):
         rows[name] = {row["kind"]: row for row in score_audit(suspicions, planted.answers)}
     assert rows["faint"]["spurious"]["precision"] > 0.9 > rows["lost"]["spurious"]["precision"]
     assert rows["faint"]["class"]["recall"] > 0.9 > rows["lost"]["class"]["recall"] + 0.02
+
+
+def test_what_is_mostly_left_out_at_the_border_is_missing_there(monkeypatch):
+    monkeypatch.setattr(judging, "ROUNDS", 6)
+    whole = labels(images=80)
+    cut = pl.when(pl.col("x") < CELL).then(0.0).otherwise("x")
+    whole = whole.with_boxes(whole.boxes.with_columns(x=cut))
+    border = (whole.boxes["x"] == 0).to_numpy()
+    left_out = np.random.default_rng(0).random(len(border)) < np.where(border, 0.6, 0.02)
+    given = whole.with_boxes(whole.boxes.filter(~left_out))
+    suspicions = suspect(given, detections(whole)).filter(
+        (pl.col("kind") == "missing") & (pl.col("probability") >= 0.5)
+    )
+    none = pl.lit(None, dtype=pl.Int64)
+    gone = whole.boxes.filter(left_out).with_columns(kind=pl.lit("missing"), row=none, twin=none)
+    hits = are_planted(suspicions, gone)
+    at_border = (suspicions["new_x"] < 15).to_numpy()
+    assert (hits & at_border).sum() > 0.9 * (left_out & border).sum()
+    assert (hits & ~at_border).sum() > 0.9 * (left_out & ~border).sum()
+    assert hits.mean() > 0.9
 
 
 def test_what_others_drew_stands_beside_each_suspicion(audited):

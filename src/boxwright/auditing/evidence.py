@@ -44,6 +44,7 @@ LABEL_NUMBERS = (
     "labels",  # in the image
     "predictions",  # in the image, with a score of `SURE` or more
 )
+# Not how far the border is: what it cuts is left out most, and what is often left out would pass for nothing.
 CANDIDATE_NUMBERS = (
     "score",
     "iou_label_same",  # greatest with a label of its class
@@ -53,7 +54,6 @@ CANDIDATE_NUMBERS = (
     "iou_better_other",  # of another class
     "size",
     "aspect",
-    "border",
     "category",
     "labels",
     "predictions",
