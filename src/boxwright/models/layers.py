@@ -130,7 +130,5 @@ class Normalize(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.as_it_is:
             return images.float()
-        if torch.onnx.is_in_onnx_export():  # where of padded images no one knows how many channels they have
-            return (images.float() - self.mean[:, None, None]) / self.variance.sqrt()[:, None, None]
         # In one pass over memory, where a difference and a quotient take two.
         return F.batch_norm(images.float(), self.mean, self.variance, eps=1e-12)

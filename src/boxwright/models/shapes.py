@@ -56,4 +56,6 @@ def padded_up(images: Tensor, stride: int, least: int) -> Tensor:
     wanted = [-at_most(-least, -side) if least else side for side in sides]
     # Rounded up without a minus sign: ONNX divides towards 0.
     height, width = ((side + stride - 1) // stride * stride for side in wanted)
-    return F.pad(images, (0, width - sides[1], 0, height - sides[0]), value=PAD_VALUE)
+    whole = F.pad(images, (0, width - sides[1], 0, height - sides[0]), value=PAD_VALUE)
+    # What is padded by a tensor has channels of no known number there, until they are taken by theirs.
+    return whole.index_select(1, torch.arange(3)) if torch.onnx.is_in_onnx_export() else whole
