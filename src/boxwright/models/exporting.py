@@ -41,14 +41,12 @@ class WholeDetector(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         sizes = size_of(images).expand(images.shape[0], 2)
-        outputs = full_precision(self.model(self._whole(images.float())))
+        # Padded here, boxes are cut where the images end, before any of them are compared.
+        whole = padded_up(images.float(), self.model.stride, self.model.least_side)
+        outputs = full_precision(self.model(whole))
         found = select_padded(self.model.scored(outputs, sizes), self.selection)
         landmarks = () if found.landmarks is None else (found.landmarks,)
         return found.boxes, found.scores, found.labels, *landmarks
-
-    def _whole(self, images: Tensor) -> Tensor:
-        """Padded here, boxes are cut where the images end, before any of them are compared."""
-        return padded_up(images, self.model.stride, self.model.least_side)
 
 
 @torch.no_grad()
