@@ -148,7 +148,6 @@ def test_half_precision_takes_half_the_place(name, tmp_path):
 
 
 @torch.no_grad()
-@torch.no_grad()
 def test_threads_have_images_of_their_own_where_they_can_be_shared_out(tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(to_graph(loaded(restless("compact")), (64, 64), restless("compact").selection))

@@ -16,12 +16,15 @@ from boxwright.auditing.evidence import (
     Evidence,
     evidence_of_labels,
     evidence_of_predictions,
+    telling,
 )
+from boxwright.auditing.looks import Looks
 from boxwright.auditing.mixture import probabilities
 from boxwright.auditing.pairs import best, overlapping
 from boxwright.auditing.planting import KINDS, Planted, corrupt
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
+from boxwright.progress import console
 
 FOLDS = 5  # of the images: what is judged of an image is learnt from others
 ENOUGH = 60_000  # boxes into which faults are planted, again and again
@@ -39,7 +42,7 @@ class Judgement:
     """Probabilities of faults.
 
     Attributes:
-        labels: what the predictions tell of each label.
+        labels: what the predictions and its picture tell of each label.
         faults: (N, K) the probability of each kind in `OF_LABELS`; rows add up to 1 at most.
         candidates: what is told of predictions without a label.
         missing: (M,) the probability that a label is missing there.
@@ -57,10 +60,11 @@ def judge(
     """Judge labels by predictions of a model that hasn't learnt from them.
 
     Args:
-        labels: of any images; those without predictions are judged as images where nothing was found.
+        labels: of any images; those without predictions are judged as images where nothing was found. Files
+            that can be read are looked at.
         predictions: over the same images and categories, with low scores too.
         seed: of the planted faults.
-        tell: called after each of `rounds_of` rounds of planting, and after each of `FOLDS` folds.
+        tell: called after each of `steps_of` steps.
 
     Raises:
         DataError: too few images or labels to learn from.
@@ -71,10 +75,14 @@ def judge(
             f"{len(own.rows)} labels in {len(labels.images)} images are too few to learn how faults look; "
             f"expected {10 * len(KINDS)} in {FOLDS} or more."
         )
+    plantings = [corrupt(labels, seed=SEED + seed + n) for n in range(rounds_of(labels))]
+    looks = Looks([labels, *(planted.tables for planted in plantings), telling(predictions)], tell)
+    if looks.unread:
+        console.print(f"{looks.unread:,} images can't be read: what their boxes look like tells nothing.")
+    own, candidates = looks.of_labels(own, labels), looks.of_candidates(candidates, predictions)
     rounds = []
-    for n in range(rounds_of(labels)):
-        planted = corrupt(labels, seed=SEED + seed + n)
-        rounds.append(_examples(planted, labels, predictions))
+    for planted in plantings:
+        rounds.append(_examples(planted, labels, predictions, looks))
         tell(1)
     image = labels.boxes["image_id"].to_numpy()[own.rows]
     image_of_candidates = predictions.boxes["image_id"].to_numpy()[candidates.rows]
@@ -123,6 +131,11 @@ def _better_of_two(own: Evidence, labels: Tables, duplicate: np.ndarray) -> np.n
     return kept
 
 
+def steps_of(labels: Tables) -> int:
+    """Images that are looked at, rounds of planting and folds."""
+    return len(labels.images) + rounds_of(labels) + FOLDS
+
+
 def rounds_of(labels: Tables) -> int:
     """How often faults are planted: more often into few labels."""
     return int(np.clip(ENOUGH // max(1, len(labels.boxes)), 1, ROUNDS))
@@ -142,16 +155,18 @@ class _Examples:
         return _Examples(self.numbers[rows], self.kind[rows], self.image[rows])
 
 
-def _examples(planted: Planted, labels: Tables, predictions: Tables) -> tuple[_Examples, _Examples]:
+def _examples(
+    planted: Planted, labels: Tables, predictions: Tables, looks: Looks
+) -> tuple[_Examples, _Examples]:
     """Labels, and predictions without one, of a planting."""
-    own = evidence_of_labels(planted.tables, predictions)
+    own = looks.of_labels(evidence_of_labels(planted.tables, predictions), planted.tables)
     place = np.array([OF_LABELS.index(kind) + 1 if kind in OF_LABELS else 0 for kind in KINDS] + [0])
     # Which of two alike boxes was drawn last, nothing tells: both are learnt as duplicates.
     kinds = planted.kinds()
     kinds[planted.answers["twin"].drop_nulls().to_numpy()] = KINDS.index("duplicate")
     kind = place[kinds[own.rows]]
     image = planted.tables.boxes["image_id"].to_numpy()[own.rows]
-    found = evidence_of_predictions(planted.tables, predictions)
+    found = looks.of_candidates(evidence_of_predictions(planted.tables, predictions), predictions)
     target, counts = _missing_there(planted, labels, predictions, found)
     image_of_found = predictions.boxes["image_id"].to_numpy()[found.rows]
     free = _Examples(found.numbers[counts], target[counts], image_of_found[counts])

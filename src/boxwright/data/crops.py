@@ -36,15 +36,10 @@ def cut_crops(
 
     def cut(image: int) -> None:
         mine = np.flatnonzero(image_id == image)
-        row = tables.images.row(image, named=True)
-        size = None if row["width"] is None else (row["width"], row["height"])
-        try:
-            pixels = load_image(row["path"], size) if row["path"] else None
-        except DataError:
-            pixels = None  # it is left out of the answer; `boxwright data check` tells why
+        pixels = pixels_of(tables, image)
         if pixels is not None:
             for n in mine.tolist():
-                crops[n] = _cut(pixels, boxes[n])
+                crops[n] = cut_out(pixels, boxes[n])
             known[mine] = True
         tell(len(mine))
 
@@ -53,10 +48,29 @@ def cut_crops(
     return rows[known], crops[known]
 
 
-def _cut(pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The surroundings of a box cx, cy, w, h, angle; what lies beyond the image is grey."""
+def pixels_of(tables: Tables, image: int) -> np.ndarray | None:
+    """(H, W, 3) uint8, None of an image that can't be read: `boxwright data check` tells why."""
+    row = tables.images.row(image, named=True)
+    size = None if row["width"] is None else (row["width"], row["height"])
+    try:
+        return load_image(row["path"], size) if row["path"] else None
+    except DataError:
+        return None
+
+
+def cut_out(pixels: np.ndarray, box: np.ndarray, margin: float = MARGIN) -> np.ndarray:
+    """The surroundings of a box cx, cy, w, h, angle; what lies beyond the image is grey.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+        box: (5,).
+        margin: side of the crop in the longer side of the box.
+
+    Returns:
+        (SIDE, SIDE, 3) uint8.
+    """
     cx, cy, w, h, angle = box
-    side = MARGIN * max(w, h, 1.0)
+    side = margin * max(w, h, 1.0)
     reach = side * math.sqrt(0.5) + 2
     left, top = max(0, int(cx - reach)), max(0, int(cy - reach))
     window = pixels[top : max(top, math.ceil(cy + reach)), left : max(left, math.ceil(cx + reach))]

@@ -30,8 +30,8 @@ def audit(
 
     Faults of every kind are planted into copies of the labels; how they look beside the predictions is
     learnt, and what looks so without having been planted is suspected (scikit-learn's gradient boosting,
-    five folds of images). How many of the labels are wrong already is estimated too, so that probabilities
-    are those of faults.
+    five folds of images). What boxes and their surroundings look like tells too, where images can be read.
+    How many of the labels are wrong already is estimated, so that probabilities are those of faults.
 
     Args:
         labels: tables or a path in any known format.
@@ -55,7 +55,7 @@ def audit(
     truth, found = read_pair(labels, predictions, whole=True)
     suspicions = import_extra("boxwright.auditing.suspicions", "audit")
     judging = import_extra("boxwright.auditing.judging", "audit")
-    with progress_bar("audit labels", judging.rounds_of(truth) + judging.FOLDS) as tell:
+    with progress_bar("audit labels", judging.steps_of(truth)) as tell:
         table = suspicions.suspect(truth, found, seed, tell)
     if others:
         drawn = {name: o if isinstance(o, Tables) else formats.read(o) for name, o in others.items()}
