@@ -8,8 +8,8 @@ python -m benchmarks.audit bccd --checked --epochs 32
 Faults of every kind are planted (`boxwright data corrupt`), five folds are trained on the faulty labels, and
 each image is judged by the fold that hasn't seen it. The folds are trained on the first of several plantings,
 and judge all of them; cleanlab's scores are of the first. With `--checked` the folds are trained on the
-validation images too, with the labels that came, and these alone are judged, with faults planted into labels
-that were checked by eye (`checked/`): changing such a list needs no new folds.
+validation images too, with the labels that came, and all are audited; judged are the validation images
+alone, whose labels were checked by eye (`checked/`). Changing such a list needs no new folds.
 
 Both rank the same boxes by the same predictions: cleanlab (Tkachenko et al., ObjectLab, 2023) has scores of
 overlooked, badly located and swapped boxes, with upright hulls, and is given the better of its own thresholds
@@ -68,18 +68,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/audit"))
     options = parser.parse_args()
     folder = options.out / f"{options.set}{'-checked' * options.checked}-{options.seed}"
-    learnt, judged, config = load(options)
+    learnt, labels, judged, config = load(options)
     found = out_of_fold(corrupt(learnt, seed=options.seed).tables, config, folder, seed=options.seed)
-    count = len(found.images)
-    found = found.select_images(np.arange(count) >= count - len(judged.images))
-    planted = [corrupt(judged, seed=options.seed + n) for n in range(options.plantings)]
+    planted = [corrupt(labels, seed=options.seed + n) for n in range(options.plantings)]
+    own = pl.col("image_id").is_in(np.flatnonzero(judged))
     scores, located = [], []
     for each in planted:
-        suspicions = suspect(each.tables, found)
-        scores.append(score_audit(suspicions, each.answers))
-        located.append(by_strength(each.tables, suspicions, each.answers))
+        suspicions, answers = suspect(each.tables, found).filter(own), each.answers.filter(own)
+        scores.append(score_audit(suspicions, answers))
+        located.append(by_strength(each.tables, suspicions, answers))
     rows = means(scores)
-    theirs = beside(planted[0].tables, found, planted[0].answers)
+    theirs = beside(planted[0].tables, found, planted[0].answers.filter(own), judged)
     table = Table("kind", *NUMBERS, "AP of cleanlab's", box=None)
     for row in rows:
         numbers = [row[n] for n in NUMBERS[1:]] + [theirs.get(row["kind"])]
@@ -113,9 +112,9 @@ def means(scores: list[list[dict]]) -> list[dict]:
     return order.agg(pl.col("planted").first(), pl.col(NUMBERS[1:]).mean()).to_dicts()
 
 
-def load(options: argparse.Namespace) -> tuple[Tables, Tables, dict]:
-    """Labels into which faults are planted that folds learn, those of its last images that are judged, and
-    the experiment of a fold.
+def load(options: argparse.Namespace) -> tuple[Tables, Tables, np.ndarray, dict]:
+    """Labels that folds learn, those of the same images that are audited, the images (N,) bool whose faults
+    are judged, and the experiment of a fold.
     """
     file, epochs, batch = SETS[options.set]
     config = load_config(Path("configs") / file)
@@ -126,8 +125,9 @@ def load(options: argparse.Namespace) -> tuple[Tables, Tables, dict]:
         (labels,), val = load_parts(config.data)
         labels, val = (mark_ignored(own, config.data.ignore) for own in (labels, val))
         if options.checked:
-            return concat([labels, val]), checked(val, options.set), content
-        return labels, labels, content
+            own = np.arange(len(labels.images) + len(val.images)) >= len(labels.images)
+            return concat([labels, val]), concat([labels, checked(val, options.set)]), own, content
+        return labels, labels, np.ones(len(labels.images), dtype=bool), content
     scenes = options.out / "scenes"
     if not (scenes / "truth.parquet").is_file():
         formats.write(make_scenes(scenes, SCENES, size=SIZE), scenes / "truth.parquet")
@@ -136,17 +136,17 @@ def load(options: argparse.Namespace) -> tuple[Tables, Tables, dict]:
     content["augment"] |= {"crop": None, "focus": 0.0}
     content["data"]["ignore"] = []
     labels = formats.read(scenes / "truth.parquet")
-    return labels, labels, content
+    return labels, labels, np.ones(SCENES, dtype=bool), content
 
 
-def beside(labels: Tables, found: Tables, answers: pl.DataFrame) -> dict[str, float]:
-    """AP of cleanlab's rankings by kind."""
+def beside(labels: Tables, found: Tables, answers: pl.DataFrame, judged: np.ndarray) -> dict[str, float]:
+    """AP of cleanlab's rankings by kind, in the images that are judged."""
     hulls, boxes = labels.upright(), labels.boxes["category_id"].to_numpy()
     rows = labels.rows_by_image()
     corners = np.column_stack([hulls[:, :2], hulls[:, :2] + hulls[:, 2:]])
     given = [{"bboxes": corners[own], "labels": boxes[own]} for own in rows]
     predicted, order = _by_class(found)
-    kept = [n for n in range(len(rows)) if len(rows[n]) and sum(map(len, predicted[n]))]
+    kept = [n for n in np.flatnonzero(judged) if len(rows[n]) and sum(map(len, predicted[n]))]
     own = {"labels": [given[n] for n in kept], "predictions": [predicted[n] for n in kept]}
     label_rows, prediction_rows = (np.concatenate([part[n] for n in kept]) for part in (rows, order))
     best: dict[str, float] = {}

@@ -115,7 +115,7 @@ def evidence_of_labels(labels: Tables, predictions: Tables) -> Evidence:
         labels: of any images.
         predictions: over the same images and categories, by a model that hasn't learnt from these labels.
     """
-    own, found = Boxes.of(labels, judged_labels(labels)), Boxes.of(predictions, _has_score(predictions, 0.0))
+    own, found = Boxes.of(labels, judged_labels(labels)), Boxes.of(predictions, _telling(predictions, 0.0))
     count, pairs = len(own.rows), own.overlapping(found)
     trace, trace_same, other = _traces(own, found, pairs)
     pairs = pairs.where(found.score[pairs.second] >= LEAST_SCORE)
@@ -163,7 +163,7 @@ def evidence_of_predictions(labels: Tables, predictions: Tables) -> Evidence:
     Predictions are given to the labels they overlap by `SAME` or more whatever the class, best scores first;
     those that none is left for remain, unless their centre lies in an ignored region or a crowd.
     """
-    own, found = Boxes.of(labels, judged_labels(labels)), Boxes.of(predictions, _has_score(predictions))
+    own, found = Boxes.of(labels, judged_labels(labels)), Boxes.of(predictions, _telling(predictions))
     count = len(found.rows)
     pairs = found.overlapping(own)
     free = ~_taken(pairs, found.score, len(own.rows)) & ~_in_regions(found, labels)
@@ -188,12 +188,7 @@ def evidence_of_predictions(labels: Tables, predictions: Tables) -> Evidence:
     return Evidence(found.rows[free], numbers[free], partner[free], none[free])
 
 
-def telling(predictions: Tables) -> Tables:
-    """Those alone that may be a missing label."""
-    return predictions.with_boxes(predictions.boxes.filter(_has_score(predictions)))
-
-
-def _has_score(predictions: Tables, least: float = LEAST_SCORE) -> np.ndarray:
+def _telling(predictions: Tables, least: float = LEAST_SCORE) -> np.ndarray:
     boxes = predictions.boxes
     return ((boxes["score"] >= least) & (boxes["w"] > 0) & (boxes["h"] > 0)).to_numpy()
 

@@ -16,7 +16,6 @@ from boxwright.auditing.evidence import (
     Evidence,
     evidence_of_labels,
     evidence_of_predictions,
-    telling,
 )
 from boxwright.auditing.looks import Looks
 from boxwright.auditing.mixture import probabilities
@@ -76,10 +75,10 @@ def judge(
             f"expected {10 * len(KINDS)} in {FOLDS} or more."
         )
     plantings = [corrupt(labels, seed=SEED + seed + n) for n in range(rounds_of(labels))]
-    looks = Looks([labels, *(planted.tables for planted in plantings), telling(predictions)], tell)
+    looks = Looks([labels, *(planted.tables for planted in plantings)], tell)
     if looks.unread:
         console.print(f"{looks.unread:,} images can't be read: what their boxes look like tells nothing.")
-    own, candidates = looks.of_labels(own, labels), looks.of_candidates(candidates, predictions)
+    own = looks.beside(own, labels)
     rounds = []
     for planted in plantings:
         rounds.append(_examples(planted, labels, predictions, looks))
@@ -159,14 +158,14 @@ def _examples(
     planted: Planted, labels: Tables, predictions: Tables, looks: Looks
 ) -> tuple[_Examples, _Examples]:
     """Labels, and predictions without one, of a planting."""
-    own = looks.of_labels(evidence_of_labels(planted.tables, predictions), planted.tables)
+    own = looks.beside(evidence_of_labels(planted.tables, predictions), planted.tables)
     place = np.array([OF_LABELS.index(kind) + 1 if kind in OF_LABELS else 0 for kind in KINDS] + [0])
     # Which of two alike boxes was drawn last, nothing tells: both are learnt as duplicates.
     kinds = planted.kinds()
     kinds[planted.answers["twin"].drop_nulls().to_numpy()] = KINDS.index("duplicate")
     kind = place[kinds[own.rows]]
     image = planted.tables.boxes["image_id"].to_numpy()[own.rows]
-    found = looks.of_candidates(evidence_of_predictions(planted.tables, predictions), predictions)
+    found = evidence_of_predictions(planted.tables, predictions)
     target, counts = _missing_there(planted, labels, predictions, found)
     image_of_found = predictions.boxes["image_id"].to_numpy()[found.rows]
     free = _Examples(found.numbers[counts], target[counts], image_of_found[counts])

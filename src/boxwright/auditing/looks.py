@@ -23,8 +23,9 @@ PLACE = ["image_id", "x", "y", "w", "h", "angle"]
 class Looks:
     """What the boxes of some tables look like, each image opened once and on all cores.
 
-    Edges, colours (`embed_crops`) and their first principal components, by which a lamp that a detector takes
-    for a person differs from one.
+    Edges and colours (`embed_crops`) in their first principal components, by which a box beside its object
+    differs from one around it. They are of labels alone: what annotators leave out looks alike, and would
+    pass for nothing where predictions without a label were judged by it.
 
     Args:
         tables: over the same images; those of the first say where their files are.
@@ -64,23 +65,12 @@ class Looks:
                 start = n * COMPONENTS
                 self._numbers[rows, start : start + part.n_components_] = part.transform(vectors[:, n])
 
-    def of_labels(self, evidence: Evidence, labels: Tables) -> Evidence:
-        """Evidence of labels with what they look like behind its numbers, NaN for what nobody could see."""
-        return replace(evidence, numbers=np.hstack([evidence.numbers, self._of(labels, evidence.rows)]))
-
-    def of_candidates(self, evidence: Evidence, predictions: Tables) -> Evidence:
-        """Evidence of predictions with what is around them behind its numbers.
-
-        Not with what they look like themselves: what annotators leave out looks alike, and would pass for
-        nothing.
-        """
-        around = self._of(predictions, evidence.rows)[:, COMPONENTS:]
-        return replace(evidence, numbers=np.hstack([evidence.numbers, around]))
-
-    def _of(self, tables: Tables, rows: np.ndarray) -> np.ndarray:
-        wanted = _placed(tables.boxes[rows]).select(PLACE)
+    def beside(self, evidence: Evidence, tables: Tables) -> Evidence:
+        """Evidence with what its boxes look like behind its numbers; NaN for what nobody could see."""
+        wanted = _placed(tables.boxes[evidence.rows]).select(PLACE)
         found = wanted.join(self._places, on=PLACE, how="left", maintain_order="left")
-        return self._numbers[found["place"].to_numpy()]
+        seen = self._numbers[found["place"].to_numpy()]
+        return replace(evidence, numbers=np.hstack([evidence.numbers, seen]))
 
 
 def _placed(boxes: pl.DataFrame) -> pl.DataFrame:
