@@ -118,6 +118,15 @@ def test_what_cannot_be_is_told():
         corrupt(one, strength=(0.5, 0.2))
 
 
+def test_only_angles_that_tell_front_from_back_can_point_backwards():
+    whole = labels(oriented=True)
+    half = whole.with_boxes(whole.boxes.with_columns(angle=pl.col("angle") / 2))
+    assert "heading" in set(corrupt(whole).answers["kind"])
+    assert set(corrupt(half).answers["kind"]) == set(KINDS) - {"heading"}
+    with pytest.raises(ConfigError, match=r"no angle tells front from back"):
+        corrupt(half, {"heading": 0.1})
+
+
 def test_images_of_unknown_size_get_no_spurious_boxes():
     clean = labels()
     unknown = replace(

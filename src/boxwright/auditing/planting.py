@@ -127,6 +127,8 @@ def _possible(tables: Tables) -> dict[str, str | None]:
     reasons: dict[str, str | None] = dict.fromkeys(KINDS)
     if tables.boxes.filter(_usable(tables.boxes))["category_id"].n_unique() < 2:
         reasons["class"] = "they are of one class"
+    if not tables.has_headings():
+        reasons["heading"] = "no angle tells front from back"
     if not oriented:
         reasons["angle"] = reasons["heading"] = "no box has an angle"
     return reasons
