@@ -122,7 +122,9 @@ def test_only_angles_that_tell_front_from_back_can_point_backwards():
     whole = labels(oriented=True)
     half = whole.with_boxes(whole.boxes.with_columns(angle=pl.col("angle") / 2))
     assert "heading" in set(corrupt(whole).answers["kind"])
-    assert set(corrupt(half).answers["kind"]) == set(KINDS) - {"heading"}
+    planted = corrupt(half)
+    assert set(planted.answers["kind"]) == set(KINDS) - {"heading"}
+    assert not planted.tables.has_headings()
     with pytest.raises(ConfigError, match=r"no angle tells front from back"):
         corrupt(half, {"heading": 0.1})
 

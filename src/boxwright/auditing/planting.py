@@ -97,10 +97,12 @@ def corrupt(
             chosen[kind], taken = taken[:count], taken[count:]
     _move(columns, chosen["location"], strength, rng)
     _swap(columns["category_id"], chosen["class"], rows, rng)
+    # Where angles don't tell front from back those that are turned don't either.
+    period = 2 * math.pi if tables.has_headings() else math.pi
     for kind, turns in (("angle", rng.uniform(*TURN, len(rows))), ("heading", np.full(len(rows), math.pi))):
         own = chosen[kind]
         sign = rng.choice([-1.0, 1.0], len(own))
-        columns["angle"][own] = wrap(columns["angle"][own] + sign * turns[: len(own)], 2 * math.pi)
+        columns["angle"][own] = wrap(columns["angle"][own] + sign * turns[: len(own)], period)
     changed = boxes.with_columns(
         pl.Series(name, values, dtype=boxes.schema[name], nan_to_null=True)
         for name, values in columns.items()
