@@ -1,5 +1,11 @@
 """Labels as they are after somebody looked at them, from lists of what was found.
 
+In BCCD every confident difference between the validation labels and three detectors was looked at, and then
+what audits suspected (missing boxes from a chance of 0.08 on, all else from 0.2). In HIT-UAV what detectors
+of five folds found with a score of 0.2 and more without a label, labels of which they found no trace, and
+those that they found elsewhere or of another class. What can't be told, such as which of two boxes fits a
+person of eleven pixels better, counts neither way. What was added or moved lies where detectors put it.
+
 `SET_val.json` has rows of file, class and box (x, y, w, h in pixels as in tables, and the angle of an
 oriented one): `added` are missing as anyone can see, `removed` are no object, `renamed` have the right class
 behind, `moved` the right box, and what is `doubtful` can't be told and counts neither way.
