@@ -61,12 +61,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("set", choices=SETS)
-    parser.add_argument("--checked", action="store_true", help="judge images that were checked by eye")
+    parser.add_argument(
+        "--checked", action="store_true", help="judge the images that were checked by eye alone"
+    )
     parser.add_argument("--epochs", type=int, help="of each fold")
     parser.add_argument("--seed", type=int, default=0, help="of the planted faults")
     parser.add_argument("--plantings", type=int, default=3, help="to take the mean of, by the same folds")
     parser.add_argument("--out", type=Path, default=Path("runs/audit"))
     options = parser.parse_args()
+    if options.checked and options.set == "scenes":
+        parser.error("scenes have no faults but the planted ones: there is nothing to check.")
     folder = options.out / f"{options.set}{'-checked' * options.checked}-{options.seed}"
     learnt, labels, judged, config = load(options)
     found = out_of_fold(corrupt(learnt, seed=options.seed).tables, config, folder, seed=options.seed)

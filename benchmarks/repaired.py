@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("set", choices=SETS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="of a run")
-    parser.add_argument("--fold-epochs", type=int)
+    parser.add_argument("--fold-epochs", type=int, help="of each fold")
     parser.add_argument("--above", type=float, default=0.9, help="least probability of what is repaired")
     parser.add_argument("--out", type=Path, default=Path("runs/repaired"))
     options = parser.parse_args()

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from PIL import Image, ImageDraw
 
+from boxwright.auditing import looks
 from boxwright.auditing.evidence import Evidence
 from boxwright.auditing.looks import COMPONENTS, CROPS, Looks
 from boxwright.auditing.planting import corrupt
@@ -44,17 +45,17 @@ def test_objects_that_nothing_finds_arent_spurious_where_they_can_be_seen(seen, 
     assert spurious["AP"] > 0.9 if seen else spurious["AP"] < 0.5
 
 
-def told(looks: Looks, tables: Tables) -> np.ndarray:
+def told(seen: Looks, tables: Tables) -> np.ndarray:
     rows, none = np.arange(len(tables.boxes)), np.full(len(tables.boxes), -1)
-    return looks.beside(Evidence(rows, np.zeros((len(rows), 0)), none, none), tables).numbers
+    return seen.beside(Evidence(rows, np.zeros((len(rows), 0)), none, none), tables).numbers
 
 
 @pytest.mark.parametrize("oriented", [False, True])
 def test_boxes_are_found_again_by_their_place(oriented, tmp_path):
     clean = drawn(labels(6, oriented=oriented), tmp_path)
     others = [corrupt(clean, seed=n).tables for n in range(3)]
-    looks = Looks([clean, *others])
-    whole = told(looks, clean)
+    seen = Looks([clean, *others])
+    whole = told(seen, clean)
     assert whole.shape == (len(clean.boxes), len(CROPS) * COMPONENTS)
     assert np.isfinite(whole).all()
     for other in others:
@@ -62,28 +63,36 @@ def test_boxes_are_found_again_by_their_place(oriented, tmp_path):
             clean.boxes.with_row_index(), on=["image_id", "x", "y", "w", "h", "angle"], nulls_equal=True
         )
         assert len(clean.boxes) > len(same) > 0.7 * len(clean.boxes)
-        own = told(looks, other)
+        own = told(seen, other)
         np.testing.assert_array_equal(own[same["index"].to_numpy()], whole[same["index_right"].to_numpy()])
         assert np.isfinite(own).all()
 
 
 def test_images_are_opened_once_and_those_that_cant_be_read_are_counted(tmp_path):
-    clean = drawn(labels(6), tmp_path)
+    clean = drawn(labels(6), tmp_path)  # the last of which gets no box
+    clean = clean.with_boxes(clean.boxes.filter(pl.col("image_id") < 5))
     Path(clean.images["path"][2]).write_bytes(b"no picture")
     steps = []
-    looks = Looks([clean, clean], steps.append)
-    assert (len(steps), looks.unread) == (6, 1)
-    unknown = np.isnan(told(looks, clean)).all(axis=1)
+    seen = Looks([clean, clean], steps.append)
+    assert (steps, seen.unread) == ([1] * 6, 1)
+    unknown = np.isnan(told(seen, clean)).all(axis=1)
     np.testing.assert_array_equal(unknown, clean.boxes["image_id"].to_numpy() == 2)
 
 
 def test_without_pictures_there_is_nothing_to_tell():
-    looks = Looks([labels(6)])
-    assert looks.unread == 6
-    assert told(looks, labels(6)).shape[1] == 0
+    seen = Looks([labels(6)])
+    assert seen.unread == 6
+    assert told(seen, labels(6)).shape[1] == 0
 
 
 def test_components_of_many_boxes_are_those_of_the_first(tmp_path, monkeypatch):
-    clean = drawn(labels(6), tmp_path)
-    monkeypatch.setattr("boxwright.auditing.looks.ENOUGH", 40)
-    assert np.isfinite(told(Looks([clean]), clean)).all()
+    clean, found = drawn(labels(6), tmp_path), []
+    components = looks._components
+    monkeypatch.setattr(looks, "_components", lambda held: found.append(len(held)) or components(held))
+    monkeypatch.setattr(looks, "ENOUGH", 40)
+    few = told(Looks([clean]), clean)
+    assert found == [2]  # images of two dozen boxes
+    assert np.isfinite(few).all()
+    monkeypatch.setattr(looks, "ENOUGH", 1000)
+    assert np.abs(few - told(Looks([clean]), clean)).max() > 0.01
+    assert found == [2, 6]

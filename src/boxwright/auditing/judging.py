@@ -63,7 +63,7 @@ def judge(
             that can be read are looked at.
         predictions: over the same images and categories, with low scores too.
         seed: of the planted faults.
-        tell: called after each of `steps_of` steps.
+        tell: called after steps, with how many; `steps_of` in all.
 
     Raises:
         DataError: too few images or labels to learn from.
@@ -77,7 +77,8 @@ def judge(
     plantings = [corrupt(labels, seed=SEED + seed + n) for n in range(rounds_of(labels))]
     looks = Looks([labels, *(planted.tables for planted in plantings)], tell)
     if looks.unread:
-        console.print(f"{looks.unread:,} images can't be read: what their boxes look like tells nothing.")
+        unread = f"{looks.unread:,} of {len(labels.images):,} images"
+        console.print(f"{unread} can't be read: what their boxes look like tells nothing.")
     own = looks.beside(own, labels)
     rounds = []
     for planted in plantings:

@@ -29,7 +29,7 @@ class Looks:
 
     Args:
         tables: over the same images; those of the first say where their files are.
-        tell: called after each image.
+        tell: called after each image with boxes, and once for those without.
 
     Attributes:
         unread: images with boxes that have no file or can't be read: of these nothing is known.
@@ -43,6 +43,8 @@ class Looks:
         self._numbers = np.full((len(boxes), len(CROPS) * COMPONENTS), np.nan)
         rows = [own for own in distinct.rows_by_image() if len(own)]
         rows = [rows[n] for n in np.random.default_rng(0).permutation(len(rows))]
+        if len(rows) < len(distinct.images):
+            tell(len(distinct.images) - len(rows))
         held, count, parts, self.unread = [], 0, None, 0
         for found in _embed(distinct, rows, tell):
             if found is None:

@@ -12,7 +12,7 @@ from boxwright.data.tables import Tables
 from boxwright.errors import ConfigError, nearest
 from boxwright.geometry.iou import pairwise_iou
 
-# Shares of the boxes; `angle` and `heading` are of oriented boxes alone.
+# Shares of the boxes; `angle` is of oriented boxes alone, `heading` where angles tell front from back.
 SHARES = {
     "missing": 0.05,
     "spurious": 0.05,

@@ -144,7 +144,8 @@ def corrupt(
 ) -> None:
     """Plant faults into labels, to see what an audit of one's own data finds.
 
-    Kinds: missing, spurious, location, class, duplicate; of oriented boxes angle and heading.
+    Kinds: missing, spurious, location, class, duplicate; of oriented boxes angle, and heading where angles
+    tell front from back.
     """
     from boxwright.auditing.planting import STRENGTH
     from boxwright.auditing.planting import corrupt as plant
