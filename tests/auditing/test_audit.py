@@ -16,6 +16,7 @@ from boxwright.auditing.schema import SUSPICION_SCHEMA
 from boxwright.auditing.scoring import are_planted, ranked, score_audit
 from boxwright.auditing.suspicions import suspect
 from boxwright.data import formats
+from boxwright.data.oriented import wrap
 from boxwright.errors import ConfigError, DataError
 from boxwright.reporting.audit_page import mixed_up
 from tests.auditing.crowds import CELL, detections, labels
@@ -215,6 +216,27 @@ def test_clean_labels_are_left_alone():
     suspicions = suspect(clean, detections(clean))
     likely = suspicions.filter(pl.col("probability") >= 0.5)
     assert len(likely) < 0.02 * len(clean.boxes)
+
+
+def test_where_nothing_is_found_nothing_is_suspected():
+    clean = labels()
+    assert not len(suspect(clean, clean.with_boxes(clean.boxes.clear())))
+
+
+def test_how_a_rectangle_is_spelled_says_nothing():
+    clean = labels(10, oriented=True)
+    clean = clean.with_boxes(clean.boxes.with_columns(pl.col("angle") / 2))  # no headings
+    x, y, w, h = (pl.col(name) for name in "xywh")
+    spelled = {"x": x + (w - h) / 2, "y": y + (h - w) / 2, "w": h, "h": w}
+    spelled["angle"] = pl.Series(wrap(clean.boxes["angle"].to_numpy() + math.pi / 2, math.pi))
+    some = pl.Series(np.random.default_rng(0).random(len(clean.boxes)) < 0.5)
+    other = clean.with_boxes(
+        clean.boxes.with_columns(pl.when(some).then(v).otherwise(n).alias(n) for n, v in spelled.items())
+    )
+    found = detections(clean)
+    numbers = [judging.judge(each, found).labels.numbers for each in (clean, other)]
+    assert not other.boxes["w"].equals(clean.boxes["w"])
+    np.testing.assert_allclose(*numbers, atol=1e-6)
 
 
 def test_rows_say_what_would_repair_them(audited):

@@ -15,7 +15,7 @@ from pycocotools import mask
 from torchvision import ops
 
 from boxwright.errors import ConfigError
-from boxwright.geometry.conventions import corners, min_area_rectangle, respell
+from boxwright.geometry.conventions import corners, min_area_rectangle, respell, respell_like
 from boxwright.geometry.fusion import weighted_box_fusion
 from boxwright.geometry.iou import aligned_iou, pairwise_iou
 from boxwright.geometry.nms import nms
@@ -99,6 +99,16 @@ def test_rotated_iou_of_a_box_with_itself_however_spelled_is_one(seed, turns):
     rounded = np.spacing(np.abs(again[:, 4])) * boxes[:, 2:4].max(axis=1) / boxes[:, 2:4].min(axis=1)
     assert (np.abs(aligned_iou(boxes, again) - 1) <= 1e-11 + rounded).all()
     assert aligned_iou(boxes, respell(boxes)) == pytest.approx(1, abs=1e-11)
+
+
+@given(seed=SEEDS)
+@settings(max_examples=50, deadline=None)
+def test_boxes_spelled_like_others_stay_where_they_are(seed):
+    rng = np.random.default_rng(seed)
+    boxes, others = oriented(rng, 10), oriented(rng, 10)
+    again = respell_like(boxes, others)
+    assert aligned_iou(boxes, again) == pytest.approx(1, abs=1e-11)
+    assert (np.abs(again[:, 4] - others[:, 4]) <= np.pi / 4 + 1e-12).all()
 
 
 def test_boxes_that_touch_or_have_no_area():

@@ -8,6 +8,7 @@ import polars as pl
 
 from boxwright.auditing.pairs import Pairs, best, greatest, overlapping
 from boxwright.data.tables import HEADING_CERTAINTY, Tables
+from boxwright.geometry.conventions import respell_like
 
 LEAST_SCORE = 0.03  # of a prediction that tells anything
 LEAST_IOU = 0.05  # of a prediction that may mean a label
@@ -149,7 +150,10 @@ def evidence_of_labels(labels: Tables, predictions: Tables) -> Evidence:
         "iou_label_other": greatest(among.iou[~alike], among.first[~alike], count),
         "rival": _rivals(among.where(alike), partner, iou, pairs, count),
     }
-    columns |= _differences(own.rotated, np.vstack([found.rotated, np.full(5, np.nan)])[partner])
+    means = np.vstack([found.rotated, np.full(5, np.nan)])[partner]
+    if not labels.has_headings():
+        means = respell_like(means, own.rotated)
+    columns |= differences(own.rotated, means)
     sure = np.append(_heading_certainty(predictions)[found.rows], 0.0)[partner]
     columns["ahead"] = np.where(columns["heading"] < math.pi / 2, sure, -sure)
     columns |= _surroundings(own, labels, own, found)
@@ -231,8 +235,8 @@ def _rivals(among: Pairs, partner: np.ndarray, iou: np.ndarray, pairs: Pairs, co
     return greatest(lead, among.first[known], count, blank=-1.0)
 
 
-def _differences(labels: np.ndarray, means: np.ndarray) -> dict[str, np.ndarray]:
-    """How predictions (N, 5) lie beside labels (N, 5)."""
+def differences(labels: np.ndarray, means: np.ndarray) -> dict[str, np.ndarray]:
+    """How boxes (N, 5) lie beside labels (N, 5)."""
     shift, turn = means[:, :2] - labels[:, :2], means[:, 4] - labels[:, 4]
     cos, sin = np.cos(means[:, 4]), np.sin(means[:, 4])
     along = (shift[:, 0] * cos + shift[:, 1] * sin) / means[:, 2]

@@ -9,6 +9,7 @@ import polars as pl
 from scipy.special import logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from boxwright.auditing.elsewhere import Elsewhere
 from boxwright.auditing.evidence import (
     CANDIDATE_NUMBERS,
     LABEL_NUMBERS,
@@ -21,6 +22,7 @@ from boxwright.auditing.looks import Looks
 from boxwright.auditing.mixture import probabilities
 from boxwright.auditing.pairs import best, overlapping
 from boxwright.auditing.planting import KINDS, Planted, corrupt
+from boxwright.data.oriented import by_longer_side
 from boxwright.data.tables import Tables
 from boxwright.errors import DataError
 from boxwright.progress import console
@@ -68,6 +70,8 @@ def judge(
     Raises:
         DataError: too few images or labels to learn from.
     """
+    if not labels.has_headings():  # how a rectangle is spelled says nothing, and would only have to be learnt
+        labels, predictions = by_longer_side(labels), by_longer_side(predictions)
     own, candidates = evidence_of_labels(labels, predictions), evidence_of_predictions(labels, predictions)
     if len(labels.images) < FOLDS or len(own.rows) < 10 * len(KINDS):
         raise DataError(
@@ -75,14 +79,16 @@ def judge(
             f"expected {10 * len(KINDS)} in {FOLDS} or more."
         )
     plantings = [corrupt(labels, seed=SEED + seed + n) for n in range(rounds_of(labels))]
+    elsewhere = Elsewhere(labels, tell)
     looks = Looks([labels, *(planted.tables for planted in plantings)], tell)
     if looks.unread:
         unread = f"{looks.unread:,} of {len(labels.images):,} images"
         console.print(f"{unread} can't be read: what their boxes look like tells nothing.")
-    own = looks.beside(own, labels)
+    own = looks.beside(elsewhere.beside(own, labels, labels), labels)
+    candidates = elsewhere.beside(candidates, predictions, labels)
     rounds = []
     for planted in plantings:
-        rounds.append(_examples(planted, labels, predictions, looks))
+        rounds.append(_examples(planted, labels, predictions, elsewhere, looks))
         tell(1)
     image = labels.boxes["image_id"].to_numpy()[own.rows]
     image_of_candidates = predictions.boxes["image_id"].to_numpy()[candidates.rows]
@@ -132,8 +138,8 @@ def _better_of_two(own: Evidence, labels: Tables, duplicate: np.ndarray) -> np.n
 
 
 def steps_of(labels: Tables) -> int:
-    """Images that are looked at, rounds of planting and folds."""
-    return len(labels.images) + rounds_of(labels) + FOLDS
+    """Images that are looked at, twice, rounds of planting and folds."""
+    return 2 * len(labels.images) + rounds_of(labels) + FOLDS
 
 
 def rounds_of(labels: Tables) -> int:
@@ -156,10 +162,11 @@ class _Examples:
 
 
 def _examples(
-    planted: Planted, labels: Tables, predictions: Tables, looks: Looks
+    planted: Planted, labels: Tables, predictions: Tables, elsewhere: Elsewhere, looks: Looks
 ) -> tuple[_Examples, _Examples]:
     """Labels, and predictions without one, of a planting."""
-    own = looks.beside(evidence_of_labels(planted.tables, predictions), planted.tables)
+    own = elsewhere.beside(evidence_of_labels(planted.tables, predictions), planted.tables, planted.tables)
+    own = looks.beside(own, planted.tables)
     place = np.array([OF_LABELS.index(kind) + 1 if kind in OF_LABELS else 0 for kind in KINDS] + [0])
     # Which of two alike boxes was drawn last, nothing tells: both are learnt as duplicates.
     kinds = planted.kinds()
@@ -167,6 +174,7 @@ def _examples(
     kind = place[kinds[own.rows]]
     image = planted.tables.boxes["image_id"].to_numpy()[own.rows]
     found = evidence_of_predictions(planted.tables, predictions)
+    found = elsewhere.beside(found, predictions, planted.tables)
     target, counts = _missing_there(planted, labels, predictions, found)
     image_of_found = predictions.boxes["image_id"].to_numpy()[found.rows]
     free = _Examples(found.numbers[counts], target[counts], image_of_found[counts])
@@ -212,6 +220,8 @@ def _classifier(
     if len(kind) > MOST_ROWS:
         some = np.random.default_rng(seed).choice(len(kind), MOST_ROWS, replace=False)
         numbers, kind = numbers[some], kind[some]
+    unknown = np.isnan(numbers).all(axis=0)
+    numbers[:, unknown] = 0  # no thresholds are found in what has no number at all
     category = names.index("category")
     few = numbers[:, category].max() < MOST_CATEGORIES
     categorical: Any = [category] if few else None  # scikit-learn's stubs know text alone

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 import cv2
 import numpy as np
@@ -48,6 +49,31 @@ class Points:
 NONE = Points(np.zeros((0, 2)), np.zeros((0, 32), np.uint8), (1, 1))
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How a place in one image lies in another.
+
+    Attributes:
+        share: of the second's area that the first shows.
+        points: that agree.
+        moved: (2, 3) what turns, scales and shifts a point of the first (x, y, 1) into the second.
+    """
+
+    share: float
+    points: int
+    moved: np.ndarray
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the second a pixel of the first."""
+        return math.hypot(self.moved[0, 0], self.moved[1, 0])
+
+    @property
+    def turned(self) -> float:
+        """Radians by which the first is turned into the second, clockwise."""
+        return math.atan2(self.moved[1, 0], self.moved[0, 0])
+
+
 def find_overlaps(points: Sequence[Points], parts: Sequence[int]) -> pl.DataFrame:
     """For each image the one of an earlier part that shows most of it, most first; `OVERLAP_SCHEMA`.
 
@@ -56,11 +82,16 @@ def find_overlaps(points: Sequence[Points], parts: Sequence[int]) -> pl.DataFram
         parts: the number of each one's part.
     """
     part = np.asarray(parts)
-    best: dict[int, tuple] = {}
+    best: dict[int, tuple[int, Fit]] = {}
     for later in np.unique(part)[1:]:
-        for row in _pairs(points, np.flatnonzero(part < later), np.flatnonzero(part == later)):
-            best[row[1]] = max(best.get(row[1], row), row, key=lambda found: found[2])
-    table = pl.DataFrame(list(best.values()), schema=OVERLAP_SCHEMA, orient="row")
+        for first, second, fit in _pairs(points, np.flatnonzero(part < later), np.flatnonzero(part == later)):
+            found = first, fit
+            best[second] = max(best.get(second, found), found, key=lambda pair: pair[1].share)
+    rows = [
+        (first, second, fit.share, fit.points, math.degrees(fit.turned), fit.scale)
+        for second, (first, fit) in best.items()
+    ]
+    table = pl.DataFrame(rows, schema=OVERLAP_SCHEMA, orient="row")
     return table.sort("share", descending=True)
 
 
@@ -70,20 +101,29 @@ def find_places(points: Sequence[Points]) -> np.ndarray:
     Args:
         points: of each image; one without any is a place of its own.
     """
-    every = np.arange(len(points))
-    ends = np.array([row[:2] for row in _pairs(points, every, every)], dtype=int).reshape(-1, 2).T
+    ends = np.array([pair[:2] for pair in find_pairs(points)], dtype=int).reshape(-1, 2).T
     graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(points), len(points)))
     return connected_components(graph, directed=False)[1]
 
 
-def _pairs(points: Sequence[Points], first: np.ndarray, second: np.ndarray) -> Iterator[tuple]:
-    """Rows of `OVERLAP_SCHEMA`, of an image of each list; an index holds so many of the first at a time."""
+def find_pairs(points: Sequence[Points], most: int = CANDIDATES) -> Iterator[tuple[int, int, Fit]]:
+    """Images that overlap, each with `most` others of a block at most; some pairs come both ways."""
+    every = np.arange(len(points))
+    return _pairs(points, every, every, most)
+
+
+def _pairs(
+    points: Sequence[Points], first: np.ndarray, second: np.ndarray, most: int = CANDIDATES
+) -> Iterator[tuple[int, int, Fit]]:
+    """Of an image of each list; an index holds so many of the first at a time."""
     for start in range(0, len(first), BLOCK):
         block = first[start : start + BLOCK].tolist()
         index = _Index([points[n] for n in block])
         with ThreadPoolExecutor() as pool:
-            for n, fits in zip(second.tolist(), pool.map(index.fits, [points[n] for n in second])):
-                yield from ((block[other], n, *fit) for other, fit in fits)
+            for n, fits in zip(
+                second.tolist(), pool.map(index.fits, [points[n] for n in second], repeat(most))
+            ):
+                yield from ((block[other], n, fit) for other, fit in fits)
 
 
 def points_of(grey: np.ndarray) -> Points:
@@ -110,13 +150,13 @@ class _Index:
         bounds = np.arange((1 << BAND) + 1)
         self.starts = np.stack([np.searchsorted(own[order], bounds) for own, order in zip(keys, self.order)])
 
-    def fits(self, image: Points) -> list[tuple[int, tuple]]:
-        """Which others show a piece of this one's place, `CANDIDATES` at most, and what `_fit` tells."""
+    def fits(self, image: Points, most: int) -> list[tuple[int, Fit]]:
+        """Which others show a piece of this one's place, `most` at most."""
         votes = np.zeros(len(self.images), np.int64)
         _vote(_keys(image.descriptors), self.starts, self.order, self.owner, votes)
-        likely = np.argsort(-votes, kind="stable")[: CANDIDATES + 1].tolist()
+        likely = np.argsort(-votes, kind="stable")[: most + 1].tolist()
         others = [n for n in likely if votes[n] >= AGREED and self.images[n] is not image]
-        fits = [(n, _fit(self.images[n], image)) for n in others[:CANDIDATES]]
+        fits = [(n, _fit(self.images[n], image)) for n in others[:most]]
         return [(n, fit) for n, fit in fits if fit is not None]
 
 
@@ -137,8 +177,8 @@ def _vote(keys, starts, order, owner, votes):  # pragma: no cover
                 votes[owner[order[band, place]]] += 1
 
 
-def _fit(first: Points, second: Points) -> tuple[float, int, float, float] | None:
-    """Share, points, turn and scale of a pair that shows a piece of the same place."""
+def _fit(first: Points, second: Points) -> Fit | None:
+    """Of a pair that shows a piece of the same place."""
     matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(first.descriptors, second.descriptors)
     if len(matches) < AGREED:
         return None
@@ -148,12 +188,10 @@ def _fit(first: Points, second: Points) -> tuple[float, int, float, float] | Non
     moved, agree = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=near)
     if moved is None or int(agree.sum()) < AGREED:
         return None
-    scale = math.hypot(moved[0, 0], moved[1, 0])
-    if not SCALES[0] <= scale <= SCALES[1]:
+    if not SCALES[0] <= math.hypot(moved[0, 0], moved[1, 0]) <= SCALES[1]:
         return None
     (w, h), (width, height) = first.size, second.size
     corners = np.array([[0, 0, 1], [w, 0, 1], [w, h, 1], [0, h, 1]]) @ moved.T
     whole = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     area, _ = cv2.intersectConvexConvex(corners.astype(np.float32), whole)
-    turned = math.degrees(math.atan2(moved[1, 0], moved[0, 0]))
-    return area / (width * height), int(agree.sum()), turned, scale
+    return Fit(area / (width * height), int(agree.sum()), moved)

@@ -40,21 +40,28 @@ def overlapping(
         second_image: (M,).
         least: 0 or more.
     """
-    order = np.argsort(second_image, kind="stable")
-    starts = np.searchsorted(second_image[order], first_image, side="left")
-    counts = np.searchsorted(second_image[order], first_image, side="right") - starts
+    known = np.sort(second_image)
+    counts = np.searchsorted(known, first_image, side="right") - np.searchsorted(known, first_image)
     upright = not (first[:, 4].any() or second[:, 4].any())
     hull = _hulls(first), _hulls(second)
     found = []
     for rows in np.split(np.arange(len(first)), np.flatnonzero(np.diff(np.cumsum(counts) // MOST)) + 1):
-        a = np.repeat(rows, counts[rows])
-        within = np.arange(len(a)) - np.repeat(np.cumsum(counts[rows]) - counts[rows], counts[rows])
-        b = order[np.repeat(starts[rows], counts[rows]) + within]
+        a, b = joined(first_image[rows], second_image)
+        a = rows[a]
         near = (hull[0][a, :2] < hull[1][b, 2:]).all(1) & (hull[1][b, :2] < hull[0][a, 2:]).all(1)
         a, b = a[near], b[near]
         iou = aligned_iou(_xywh(first[a]), _xywh(second[b])) if upright else aligned_iou(first[a], second[b])
         found.append(Pairs(a, b, iou).where(iou > least))
     return Pairs(*(np.concatenate([getattr(p, n) for p in found]) for n in ("first", "second", "iou")))
+
+
+def joined(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places (P,) in two lists of numbers, (N,) and (M,), of all equal pairs, sorted by the first."""
+    order = np.argsort(second, kind="stable")
+    starts = np.searchsorted(second[order], first)
+    counts = np.searchsorted(second[order], first, side="right") - starts
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(np.arange(len(first)), counts), order[np.repeat(starts, counts) + within]
 
 
 def _hulls(boxes: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ SUSPICION_SCHEMA: dict[str, pl.DataType] = {
     "kind": pl.String(),  # missing, spurious, location, class, duplicate, angle, heading
     "probability": pl.Float64(),  # that it is this fault
     "gain": pl.Float64(),  # of AP by repairing it, times the probability
-    "detail": pl.String(),  # of a location: shifted, loose, tight; of a class: from and to
+    "detail": pl.String(),  # how a location is off, a class from and to, what other images of the place say
     "image_id": pl.Int64(),
     "file_name": pl.String(),
     "row": pl.Int64(),  # of the label in its table; null: there is none

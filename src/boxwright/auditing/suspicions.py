@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
+from boxwright.auditing.elsewhere import shown_elsewhere
+from boxwright.auditing.evidence import CANDIDATE_NUMBERS, LABEL_NUMBERS
 from boxwright.auditing.gain import Gains
 from boxwright.auditing.judging import OF_LABELS, Judgement, judge
 from boxwright.auditing.schema import BOX, SUSPICION_SCHEMA
@@ -37,7 +39,7 @@ def suspect(
 
 def _of_labels(labels: Tables, predictions: Tables, judgement: Judgement, gains: Gains) -> list[dict]:
     evidence, names = judgement.labels, labels.categories["name"].to_list()
-    rows = []
+    elsewhere, rows = shown_elsewhere(evidence, len(LABEL_NUMBERS)), []
     for n, k in zip(*np.nonzero(judgement.faults >= LEAST)):
         kind, label, probability = OF_LABELS[k], int(evidence.rows[n]), float(judgement.faults[n, k])
         means = int((evidence.other if kind == "class" else evidence.partner)[n])
@@ -49,7 +51,10 @@ def _of_labels(labels: Tables, predictions: Tables, judgement: Judgement, gains:
             | {name: old[name] for name in BOX}
             | {"kind": kind, "row": label, "category": names[old["category_id"]], "source": old["source"]}
             | {"probability": probability, "gain": probability * _gain(gains, kind, label, means)}
-            | {"detail": detail, "score": found["score"] if found else None}
+            | {
+                "detail": _with_others(detail, kind, *elsewhere[n]),
+                "score": found["score"] if found else None,
+            }
             | new
         )
     return rows
@@ -81,6 +86,14 @@ def _repair(kind: str, old: dict, found: dict | None, names: Sequence[str]) -> t
     return own | box, _how(old, found) if kind == "location" else None
 
 
+def _with_others(detail: str | None, kind: str, shown: int, labelled: int) -> str | None:
+    """A detail, and what other images of the place say of whether there is an object."""
+    if not shown or kind not in ("missing", "spurious"):
+        return detail
+    images = "1 other image" if shown == 1 else f"{shown} other images"
+    return f"labelled in {labelled} of {images} of this place"
+
+
 def _how(old: dict, found: dict) -> str:
     """How a label lies beside the box that means the same object."""
     shift = math.hypot(
@@ -96,7 +109,7 @@ def _how(old: dict, found: dict) -> str:
 
 def _of_missing(labels: Tables, predictions: Tables, judgement: Judgement, gains: Gains) -> list[dict]:
     names = labels.categories["name"].to_list()
-    rows = []
+    elsewhere, rows = shown_elsewhere(judgement.candidates, len(CANDIDATE_NUMBERS)), []
     for n in np.flatnonzero(judgement.missing >= LEAST):
         row = int(judgement.candidates.rows[n])
         found = predictions.boxes.row(row, named=True)
@@ -106,7 +119,7 @@ def _of_missing(labels: Tables, predictions: Tables, judgement: Judgement, gains
             | {f"new_{name}": found[name] for name in BOX}
             | {"kind": "missing", "probability": probability, "gain": probability * gains.added(row)}
             | {"new_category": names[found["category_id"]], "category": names[found["category_id"]]}
-            | {"score": found["score"]}
+            | {"score": found["score"], "detail": _with_others(None, "missing", *elsewhere[n])}
         )
     return rows
 

@@ -5,7 +5,9 @@ should be the longer one, radians that look like degrees, corners that are none 
 """
 
 import numpy as np
+import polars as pl
 
+from boxwright.data.tables import Tables
 from boxwright.errors import Fault
 from boxwright.geometry.conventions import (
     CONVENTIONS,
@@ -13,6 +15,7 @@ from boxwright.geometry.conventions import (
     corners,
     from_convention,
     from_corners,
+    respell,
 )
 
 FIT_TOLERANCE = 0.5  # px that corners may move when a rectangle is fitted; whole pixels round by as much
@@ -102,6 +105,19 @@ def fit_error(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     own = corners(boxes)
     orders = [np.roll(way, k, axis=1) for way in (own, own[:, ::-1]) for k in range(4)]
     return np.min([np.linalg.norm(points - order, axis=2).max(axis=1) for order in orders], axis=0)
+
+
+def by_longer_side(tables: Tables) -> Tables:
+    """The same boxes; the width of those with an angle is their longer side, and headings are lost."""
+    cx, cy, w, h, angle = respell(tables.rotated()).T
+    spelled = {"x": cx - w / 2, "y": cy - h / 2, "w": w, "h": h, "angle": angle}
+    turned = pl.col("angle").is_not_null()
+    return tables.with_boxes(
+        tables.boxes.with_columns(
+            pl.when(turned).then(pl.Series(values)).otherwise(pl.col(name)).alias(name)
+            for name, values in spelled.items()
+        )
+    )
 
 
 def wrap(angle: np.ndarray | np.float64, period: float) -> np.ndarray:

@@ -103,6 +103,16 @@ def respell(
     return boxes
 
 
+def respell_like(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The same rectangles (N, 5), spelled so that each angle is within an eighth turn of another's (N, 5)."""
+    boxes = np.array(boxes, dtype=np.float64).reshape(-1, 5)
+    turns = np.round((np.asarray(others)[:, 4] - boxes[:, 4]) / QUARTER)
+    swapped = turns % 2 == 1
+    boxes[swapped, 2:4] = boxes[swapped, 3:1:-1]
+    boxes[:, 4] += turns * QUARTER
+    return boxes
+
+
 def corners(boxes: np.ndarray) -> np.ndarray:
     """Corners (N, 4, 2) of (N, 5), from the top-left one of the box before rotation, clockwise."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 5)

@@ -30,7 +30,8 @@ def audit(
 
     Faults of every kind are planted into copies of the labels; how they look beside the predictions is
     learnt, and what looks so without having been planted is suspected (scikit-learn's gradient boosting,
-    five folds of images). What boxes and their surroundings look like tells too, where images can be read.
+    five folds of images). Where images can be read, what boxes and their surroundings look like tells too,
+    and what is labelled in other images that show the same place.
     How many of the labels are wrong already is estimated, so that probabilities are those of faults.
 
     Args:
