@@ -6,7 +6,8 @@
 Each client sends one picture after the other as a form, on a connection of its own, all from one process on
 the server's machine. Decoding, network, thresholds and the answer's JSON are the same code in both
 servers, batches are of 8 at most and wait 5 ms; LitServe is measured with one and with two workers. Servers
-take turns, `--rounds` each; of both stands the median round.
+take turns, `--rounds` each; of all stands the median round. What no server can exceed takes its turn too: the
+network by itself, on as many threads as ours has, with images that are there already.
 """
 
 import argparse
@@ -18,15 +19,22 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from socket import create_server
 
 import httpx
+import torch
 from rich.console import Console
 from rich.table import Table
 
-from boxwright.data.images import find_images
+from boxwright.cli.options import views_of
+from boxwright.data.images import decode_upload, find_images, open_upload
 from boxwright.prediction.predictor import open_detector
+from boxwright.serving.limits import Limits
+from boxwright.serving.serve import open_served
+from boxwright.serving.served import share_threads
 
 BATCH, WAIT = 8, 0.005
 BOUNDARY = "picture"
@@ -53,7 +61,8 @@ def main() -> None:
     parser.add_argument("--views", default="plain", help="that each image is looked at in")
     parser.add_argument("--only", nargs="*", help="servers by a part of their names")
     given = parser.parse_args()
-    bodies = [form(path.read_bytes()) for path in find_images(given.images)[:64]]
+    paths = find_images(given.images)[:64]
+    bodies = [form(path.read_bytes()) for path in paths]
     own = [sys.executable, "-m", "boxwright", "serve", f"it={given.checkpoint}", "--batch", str(BATCH)]
     own += ["--wait", str(1000 * WAIT), "--queue", str(2 * given.clients), "--views", given.views]
     rival = [sys.executable, "-m", "benchmarks.litserve_server", given.checkpoint, "--views", given.views]
@@ -62,14 +71,39 @@ def main() -> None:
     if given.only:
         servers = {name: c for name, c in servers.items() if any(part in name for part in given.only)}
     rounds: dict[str, list[Round]] = {name: [] for name in servers}
+    alone: list[float] = []
     for _ in range(given.rounds):
         for name, command in servers.items():
             rounds[name].append(measure(command, bodies, given.clients, given.seconds))
+        alone.append(network_alone(given.checkpoint, given.views, paths, given.seconds))
     size = "x".join(map(str, open_detector(given.checkpoint).config.image_size))
-    report(rounds, f"{given.clients} clients, {size}, {os.cpu_count()} cores")
+    report(rounds, statistics.median(alone), f"{given.clients} clients, {size}, {os.cpu_count()} cores")
 
 
-def report(rounds: dict[str, list[Round]], title: str) -> None:
+def network_alone(checkpoint: str, views: str, paths: list[Path], seconds: float) -> float:
+    """Images a second."""
+    served = open_served(checkpoint, None, None, None, Limits(), views_of(views))
+    samples = [served.predictor.fitted(decode_upload(open_upload(path.read_bytes()))) for path in paths]
+    batches = [samples[n : n + BATCH] for n in range(0, len(samples) - BATCH + 1, BATCH)]
+    workers, threads = share_threads(served.predictor.device)
+    start = time.perf_counter()
+    end = start + seconds
+
+    def work(first: int) -> int:
+        turn = first
+        while time.perf_counter() < end:
+            served._find(batches[turn % len(batches)])
+            turn += 1
+        return BATCH * (turn - first)
+
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        count = sum(pool.map(work, range(workers)))
+    rate = count / (time.perf_counter() - start)
+    served.close()
+    return rate
+
+
+def report(rounds: dict[str, list[Round]], alone: float, title: str) -> None:
     table = Table(title=title)
     for column in ("server", "images/s", "beside ours", "p50 ms", "p99 ms", "refused"):
         table.add_column(column, justify="left" if column == "server" else "right")
@@ -81,6 +115,7 @@ def report(rounds: dict[str, list[Round]], title: str) -> None:
         ratio = f"{middle.rate / ours:.2f}"
         p50, p99 = f"{1000 * middle.p50:.0f}", f"{1000 * middle.p99:.0f}"
         table.add_row(name, f"{middle.rate:.1f}", ratio, p50, p99, str(middle.refused))
+    table.add_row("the network alone", f"{alone:.1f}", f"{alone / ours:.2f}", "", "", "")
     Console().print(table)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from boxwright.auditing import elsewhere
 from boxwright.auditing.elsewhere import ELSEWHERE_NUMBERS, Elsewhere, shown_elsewhere
 from boxwright.auditing.evidence import Evidence
 from boxwright.auditing.planting import corrupt
@@ -49,10 +50,10 @@ def labelled(paths, boxes, categories, oriented=True):
     return Tables(images, frame(BOX_SCHEMA, columns), categories)
 
 
-def told(elsewhere, tables, labels=None):
+def told(seen, tables, labels=None):
     rows, none = np.arange(len(tables.boxes)), np.full(len(tables.boxes), -1)
     before = Evidence(rows, np.zeros((len(rows), 2)), none, none)
-    found = elsewhere.beside(before, tables, tables if labels is None else labels)
+    found = seen.beside(before, tables, tables if labels is None else labels)
     counts = shown_elsewhere(found, 2)
     return dict(zip(ELSEWHERE_NUMBERS, found.numbers[:, 2:].T)) | {"counts": counts.tolist()}
 
@@ -73,7 +74,9 @@ def views(folder, oriented=True, kept=((0, 1),) * 3, categories=((0, 1),) * 3, c
     return labelled(paths, [*boxes, alone], [*classes, [0]], oriented)
 
 
-def test_labels_of_a_place_lie_where_the_camera_puts_them(tmp_path):
+@pytest.mark.parametrize("together", [2000, 3])
+def test_labels_of_a_place_lie_where_the_camera_puts_them(tmp_path, monkeypatch, together):
+    monkeypatch.setattr(elsewhere, "TOGETHER", together)
     tables = views(tmp_path)
     found = told(Elsewhere(tables), tables)
     assert found["counts"] == [[2, 2]] * 6 + [[0, 0]]

@@ -14,6 +14,7 @@ from boxwright.data.tables import Tables
 from boxwright.geometry.conventions import respell_like
 
 MOST = 15  # images that each is compared with
+TOGETHER = 2000  # images, neighbours by name as frames are, among which these are looked for
 LEAST_IOU, LABELLED = 0.05, 0.3  # with a label of another image: what tells anything, and what is the object
 ELSEWHERE_NUMBERS = (
     "shown",  # in how many other images all of it can be seen; where in none, all else is NaN
@@ -39,15 +40,19 @@ class Elsewhere:
     """
 
     def __init__(self, tables: Tables, tell: Callable[[int], None] = lambda count: None):
-        paths = tables.images["path"].to_list()
-        points = fingerprint(paths, [None] * len(paths), tell, points=True).points
+        paths, order = tables.images["path"].to_list(), tables.images["file_name"].arg_sort().to_list()
         moves: dict[tuple[int, int], np.ndarray] = {}
-        for first, second, fit in find_pairs(points, MOST):
-            moves[first, second] = fit.moved
-            moves.setdefault((second, first), cv2.invertAffineTransform(fit.moved))
+        self._sizes = np.ones((len(paths), 2))
+        for start in range(0, len(order), TOGETHER):
+            block = order[start : start + TOGETHER]
+            points = fingerprint([paths[n] for n in block], [None] * len(block), tell, points=True).points
+            self._sizes[block] = [image.size for image in points]
+            for first, second, fit in find_pairs(points, MOST):
+                there, here = block[first], block[second]
+                moves[there, here] = fit.moved
+                moves.setdefault((here, there), cv2.invertAffineTransform(fit.moved))
         self._from, self._to = np.array(list(moves), dtype=int).reshape(-1, 2).T
         self._moves = np.array(list(moves.values())).reshape(-1, 2, 3)
-        self._sizes = np.array([image.size for image in points], dtype=float).reshape(-1, 2)
 
     def beside(self, evidence: Evidence, tables: Tables, labels: Tables) -> Evidence:
         """Evidence of some boxes with `ELSEWHERE_NUMBERS` behind its numbers.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import orjson
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
@@ -31,17 +32,28 @@ from boxwright.serving.served import Served, coco_of
 from boxwright.serving.watching import Meters, Watch
 
 PAGE = Path(__file__).with_name("page")
+FEW = 1000  # boxes of an answer that is written in a few milliseconds, where a thread would only cost
 Looked = tuple[np.ndarray, Found]  # pixels, and what is in them
+
+
+Format = Literal["boxes", "coco", "picture"]
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What a request asks for beside its images."""
 
-    model: str | None = None
-    score: float | None = None
-    tiles: bool = False
-    format: Literal["boxes", "coco", "picture"] = "boxes"
+    model: str | None
+    score: float | None
+    tiles: bool
+    format: Format
+
+
+async def wanted_of(
+    model: str | None = None, score: float | None = None, tiles: bool = False, format: Format = "boxes"
+) -> Wanted:
+    """As a coroutine: what isn't one, FastAPI calls in a thread of its pool."""
+    return Wanted(model, score, tiles, format)
 
 
 def create_app(
@@ -109,11 +121,11 @@ def create_app(
     }
 
     @app.post("/predict", summary="Boxes of images.", responses=answers, openapi_extra=BODY)
-    async def predict(request: Request, wanted: Annotated[Wanted, Depends()]) -> Response:
+    async def predict(request: Request, wanted: Annotated[Wanted, Depends(wanted_of)]) -> Response:
         return await answer(lambda held: images_of(request, limits, held), wanted)
 
     @app.get("/predict", summary="Boxes of a named image, where that is allowed.", responses=answers)
-    async def predict_named(image: str, wanted: Annotated[Wanted, Depends()]) -> Response:
+    async def predict_named(image: str, wanted: Annotated[Wanted, Depends(wanted_of)]) -> Response:
         async def read(held: Held) -> list[bytes]:
             return [await sources.read(image, held)]
 
@@ -131,7 +143,9 @@ def create_app(
                     contents = await read(held)
                     looked = await _all([_find(served, c, limits, wanted.tiles, held) for c in contents])
                     meters.images.labels(name).inc(len(looked))
-                    return await asyncio.to_thread(_answer, served, name, looked, wanted)
+                    if wanted.format == "picture" or sum(len(found.rows) for _, found in looked) > FEW:
+                        return await asyncio.to_thread(_answer, served, name, looked, wanted)
+                    return _answer(served, name, looked, wanted)
         except ClientDisconnect as error:
             raise HTTPException(400, "a body that ends early") from error
         except TimeoutError as error:
@@ -178,9 +192,13 @@ def _answer(served: Served, name: str, looked: list[Looked], wanted: Wanted) -> 
         return Response(buffer.getvalue(), media_type="image/jpeg")
     boxes = [served.boxes(found.rows, size, wanted.score) for (_, found), size in zip(looked, sizes)]
     if wanted.format == "coco":
-        return JSONResponse([row for n, own in enumerate(boxes) for row in coco_of(own, n)])
+        return _json([row for n, own in enumerate(boxes) for row in coco_of(own, n)])
     images = [
         {"width": w, "height": h, "boxes": own, "at_limit": found.full}
         for (w, h), own, (_, found) in zip(sizes, boxes, looked)
     ]
-    return JSONResponse({"model": name, "digest": served.digest, "images": images})
+    return _json({"model": name, "digest": served.digest, "images": images})
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")

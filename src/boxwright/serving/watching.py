@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 import secrets
 import time
 from collections.abc import Iterable
@@ -62,7 +63,7 @@ class Watch:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        number, start, status = secrets.token_hex(8), time.perf_counter(), 0
+        number, start, status = f"{random.getrandbits(64):016x}", time.perf_counter(), 0
 
         async def send_on(message: Message) -> None:
             nonlocal status
