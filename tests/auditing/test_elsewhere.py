@@ -74,9 +74,10 @@ def views(folder, oriented=True, kept=((0, 1),) * 3, categories=((0, 1),) * 3, c
     return labelled(paths, [*boxes, alone], [*classes, [0]], oriented)
 
 
-@pytest.mark.parametrize("together", [2000, 3])
-def test_labels_of_a_place_lie_where_the_camera_puts_them(tmp_path, monkeypatch, together):
+@pytest.mark.parametrize(("together", "held"), [(2000, 1000), (3, 1000), (2000, 5)])
+def test_labels_of_a_place_lie_where_the_camera_puts_them(tmp_path, monkeypatch, together, held):
     monkeypatch.setattr(elsewhere, "TOGETHER", together)
+    monkeypatch.setattr(elsewhere, "HELD", held)
     tables = views(tmp_path)
     found = told(Elsewhere(tables), tables)
     assert found["counts"] == [[2, 2]] * 6 + [[0, 0]]
