@@ -81,20 +81,20 @@ def main() -> None:
 
 
 def network_alone(checkpoint: str, views: str, paths: list[Path], seconds: float) -> float:
-    """Images a second."""
+    """Images a second of the detector, whose images are decoded and fitted already."""
     served = open_served(checkpoint, None, None, None, Limits(), views_of(views))
     samples = [served.predictor.fitted(decode_upload(open_upload(path.read_bytes()))) for path in paths]
-    batches = [samples[n : n + BATCH] for n in range(0, len(samples) - BATCH + 1, BATCH)]
+    batches = [samples[n : n + BATCH] for n in range(0, len(samples), BATCH)]
     workers, threads = share_threads(served.predictor.device)
     start = time.perf_counter()
     end = start + seconds
 
     def work(first: int) -> int:
-        turn = first
+        turn, count = first, 0
         while time.perf_counter() < end:
-            served._find(batches[turn % len(batches)])
+            count += len(served._find(batches[turn % len(batches)]))
             turn += 1
-        return BATCH * (turn - first)
+        return count
 
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         count = sum(pool.map(work, range(workers)))

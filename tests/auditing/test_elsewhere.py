@@ -62,16 +62,14 @@ CAMERAS = [(430, 450), (470, 440, 25.0, 1.1), (450, 470, -70.0, 0.9)]
 CARS = np.array([[440, 430, 30, 16, 0.3], [480, 470, 24, 14, 1.2]])
 
 
-def views(folder, oriented=True, kept=((0, 1),) * 3, categories=((0, 1),) * 3, cameras=CAMERAS):
+def views(folder, kept=((0, 1),) * 3, categories=((0, 1),) * 3, cameras=CAMERAS):
     """Pictures of one place and one of another, and the cars that are labelled in each."""
     place = ground(0)
     paths = saved(folder, [*(piece(place, *c) for c in cameras), piece(ground(1), 450, 450)])
     boxes = [seen_by(camera(*c), CARS)[list(own)] for c, own in zip(cameras, kept)]
-    if not oriented:
-        boxes = [np.column_stack([own[:, :4], 0 * own[:, 4]]) for own in boxes]
     classes = [np.array(own)[list(rows)] for own, rows in zip(categories, kept)]
     alone = np.array([[100.0, 100, 30, 16, 0]])
-    return labelled(paths, [*boxes, alone], [*classes, [0]], oriented)
+    return labelled(paths, [*boxes, alone], [*classes, [0]])
 
 
 @pytest.mark.parametrize(("together", "held"), [(2000, 1000), (3, 1000), (2000, 5)])
@@ -101,10 +99,7 @@ def test_what_is_left_out_moved_or_renamed_in_one_image_shows_in_the_others(tmp_
     assert found["grown"][3] == pytest.approx(math.log(1.5), abs=0.1)
     whole = views(tmp_path)
     missing = told(Elsewhere(whole), whole, tables)  # as predictions, of labels with faults
-    assert missing["counts"][3] == [
-        2,
-        2,
-    ]  # the second car of the second image, which is labelled in both others
+    assert missing["counts"][3] == [2, 2]  # the second car of the second image: both others label it
 
 
 @pytest.mark.parametrize("oriented", [False, True])

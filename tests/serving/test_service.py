@@ -1,5 +1,6 @@
 """The service: right boxes in every notation, and no way to make it stumble."""
 
+import asyncio
 import base64
 import io
 import json
@@ -26,6 +27,7 @@ from boxwright.data.images import decode_upload, open_upload
 from boxwright.errors import DataError
 from boxwright.evaluation.operating import Operating, OperatingPoint
 from boxwright.models.detections import Selection
+from boxwright.serving import app
 from boxwright.serving.app import create_app
 from boxwright.serving.limits import Limits
 from boxwright.serving.serve import open_served
@@ -82,6 +84,24 @@ def test_answers_in_every_notation(client):
     assert pixels.shape == (128, 192, 3)
     assert np.ptp(pixels[52, 22:25], axis=1).max() > 40  # the outline has a colour, the picture none
     assert client.post("/predict?score=0.95", content=SQUARE).json()["images"][0]["boxes"] == []
+
+
+def test_answers_of_many_boxes_are_the_same_and_leave_the_event_loop(client, monkeypatch):
+    loops, write = [], app._answer
+
+    def watched(*given):
+        try:
+            loops.append(asyncio.get_running_loop())
+        except RuntimeError:
+            loops.append(None)
+        return write(*given)
+
+    monkeypatch.setattr(app, "_answer", watched)
+    few = client.post("/predict", content=SQUARE).json()
+    monkeypatch.setattr(app, "FEW", 0)
+    assert client.post("/predict", content=SQUARE).json() == few
+    assert len(few["images"][0]["boxes"]) == 1
+    assert [loop is None for loop in loops] == [False, True]
 
 
 @pytest.mark.parametrize("kind", ["upright", "oriented", "landmarks"])

@@ -40,8 +40,7 @@ def overlapping(
         second_image: (M,).
         least: 0 or more.
     """
-    known = np.sort(second_image)
-    counts = np.searchsorted(known, first_image, side="right") - np.searchsorted(known, first_image)
+    counts = np.bincount(second_image, minlength=first_image.max(initial=-1) + 1)[first_image]
     upright = not (first[:, 4].any() or second[:, 4].any())
     hull = _hulls(first), _hulls(second)
     found = []

@@ -32,10 +32,8 @@ from boxwright.serving.served import Served, coco_of
 from boxwright.serving.watching import Meters, Watch
 
 PAGE = Path(__file__).with_name("page")
-FEW = 1000  # boxes of an answer that is written in a few milliseconds, where a thread would only cost
+FEW = 1000  # boxes of an answer, which take a millisecond or two to write, where a thread would only cost
 Looked = tuple[np.ndarray, Found]  # pixels, and what is in them
-
-
 Format = Literal["boxes", "coco", "picture"]
 
 

@@ -63,6 +63,7 @@ class Watch:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        # No secret, and asking the system for one would give up the interpreter's lock.
         number, start, status = f"{random.getrandbits(64):016x}", time.perf_counter(), 0
 
         async def send_on(message: Message) -> None:

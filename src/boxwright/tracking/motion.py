@@ -7,7 +7,7 @@ size (the root of its area), as ByteTrack has them (Zhang et al., ECCV 2022) of 
 
 import numpy as np
 
-from boxwright.geometry.conventions import QUARTER
+from boxwright.geometry.conventions import respell_like
 
 POSITION = 1 / 20  # deviation of a measurement and of a step, in sizes
 VELOCITY = 1 / 160  # of a step
@@ -58,14 +58,7 @@ def update(state: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def spelled_as(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Boxes (N, D) with the angle next to that of `others` (N, D): half and quarter turns, which detectors
     confuse, are undone, the latter by exchanging width and height. Upright boxes stay as they are."""
-    if boxes.shape[1] == 4 or not len(boxes):
-        return boxes
-    quarters = np.round((boxes[:, 4] - others[:, 4]) / QUARTER)
-    spelled = boxes.copy()
-    spelled[:, 4] -= quarters * QUARTER
-    odd = quarters % 2 == 1
-    spelled[odd, 2], spelled[odd, 3] = boxes[odd, 3], boxes[odd, 2]
-    return spelled
+    return boxes if boxes.shape[1] == 4 else respell_like(boxes, others)
 
 
 def _deviations(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
